@@ -1,0 +1,23 @@
+"""Shared pieces of the tests: the data kit beside the checkout, where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of the data kit; the test skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the data kit, not found at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(0)
