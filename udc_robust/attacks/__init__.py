@@ -1,0 +1,30 @@
+"""The attack core: images, tensors and callables. It knows no network, no defence and no file."""
+
+from udc_robust.attacks import gradient, query  # their methods enter METHODS on import
+from udc_robust.attacks.attack import Result, attack, frozen
+from udc_robust.attacks.methods import METHODS, Method
+from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
+from udc_robust.attacks.streams import Streams, image_seed
+from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
+
+__all__ = [
+    "L2",
+    "METHODS",
+    "OBJECTIVES",
+    "THREATS",
+    "Damage",
+    "Linf",
+    "Method",
+    "Misclassify",
+    "Objective",
+    "Result",
+    "Streams",
+    "Threat",
+    "attack",
+    "frozen",
+    "gradient",
+    "image_seed",
+    "objective",
+    "query",
+    "round_to_8_bits",
+]

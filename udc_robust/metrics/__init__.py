@@ -1,0 +1,6 @@
+"""Image quality measures, one number per image."""
+
+from udc_robust.metrics.fidelity import gmsd, ms_ssim, mse, psnr, ssim
+from udc_robust.metrics.perceptual import LpipsUnavailable, load_lpips, lpips_distance
+
+__all__ = ["LpipsUnavailable", "gmsd", "load_lpips", "lpips_distance", "ms_ssim", "mse", "psnr", "ssim"]

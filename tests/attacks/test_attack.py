@@ -1,0 +1,194 @@
+"""The final ``attack()``: budget, seeds, batch independence, honest counts, untouched weights, bad input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from udc_robust.attacks import L2, METHODS, Linf, attack, image_seed, objective
+from udc_robust.attacks.methods import method
+
+FAST = {
+    "noise": {},
+    "fgsm": {},
+    "ifgsm": {"steps": 4},
+    "pgd": {"steps": 4, "restarts": 2},
+    "cw": {"steps": 12, "search_steps": 4, "lr": 0.02},
+    "simba": {"steps": 12, "step_size": 0.1},
+    "square": {"steps": 12},
+}
+
+
+class Sharpener(nn.Module):
+    """A small linear 'restorer' that amplifies high frequencies: every attack can hurt it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False)
+        kernel = torch.tensor([[-0.2, -0.4, -0.2], [-0.4, 3.4, -0.4], [-0.2, -0.4, -0.2]])
+        self.conv.weight = nn.Parameter(kernel.expand(3, 1, 3, 3).clone())
+        self.dropout = nn.Dropout(0.5)  # random unless the attack evaluates in eval mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.conv(x))
+
+
+def _batch(n: int = 3, height: int = 12, width: int = 16) -> torch.Tensor:
+    x = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(3))
+    return torch.round((0.3 + 0.4 * x) * 255) / 255
+
+
+def _gt(x: torch.Tensor) -> torch.Tensor:
+    return (x + 0.02).clamp(0, 1)
+
+
+def _cases() -> list[tuple[str, object]]:
+    budgets = {"linf": Linf(8 / 255), "l2": L2(1.5)}
+    return [(name, budgets[norm]) for name in FAST for norm in METHODS[name].norms]
+
+
+@pytest.mark.parametrize("name, threat", _cases())
+def test_every_method_is_inside_its_budget_and_does_its_work(name, threat) -> None:
+    x = _batch()
+    result = attack(Sharpener(), x, objective("mse"), threat, name, target=_gt(x), seeds=[1, 2, 3], **FAST[name])
+    assert (threat.distance(x, result.x_adv) <= threat.eps + 1e-5).all()
+    assert torch.allclose(result.x_adv * 255, torch.round(result.x_adv * 255), atol=1e-4)
+    assert result.x_adv.min() >= 0 and result.x_adv.max() <= 1
+    assert (result.adv_values > result.clean_values).all()
+    recomputed = objective("mse").values(Sharpener().eval()(result.x_adv), _gt(x))
+    assert torch.allclose(result.adv_values, recomputed)
+
+
+@pytest.mark.parametrize("name, threat", _cases())
+def test_an_image_does_not_feel_its_neighbours(name, threat) -> None:
+    x, victim = _batch(), Sharpener()
+    together = attack(victim, x, objective("mse"), threat, name, target=_gt(x), seeds=[1, 2, 3], **FAST[name])
+    order = [2, 0]
+    shuffled = attack(
+        victim, x[order], objective("mse"), threat, name, target=_gt(x[order]), seeds=[3, 1], **FAST[name]
+    )
+    assert torch.allclose(shuffled.x_adv, together.x_adv[order], atol=1e-6)
+    assert torch.equal(shuffled.meter.queries, together.meter.queries[order])
+
+
+@pytest.mark.parametrize("name", ["ifgsm", "pgd", "square", "simba"])
+def test_attacks_beat_noise_of_the_same_norm(name) -> None:
+    x, threat = _batch(), Linf(8 / 255)
+    options = {**FAST[name], **({"steps": 300} if METHODS[name].access == "query" else {})}
+    noise = attack(Sharpener(), x, objective("mse"), threat, "noise", target=_gt(x), seeds=[1, 2, 3])
+    hit = attack(Sharpener(), x, objective("mse"), threat, name, target=_gt(x), seeds=[1, 2, 3], **options)
+    assert (hit.adv_values > noise.adv_values).all()
+
+
+def test_counts_are_honest() -> None:
+    calls = 0
+
+    def victim(x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += len(x)
+        return 2 * x
+
+    x = _batch(2)
+    for name in ("fgsm", "pgd", "simba", "square"):
+        calls = 0
+        meter = attack(victim, x, objective("mse"), Linf(0.05), name, target=x, seeds=[1, 2], **FAST[name]).meter
+        scoring = 2 * len(x)  # before and after, not part of the method's bill
+        assert int(meter.forwards.sum()) == calls - scoring
+        assert torch.equal(meter.forwards, meter.backwards + meter.queries)
+
+
+def test_pgd_is_bit_equal_to_the_textbook_loop() -> None:
+    x, victim, eps, alpha = _batch(), Sharpener().eval(), 8 / 255, 2 / 255
+    x_adv = x.clone()
+    for _ in range(5):
+        x_adv = x_adv.detach().requires_grad_(True)
+        loss = nn.functional.mse_loss(victim(x_adv), _gt(x))
+        (gradient,) = torch.autograd.grad(loss, x_adv)
+        delta = (x_adv.detach() + alpha * gradient.sign() - x).clamp(-eps, eps)
+        x_adv = (x + delta).clamp(0, 1)
+    options = {"steps": 5, "step_size": alpha, "round_8_bit": False}
+    ours = attack(victim, x, objective("mse"), Linf(eps), "ifgsm", target=_gt(x), seeds=[1, 2, 3], **options)
+    assert torch.equal(ours.x_adv, x_adv)
+
+
+def test_cw_finds_a_smaller_change_than_pgd_needs() -> None:
+    x = _batch()
+    options = {"steps": 60, "search_steps": 7, "lr": 0.02, "round_8_bit": False}
+    cw = attack(Sharpener(), x, objective("mse"), L2(float("inf")), "cw", target=_gt(x), seeds=[1, 2, 3], **options)
+    assert cw.success.all()
+    shorter = L2(float(cw.l2.min()) * 0.7)
+    pgd = attack(Sharpener(), x, objective("mse"), shorter, "pgd", target=_gt(x), seeds=[1, 2, 3], steps=40)
+    assert not pgd.success.any()
+
+
+def test_cw_that_never_succeeds_returns_a_real_image() -> None:
+    x = _batch()
+    blind = lambda images: images.mean((1, 2, 3), keepdim=True).expand_as(images)  # noqa: E731
+    hard = objective("mse", drop_db=60)
+    result = attack(blind, x, hard, L2(float("inf")), "cw", target=x, seeds=[1, 2, 3], steps=5, search_steps=2)
+    assert not result.success.any()
+    assert (result.x_adv - x).abs().mean() < 0.2 and result.x_adv.isfinite().all()
+
+
+def test_margin_objective_serves_classifiers() -> None:
+    torch.manual_seed(0)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 16, 5))
+    x = _batch()
+    labels = classifier(x).argmax(1)
+    for name in ("margin", "cross_entropy"):
+        result = attack(classifier, x, objective(name), Linf(8 / 255), "pgd", target=labels, seeds=[1, 2, 3])
+        assert result.success.all()
+        assert (classifier(result.x_adv).argmax(1) != labels).all()
+
+
+def test_against_the_clean_restoration_a_random_start_is_needed_and_used() -> None:
+    x = _batch()
+    stuck = attack(Sharpener(), x, objective("mse"), Linf(4 / 255), "ifgsm", seeds=[1, 2, 3], steps=3)
+    assert (stuck.adv_values == 0).all() and (stuck.bad_gradients == 3).all()
+    moved = attack(Sharpener(), x, objective("mse"), Linf(4 / 255), "pgd", seeds=[1, 2, 3], steps=3)
+    assert (moved.adv_values > 1e-4).all() and (moved.bad_gradients == 0).all()
+
+
+def test_nothing_of_the_victim_is_changed() -> None:
+    victim = Sharpener()
+    victim.train()
+    victim.conv.eval()
+    attack(victim, _batch(), objective("mse"), Linf(0.02), "pgd", seeds=[1, 2, 3], steps=2)
+    assert victim.training and victim.dropout.training and not victim.conv.training
+    assert victim.conv.weight.requires_grad and victim.conv.weight.grad is None
+
+
+def test_a_method_is_never_trusted() -> None:
+    @method("gradient")
+    def _escape(oracle, x, threat):
+        return x + 3
+
+    try:
+        METHODS["_escape"] = METHODS["_escape"].__class__(**{**METHODS["_escape"].__dict__, "keeps_best": False})
+        x = _batch()
+        result = attack(Sharpener(), x, objective("mse"), Linf(4 / 255), "_escape", target=x, seeds=[1, 2, 3])
+        assert (result.linf <= 4 / 255 + 1e-6).all()
+    finally:
+        del METHODS["_escape"]
+
+
+@pytest.mark.parametrize("bad", [torch.full((1, 3, 8, 8), float("nan")), torch.full((1, 3, 8, 8), 1.1)])
+def test_images_outside_the_box_are_refused(bad) -> None:
+    with pytest.raises(ValueError, match=r"finite and in \[0"):
+        attack(Sharpener(), bad, objective("mse"), Linf(0.1), "pgd", seeds=[1])
+
+
+def test_wrong_calls_are_refused() -> None:
+    x = _batch()
+    with pytest.raises(ValueError, match="3 seeds, not 1"):
+        attack(Sharpener(), x, objective("mse"), Linf(0.1), "pgd", seeds=[1])
+    with pytest.raises(ValueError, match="defined for l2, not for linf"):
+        attack(Sharpener(), x, objective("mse"), Linf(0.1), "cw", seeds=[1, 2, 3])
+    with pytest.raises(ValueError, match="eps must be 0 or more"):
+        attack(Sharpener(), x, objective("mse"), Linf(-0.1), "pgd", seeds=[1, 2, 3])
+
+
+def test_image_seed_is_stable_and_spread() -> None:
+    assert image_seed(0, "a", "pgd") == image_seed(0, "a", "pgd")
+    assert len({image_seed(s, k, c) for s in (0, 1) for k in "ab" for c in ("x", "y")}) == 8

@@ -1,0 +1,43 @@
+"""Objectives: what is climbed, and when an image counts as broken."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from udc_robust.attacks import objective
+from udc_robust.attacks.objectives import margin
+from udc_robust.metrics import psnr
+
+
+@pytest.mark.parametrize("name", ["mse", "psnr", "charbonnier", "ssim", "edge"])
+def test_damage_grows_with_distance_and_has_a_gradient(name) -> None:
+    target = torch.rand(2, 3, 24, 24)
+    noise = torch.randn(target.shape)
+    values = [objective(name).values(target + size * noise, target) for size in (0.0, 0.02, 0.1)]
+    assert torch.allclose(values[0], torch.zeros(2), atol=1e-5)
+    assert (values[0] < values[1]).all() and (values[1] < values[2]).all()
+    output = (target + 0.05 * noise).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(objective(name).values(output, target).sum(), output)
+    assert gradient.isfinite().all() and (gradient.abs().flatten(1).sum(1) > 0).all()
+
+
+def test_mse_is_broken_exactly_at_the_stated_drop() -> None:
+    mse, target = objective("mse", drop_db=6), torch.full((1, 3, 16, 16), 0.5)
+    clean = target + 0.05
+    goal = mse.goal(mse.values(clean, target))
+    for extra, broken in ((5.9, False), (6.1, True)):
+        worse = target + 0.05 * 10 ** (extra / 20)
+        assert psnr(clean, target) - psnr(worse, target) == pytest.approx(extra, abs=1e-3)
+        assert bool(mse.values(worse, target) >= goal) is broken
+        assert float(mse.hinge(mse.values(worse, target), goal)) == pytest.approx(max(0, 6 - extra), abs=1e-3)
+
+
+def test_margin_is_the_best_other_score() -> None:
+    scores = torch.tensor([[-5.0, -7.0, -6.0], [1.0, 3.0, 2.0]])
+    assert margin(scores, torch.tensor([0, 0])).tolist() == [-1.0, 2.0]
+
+
+def test_unknown_objective() -> None:
+    with pytest.raises(ValueError, match="unknown objective 'msee'"):
+        objective("msee")

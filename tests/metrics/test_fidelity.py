@@ -1,0 +1,90 @@
+"""PSNR and SSIM against BasicSR's own, MS-SSIM and GMSD against their defining properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udc_robust.metrics import gmsd, ms_ssim, mse, psnr, ssim
+from udc_robust.restorers.basicsr_bridge import import_basicsr
+
+ALL = [psnr, ssim, ms_ssim, gmsd]
+
+
+def _pair(height: int, width: int, noise: float = 0.1, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(batch, 3, 8, 8, generator=generator), (height, width), mode="bicubic"
+    )
+    clean = smooth.clamp(0, 1)
+    return (clean + noise * torch.randn(clean.shape, generator=generator)).clamp(0, 1), clean
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 57), (11, 11)])
+def test_psnr_and_ssim_equal_basicsr(size: tuple[int, int]) -> None:
+    import_basicsr()
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    output, target = _pair(*size)
+    output, target = (torch.round(t * 255) / 255 for t in (output, target))
+    for i in range(len(output)):
+        pictures = [(t[i].permute(1, 2, 0).numpy() * 255).round() for t in (output, target)]
+        assert psnr(output, target)[i] == pytest.approx(calculate_psnr(*pictures, crop_border=0), abs=1e-4)
+        reference = calculate_ssim(*pictures, crop_border=0)
+        assert ssim(output.double(), target.double())[i] == pytest.approx(reference, abs=1e-4)
+        assert ssim(output, target)[i] == pytest.approx(reference, abs=1e-4)
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_batch_equals_singles_and_gradient_is_finite(metric) -> None:
+    output, target = (t.double() for t in _pair(48, 40))
+    output.requires_grad_(True)
+    both = metric(output, target)
+    singles = torch.cat([metric(output[i : i + 1], target[i : i + 1]) for i in range(2)])
+    assert torch.allclose(both, singles, atol=1e-12)
+    (gradient,) = torch.autograd.grad(both.sum(), output)
+    assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("metric", [ssim, ms_ssim, gmsd])
+def test_gradcheck(metric) -> None:
+    output, target = (t.double()[:1, :, :24, :24] for t in _pair(24, 24))
+    assert torch.autograd.gradcheck(
+        lambda x: metric(x, target), output.requires_grad_(True), eps=1e-6, atol=1e-5, fast_mode=True
+    )
+
+
+@given(st.floats(0.02, 0.1))
+@settings(max_examples=10, deadline=None)
+def test_more_noise_is_never_better(noise: float) -> None:
+    little, clean = _pair(64, 64, noise)
+    much, _ = _pair(64, 64, 3 * noise)
+    for metric, sign in [(psnr, 1), (ssim, 1), (ms_ssim, 1), (gmsd, -1)]:
+        assert (sign * (metric(little, clean) - metric(much, clean)) > 0).all()
+
+
+def test_equal_images_are_perfect() -> None:
+    _, clean = _pair(192, 192)
+    assert psnr(clean, clean).isinf().all()
+    assert torch.allclose(ssim(clean, clean), torch.ones(2)) and torch.allclose(ms_ssim(clean, clean), torch.ones(2))
+    assert torch.allclose(gmsd(clean, clean), torch.zeros(2), atol=1e-6) and (mse(clean, clean) == 0).all()
+
+
+def test_ms_ssim_five_scales_matches_its_definition() -> None:
+    output, target = (t.double() for t in _pair(192, 192))
+    expected, a, b = torch.ones(2, 3, dtype=torch.float64), output, target
+    from udc_robust.metrics.fidelity import _ssim_parts
+
+    for scale, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
+        similarity, contrast = _ssim_parts(a, b)
+        expected = expected * (similarity if scale == 4 else contrast) ** (weight / 1.0001)
+        a, b = (torch.nn.functional.avg_pool2d(t, 2) for t in (a, b))
+    assert np.allclose(ms_ssim(output, target), expected.mean(1), atol=1e-9)
+
+
+def test_too_small_for_the_window_is_said() -> None:
+    with pytest.raises(ValueError, match="11x11"):
+        ssim(torch.rand(1, 3, 10, 64), torch.rand(1, 3, 10, 64))

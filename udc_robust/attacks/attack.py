@@ -1,0 +1,140 @@
+"""The one way to attack: everything that must never vary between methods happens here."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.attacks.meter import Meter
+from udc_robust.attacks.methods import METHODS
+from udc_robust.attacks.objectives import Objective
+from udc_robust.attacks.oracle import Oracle, Victim
+from udc_robust.attacks.streams import Streams
+from udc_robust.attacks.threat import Threat, round_to_8_bits
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attack did to each image of a batch.
+
+    Attributes:
+        x_adv: ``(B,C,H,W)`` the attacked images: inside the ball and the box, on 8-bit levels when asked.
+        clean_output, adv_output: the victim's answers to ``x`` and ``x_adv``.
+        clean_values, adv_values: ``(B,)`` objective before and after, re-scored on ``x_adv`` as it is.
+        success: ``(B,)`` whether the image counts as broken (``objective.goal``).
+        linf, l2: ``(B,)`` distances of ``x_adv`` from ``x``.
+        bad_gradients: ``(B,)`` how many gradients were all zero or not finite.
+        meter: forwards, backwards and queries of the method itself (not of the scoring before and after).
+    """
+
+    x_adv: Tensor
+    clean_output: Tensor
+    adv_output: Tensor
+    clean_values: Tensor
+    adv_values: Tensor
+    success: Tensor
+    linf: Tensor
+    l2: Tensor
+    bad_gradients: Tensor
+    meter: Meter
+
+
+def attack(
+    victim: Victim,
+    x: Tensor,
+    objective: Objective,
+    threat: Threat,
+    method: str,
+    *,
+    target: Tensor | None = None,
+    seeds: Sequence[int],
+    round_8_bit: bool = True,
+    **options: Any,
+) -> Result:
+    """Attack a batch of images.
+
+    Args:
+        victim: the network (with any defence in front) as deployed; image or scores out.
+        x: ``(B,C,H,W)`` images inside the threat's box.
+        target: ground truth or labels; None means the victim's own clean output.
+        method: a name of ``METHODS``; ``options`` are its keyword options.
+        seeds: one per image: the result for an image depends on its own seed only.
+        round_8_bit: score the attack that a PNG can hold.
+
+    Raises:
+        ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing.
+    """
+    chosen = METHODS[method]
+    _check(x, threat, chosen.norms, seeds, method)
+    meter = Meter(len(x))
+    with frozen(victim):
+        with torch.no_grad():
+            clean_output = victim(x)
+            target = clean_output if target is None else target
+            clean_values = objective.values(clean_output, target)
+        oracle = Oracle(victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds))
+        with meter.running(x.device):
+            candidate = functools.partial(chosen.run, oracle, x, threat)(**options)
+        if chosen.keeps_best:
+            candidate = oracle.best_x
+        # A method is never trusted: whatever it returned is brought into the budget and scored again.
+        x_adv = threat.project(x, candidate.detach())
+        if round_8_bit:
+            x_adv = round_to_8_bits(threat, x, x_adv)
+        with torch.no_grad():
+            adv_output = victim(x_adv)
+            adv_values = objective.values(adv_output, target)
+    delta = (x_adv - x).flatten(1)
+    return Result(
+        x_adv=x_adv,
+        clean_output=clean_output,
+        adv_output=adv_output,
+        clean_values=clean_values,
+        adv_values=adv_values,
+        success=adv_values >= oracle.goal,
+        linf=delta.abs().amax(1),
+        l2=torch.linalg.vector_norm(delta, dim=1),
+        bad_gradients=oracle.bad_gradients,
+        meter=meter,
+    )
+
+
+def _check(x: Tensor, threat: Threat, norms: tuple[str, ...], seeds: Sequence[int], method: str) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"images must be floating point (B,C,H,W), not {x.dtype} {tuple(x.shape)}")
+    if len(seeds) != len(x):
+        raise ValueError(f"{len(x)} images need {len(x)} seeds, not {len(seeds)}")
+    if threat.norm not in norms:
+        raise ValueError(f"{method} is defined for {', '.join(norms)}, not for {threat.norm}")
+    if not threat.eps >= 0:
+        raise ValueError(f"eps must be 0 or more, not {threat.eps}")
+    low, high = float(x.min()), float(x.max())
+    slack = 1e-6 * (threat.high - threat.low)  # a resize or a tone map may miss the box by some ulps
+    if not (low >= threat.low - slack and high <= threat.high + slack):  # NaN fails every comparison
+        raise ValueError(f"images must be finite and in [{threat.low}, {threat.high}], not in [{low}, {high}]")
+
+
+@contextlib.contextmanager
+def frozen(victim: Victim) -> Iterator[None]:
+    """Evaluation mode and weights without gradients; every flag is put back as it was, submodule by submodule."""
+    if not isinstance(victim, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in victim.modules()]
+    needs = [(parameter, parameter.requires_grad) for parameter in victim.parameters()]
+    try:
+        victim.eval()
+        for parameter, _ in needs:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in needs:
+            parameter.requires_grad_(requires_grad)

@@ -1,0 +1,106 @@
+"""White-box methods. Each is a short loop over ``oracle.gradient``; what never varies lives in ``attack()``.
+
+Against the clean restoration the gradient at the clean image is zero: FGSM and I-FGSM then need ``random_start``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks.methods import method
+from udc_robust.attacks.oracle import Oracle
+from udc_robust.attacks.threat import Threat
+
+
+@method("none", keeps_best=False)
+def noise(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
+    """Random noise of the same norm: the control every attack is shown next to."""
+    return threat.noise(x, oracle.streams)
+
+
+@method("gradient")
+def fgsm(oracle: Oracle, x: Tensor, threat: Threat, *, random_start: bool = False) -> Tensor:
+    """One step of the full budget (Goodfellow et al. 2015)."""
+    return pgd(oracle, x, threat, steps=1, step_size=threat.eps, random_start=random_start)
+
+
+@method("gradient")
+def ifgsm(
+    oracle: Oracle,
+    x: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 20,
+    step_size: float | None = None,
+    random_start: bool = False,
+) -> Tensor:
+    """PGD from the clean image (Kurakin et al. 2017, "BIM")."""
+    return pgd(oracle, x, threat, steps=steps, step_size=step_size, random_start=random_start)
+
+
+@method("gradient")
+def pgd(
+    oracle: Oracle,
+    x: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 20,
+    step_size: float | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+) -> Tensor:
+    """Projected gradient ascent (Madry et al. 2018). ``step_size`` is eps/4 unless given."""
+    size = threat.eps / 4 if step_size is None else step_size
+    for _ in range(restarts):
+        x_adv = threat.start(x, oracle.streams) if random_start else x
+        for _ in range(steps):
+            x_adv = threat.project(x, threat.step(x_adv, oracle.gradient(x_adv), size))
+        oracle.values(x_adv)  # the last iterate is a candidate too
+    return oracle.best_x
+
+
+@method("gradient", norms=("l2",), keeps_best=False, unbounded=True)
+def cw(
+    oracle: Oracle,
+    x: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 100,
+    search_steps: int = 9,
+    lr: float = 0.01,
+    initial_c: float = 1.0,
+    confidence: float = 0.0,
+) -> Tensor:
+    """C&W-L2 (Carlini & Wagner 2017): the smallest change that reaches the objective's goal.
+
+    Minimises ``||delta||^2 + c * hinge`` over ``w`` with ``x_adv = box(tanh(w))``; ``c`` is searched for each image:
+    times ten until the goal is reached, then halving the interval. For a restorer the hinge is in dB
+    (``max(0, goal - damage)``), and so is ``confidence``. Images that never reach the goal come back as the most
+    damaging image seen.
+    """
+    half, middle = (threat.high - threat.low) / 2, (threat.high + threat.low) / 2
+    origin = torch.atanh((x - middle) / half * 0.999999)
+    lower, c = torch.zeros(len(x)).to(x), torch.full((len(x),), initial_c).to(x)
+    upper, shortest = torch.full_like(c, torch.inf), torch.full_like(c, torch.inf)
+    closest, goal = x.clone(), oracle.objective.beyond(oracle.goal, confidence)
+    for _ in range(search_steps):
+        w = origin.clone().requires_grad_(True)
+        adam, reached = torch.optim.Adam([w], lr=lr), torch.zeros_like(c, dtype=torch.bool)
+        for _ in range(steps):
+            x_adv = torch.tanh(w) * half + middle
+            gradient, values = oracle.gradient_and_values(x_adv.detach())
+            short = oracle.objective.hinge(values.requires_grad_(True), goal)
+            (slope,) = torch.autograd.grad(short.sum(), values)
+            distance = (x_adv - x).square().flatten(1).sum(1)
+            push = (c * slope).view(-1, 1, 1, 1) * gradient
+            (w.grad,) = torch.autograd.grad((distance + (push * x_adv).flatten(1).sum(1)).sum(), w)
+            hit = short.detach() <= 0
+            reached |= hit
+            nearer = hit & (distance.detach() < shortest)
+            shortest = torch.where(nearer, distance.detach(), shortest)
+            closest = torch.where(nearer.view(-1, 1, 1, 1), x_adv.detach(), closest)
+            adam.step()
+        upper, lower = torch.where(reached, c, upper), torch.where(reached, lower, c)
+        c = torch.where(upper.isinf(), c * 10, (lower + upper) / 2)
+    return torch.where(shortest.isinf().view(-1, 1, 1, 1), oracle.best_x, closest)

@@ -1,0 +1,129 @@
+"""What an attacker maximises: one number per image, and the value at which an image counts as broken.
+
+An objective compares the victim's output with a target: the ground truth (``vs_gt``) or the victim's own clean
+output (``vs_clean``), which are different goals; or, for a classifier, the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from udc_robust import metrics
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A distance between two images that the attacker makes large.
+
+    An image is broken when its distance reaches ``10 ** (drop_db / 10)`` times the clean one; for MSE this is a PSNR
+    lower by ``drop_db``. Clean distances under ``floor`` count as ``floor``: against the clean restoration they are 0,
+    and broken then means PSNR below ``-10 log10(floor) - drop_db`` (34 dB for MSE and 6 dB).
+    """
+
+    name: str
+    measure: Measure
+    floor: float
+    drop_db: float = 6.0
+
+    def values(self, output: Tensor, target: Tensor) -> Tensor:
+        """Distance of each image ``(B,)``; the attacker maximises it."""
+        return self.measure(output, target)
+
+    def goal(self, clean_values: Tensor) -> Tensor:
+        """The value at which each image counts as broken."""
+        return clean_values.clamp_min(self.floor) * 10 ** (self.drop_db / 10)
+
+    def beyond(self, goal: Tensor, confidence: float) -> Tensor:
+        """A goal that lies ``confidence`` dB further."""
+        return goal * 10 ** (confidence / 10)
+
+    def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
+        """How many dB an image is still short of broken, 0 beyond: C&W's success term for a regression output."""
+        return (10 * (torch.log10(goal) - torch.log10(values.clamp_min(1e-12)))).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class Misclassify:
+    """A classification loss; broken means the margin ``best other - true`` is positive.
+
+    ``loss`` is what gradient attacks climb: ``cross_entropy`` or ``margin``. Outputs are raw scores ``(B,K)``, targets
+    ``(B,)`` labels.
+    """
+
+    name: str
+
+    def values(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each image ``(B,)``."""
+        if self.name == "cross_entropy":
+            return F.cross_entropy(output, target, reduction="none")
+        return margin(output, target)
+
+    def goal(self, clean_values: Tensor) -> Tensor:
+        """Margins break at 0. Cross-entropy has no such point: log 2 is passed by every wrong answer."""
+        return torch.full_like(clean_values, 0.0 if self.name == "margin" else 0.6931)
+
+    def beyond(self, goal: Tensor, confidence: float) -> Tensor:
+        """A goal that lies ``confidence`` further (C&W's kappa)."""
+        return goal + confidence
+
+    def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
+        """How far an image is short of its goal."""
+        return (goal - values).clamp_min(0)
+
+
+Objective = Damage | Misclassify
+
+
+def margin(scores: Tensor, labels: Tensor) -> Tensor:
+    """Best other score minus the true class's score: positive when the answer is wrong (Carlini & Wagner 2017)."""
+    true = scores.gather(1, labels[:, None])[:, 0]
+    others = scores.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(1) - true
+
+
+def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
+    """Mean of ``sqrt(d^2 + eps^2)``, less eps, so that equal images give 0."""
+    return ((output - target).square() + eps**2).sqrt().flatten(1).mean(1) - eps
+
+
+def edge_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Charbonnier distance of the images' Laplacians: what blurs or rings hurts most (MPRNet, eq. 3)."""
+    from kornia.filters import laplacian
+
+    return charbonnier(laplacian(output, 3), laplacian(target, 3))
+
+
+def _lpips(output: Tensor, target: Tensor) -> Tensor:
+    return metrics.lpips_distance(metrics.load_lpips("alex", output.device), output, target)
+
+
+_DAMAGES: dict[str, tuple[Measure, float]] = {
+    "mse": (metrics.mse, 1e-4),
+    "charbonnier": (charbonnier, 5e-3),
+    "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
+    "lpips": (_lpips, 2e-2),
+    "edge": (edge_loss, 5e-3),
+}
+OBJECTIVES = (*_DAMAGES, "psnr", "cross_entropy", "margin")
+
+
+def objective(name: str, drop_db: float = 6.0) -> Objective:
+    """Build an objective by name.
+
+    ``psnr`` is ``mse`` under another name: the same images, the same order. ``lpips`` raises ``LpipsUnavailable`` when
+    it is first computed and its weights cannot be had.
+    """
+    if name in ("cross_entropy", "margin"):
+        return Misclassify(name)
+    key = "mse" if name == "psnr" else name
+    if key not in _DAMAGES:
+        raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
+    measure, floor = _DAMAGES[key]
+    return Damage(name, measure, floor, drop_db)

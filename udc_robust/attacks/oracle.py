@@ -1,0 +1,77 @@
+"""All that an attack method may ask of a victim: values and input gradients, counted, with the best image kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks.meter import Meter
+from udc_robust.attacks.objectives import Objective
+from udc_robust.attacks.streams import Streams
+
+Victim = Callable[[Tensor], Tensor]
+
+
+class Oracle:
+    """A victim and an objective, seen through one image batch.
+
+    Attributes:
+        goal: ``(B,)`` objective value at which each image counts as broken.
+        best_x, best_values: the most damaging image asked about so far, and its value.
+        bad_gradients: ``(B,)`` how often a gradient was all zero or not finite (a red flag: masking).
+    """
+
+    def __init__(
+        self,
+        victim: Victim,
+        objective: Objective,
+        x: Tensor,
+        target: Tensor,
+        goal: Tensor,
+        meter: Meter,
+        streams: Streams,
+    ) -> None:
+        self._victim, self._target, self._meter = victim, target, meter
+        self.objective, self.goal, self.streams = objective, goal, streams
+        self.best_x = x.clone()
+        self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+        self.bad_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+    @torch.no_grad()
+    def values(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch."""
+        target = self._target if rows is None else self._target[rows]
+        values = self.objective.values(self._victim(x), target)
+        self._meter.count(rows, backward=False)
+        self._keep_best(x, values, rows)
+        return values
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of each image's objective with respect to that image only."""
+        return self.gradient_and_values(x)[0]
+
+    def gradient_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and value. Weights get no gradient: a third of the backward pass is saved."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            values = self.objective.values(self._victim(x), self._target)
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+        x, values = x.detach(), values.detach()
+        self._meter.count(None, backward=True)
+        self._keep_best(x, values, None)
+        # One reduction tells both: it is 0 for a dead gradient and NaN or inf for a broken one.
+        size = gradient.abs().flatten(1).sum(1)
+        self.bad_gradients += ~((size > 0) & size.isfinite())
+        return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0), values
+
+    def _keep_best(self, x: Tensor, values: Tensor, rows: Tensor | None) -> None:
+        if rows is not None:
+            better = rows[values > self.best_values[rows]]
+            chosen = values > self.best_values[rows]
+            self.best_x[better], self.best_values[better] = x[chosen], values[chosen]
+            return
+        better = values > self.best_values
+        self.best_x = torch.where(better.view(-1, 1, 1, 1), x, self.best_x)
+        self.best_values = torch.where(better, values, self.best_values)

@@ -1,0 +1,72 @@
+"""LPIPS by the ``lpips`` package, and the plain word when its weights are not to be had."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BACKBONES = ("alex", "vgg", "squeeze")
+_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
+
+
+class LpipsUnavailable(Exception):
+    """The backbone weights are neither cached nor downloadable; the text is the reason."""
+
+
+def weights_file(backbone: str) -> Path:
+    """Where torch.hub keeps the torchvision weights of ``backbone``."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / _FILES[backbone]
+
+
+@functools.cache
+def _try_load(backbone: str) -> tuple[nn.Module | None, str]:
+    import socket
+
+    import lpips
+
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # a silent network must not stop the run
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = lpips.LPIPS(net=backbone, verbose=False)
+    except Exception as error:  # urllib, ssl, socket, hash mismatch: all mean the same to the user
+        where = weights_file(backbone)
+        reason = f"LPIPS ({backbone}) weights are not at {where} and could not be downloaded ({error})"
+        return None, reason.replace("\n", " ")
+    finally:
+        socket.setdefaulttimeout(patience)
+    return network.eval().requires_grad_(False), ""
+
+
+def load_lpips(backbone: str = "alex", device: str | torch.device = "cpu") -> nn.Module:
+    """Load LPIPS v0.1 once per process.
+
+    Raises:
+        LpipsUnavailable: with the reason, when the backbone's weights cannot be had.
+    """
+    network, reason = _try_load(backbone)
+    if network is None:
+        raise LpipsUnavailable(reason)
+    return network.to(device)
+
+
+def lpips_distance(network: Any, output: Tensor, target: Tensor) -> Tensor:
+    """LPIPS of ``(B,3,H,W)`` images in [0,1], one number per image.
+
+    The package divides by ``sqrt(sum f^2) + eps``, whose gradient is NaN where a feature vector is all zero. Here eps
+    sits inside the root: the same value to about 1e-6, and a finite gradient everywhere.
+    """
+    total: Tensor | None = None
+    features = [network.net(network.scaling_layer(2 * image - 1)) for image in (output, target)]
+    for a, b, head in zip(*features, network.lins, strict=True):
+        a, b = (f * torch.rsqrt(f.square().sum(1, keepdim=True) + 1e-20) for f in (a, b))
+        layer = head((a - b) ** 2).mean((1, 2, 3))
+        total = layer if total is None else total + layer
+    assert total is not None
+    return total
