@@ -16,6 +16,18 @@ from torch import nn
 
 from udc_robust.errors import unknown_name
 
+# Our networks, under the names that their published option files use.
+NETWORKS = {
+    "BNUDCnet": "udc_robust.restorers.bnudc:BNUDCnet",
+    "DISCNet": "udc_robust.restorers.discnet:DISCNet",
+    "MIMOUNet_complete": "udc_robust.restorers.ecfnet:MIMOUNet_complete",
+    "NAFNet": "udc_robust.restorers.nafnet:NAFNet",
+    "NAFNetLocal": "udc_robust.restorers.nafnet:NAFNetLocal",
+    "Restormer": "udc_robust.restorers.restormer:Restormer",
+    "UDCSFreqnet": "udc_robust.restorers.fsi:UDCSFreqnet",
+    "UDCUNet": "udc_robust.restorers.udcunet:UDCUNet",
+    "Uformer": "udc_robust.restorers.uformer:Uformer",
+}
 _REMOVED = "torchvision.transforms.functional_tensor"
 
 

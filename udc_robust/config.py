@@ -1,0 +1,345 @@
+"""The schema of every YAML file, and errors that name the key and the mend.
+
+Numbers may be written as people write them: ``eps: 4/255``. ``step_size: eps/4`` is relative to each eps.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from udc_robust.errors import UserError, unknown_name
+
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+def number(value: Any, **names: float) -> Any:
+    """Evaluate ``"4/255"`` or ``"eps/4"``: numbers, the given names and + - * / only; other types pass through.
+
+    Raises:
+        ValueError: anything else in the text.
+    """
+    if not isinstance(value, str):
+        return value
+
+    def walk(node: ast.AST) -> float:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            return node.value
+        if isinstance(node, ast.Name) and node.id in names:
+            return names[node.id]
+        if isinstance(node, ast.Name) and node.id == "inf":
+            return float("inf")
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -walk(node.operand)
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](walk(node.left), walk(node.right))
+        raise ValueError
+
+    try:
+        return walk(ast.parse(value.strip(), mode="eval").body)
+    except (ValueError, SyntaxError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is not a number: write 0.0157 or 4/255") from None
+
+
+Number = Annotated[float, BeforeValidator(number)]
+Size = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """A block of a config in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataConfig(Strict):
+    """Where images come from.
+
+    Attributes:
+        kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
+            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
+        domain: light of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the rest sRGB).
+        crop: centre crop in pixels; None keeps the whole image.
+        limit: use the first so many images.
+    """
+
+    kind: Literal["embedded", "pairs", "folder"] = "embedded"
+    name: str | None = None
+    lq: Path | None = None
+    gt: Path | None = None
+    domain: Literal["srgb", "tonemapped", "linear"] | None = None
+    psf: str = "phone"
+    size: Size = 128
+    crop: Size | None = None
+    limit: Size | None = None
+
+    @model_validator(mode="after")
+    def _folders(self) -> DataConfig:
+        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",)}[self.kind]
+        for key in ("lq", "gt"):
+            if key in needs and getattr(self, key) is None:
+                raise ValueError(f"data of kind {self.kind!r} needs `{key}`: a folder of images")
+            if key not in needs and getattr(self, key) is not None:
+                raise ValueError(f"data of kind {self.kind!r} takes no `{key}`")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name of the data in tables."""
+        return self.name or (self.kind if self.lq is None else self.lq.resolve().name)
+
+
+class RestorerConfig(Strict):
+    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class."""
+
+    name: str
+    network: str | None = None
+    options: dict[str, Any] | None = None
+    weights: str | None = None
+    domain: Literal["srgb", "tonemapped", "linear"] | None = None
+
+
+class AttackConfig(BaseModel):
+    """An attack at one or more budgets; further keys are the method's own options.
+
+    Attributes:
+        eps: budgets in the units of the data's domain, Linf per value, L2 over the whole image; None: the run's list.
+        against: ``gt`` or ``clean``: what the objective measures distance from; None: gt where the data has one.
+        drop_db: an image counts as broken when its objective is this many dB worse than clean.
+        name: label in tables; None: the method's name (with the objective where it is not mse).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str
+    norm: Literal["linf", "l2"] = "linf"
+    eps: list[Number] | None = None
+    objective: str = "mse"
+    against: Literal["gt", "clean"] | None = None
+    drop_db: Annotated[Number, Field(gt=0)] = 6.0
+    name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_eps_is_a_list(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "eps" in values and not isinstance(values["eps"], list):
+            return {**values, "eps": [values["eps"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _known(self) -> AttackConfig:
+        from udc_robust.attacks import METHODS, OBJECTIVES
+
+        try:
+            if self.method not in METHODS:
+                raise unknown_name("attack method", self.method, METHODS)
+            if self.objective not in OBJECTIVES:
+                raise unknown_name("objective", self.objective, OBJECTIVES)
+            chosen = METHODS[self.method]
+            for key in self.model_extra or {}:
+                if key not in chosen.options():
+                    raise unknown_name(
+                        f"key of attack {self.method!r}", key, [*chosen.options(), *AttackConfig.model_fields]
+                    )
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if self.norm not in chosen.norms:
+            raise ValueError(f"attack {self.method!r} is defined for norm {' or '.join(chosen.norms)}, not {self.norm}")
+        for eps in self.eps or []:
+            if not 0 <= eps:
+                raise ValueError(f"eps must be 0 or more, not {eps}")
+        self.options_at(1.0)
+        return self
+
+    def options_at(self, eps: float) -> dict[str, Any]:
+        """The method's options at one budget, with ``eps`` known to their formulas and types as the defaults have."""
+        from udc_robust.attacks import METHODS
+
+        defaults = METHODS[self.method].options()
+        options = {}
+        for key, value in (self.model_extra or {}).items():
+            default = defaults[key]
+            if isinstance(default, str):
+                options[key] = value
+                continue
+            found = number(value, eps=eps)
+            if isinstance(default, bool) != isinstance(found, bool) or isinstance(found, str):
+                raise ValueError(f"{key} of attack {self.method!r} must be like {default!r}, not {value!r}")
+            if isinstance(default, int) and not isinstance(default, bool) and (found != int(found) or found < 1):
+                raise ValueError(f"{key} of attack {self.method!r} must be a whole number from 1, not {value!r}")
+            if isinstance(default, float | None) and not found > 0 and key != "confidence":
+                raise ValueError(f"{key} of attack {self.method!r} must be positive, not {value!r}")
+            options[key] = int(found) if isinstance(default, int) and not isinstance(default, bool) else found
+        return options
+
+    @property
+    def label(self) -> str:
+        """Name of the attack in tables."""
+        extra = "" if self.objective in ("mse", "psnr") else f"-{self.objective}"
+        return self.name or f"{self.method}{extra}"
+
+
+class EvaluateConfig(Strict):
+    """One run: data x restorers x attacks x eps.
+
+    Attributes:
+        round_8_bit: score attacks that a PNG can hold (switch off for linear data).
+        save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
+        lpips: backbone of the LPIPS column; None leaves the column out.
+    """
+
+    name: str = "evaluation"
+    out: Path | None = None
+    seed: int = 0
+    device: str = "cpu"
+    batch_size: Size = 4
+    data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
+    restorers: list[RestorerConfig] = Field(min_length=1)
+    attacks: list[AttackConfig] = Field(min_length=1)
+    eps: list[Number] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
+    round_8_bit: bool = True
+    save_images: bool = True
+    gallery: Annotated[int, Field(ge=0)] = 4
+    lpips: Literal["alex", "vgg", "squeeze"] | None = "alex"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, values: Any) -> Any:
+        """``restorers: [nafnet_mini]`` and a single block of data are fine."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        for key in ("data", "restorers", "attacks", "eps"):
+            if key in values and not isinstance(values[key], list):
+                values[key] = [values[key]]
+        for key, main in (("restorers", "name"), ("attacks", "method"), ("data", "kind")):
+            values[key] = [{main: v} if isinstance(v, str) else v for v in values[key]] if key in values else []
+        if not values["data"]:
+            del values["data"]
+        return values
+
+    @model_validator(mode="after")
+    def _distinct(self) -> EvaluateConfig:
+        for what, labels in (
+            ("data", [d.label for d in self.data]),
+            ("restorer", [r.name for r in self.restorers]),
+            ("attack", [(a.label, a.norm) for a in self.attacks]),
+        ):
+            twice = {label for label in labels if labels.count(label) > 1}
+            if twice:
+                raise ValueError(f"two {what} blocks are called {twice.pop()!r}: give them different names")
+        for attack in self.attacks:
+            for eps in self.eps if attack.eps is None else attack.eps:
+                if attack.norm == "linf" and eps > 1 and all(d.domain != "linear" for d in self.data):
+                    raise ValueError(f"eps {eps:g} is over the range of an image [0,1]: did you mean {eps:g}/255?")
+        return self
+
+
+class TrainConfig(Strict):
+    """Training of a restorer on paired folders (``udc-robust synth`` makes them).
+
+    Attributes:
+        train, validation: folders with ``lq`` and ``gt`` in them.
+        steps: optimiser steps; ``batch_size`` is the global batch over all processes.
+        ema: decay of the averaged weights, which are validated and shipped.
+        psf: what the card says about the captures' PSF.
+    """
+
+    name: str
+    out: Path | None = None
+    seed: int = 0
+    network: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+    domain: Literal["srgb", "tonemapped", "linear"] = "tonemapped"
+    train: Path
+    validation: Path
+    patch_size: Size = 64
+    batch_size: Size = 8
+    steps: Size = 4000
+    lr: Annotated[Number, Field(gt=0)] = 1e-3
+    warmup: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    loss: Literal["l1", "charbonnier"] = "charbonnier"
+    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.999
+    clip_grad: Annotated[Number, Field(gt=0)] = 1.0
+    validate_every: Size = 500
+    save_every: Size = 200
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    licence: str = "Apache-2.0"
+    about: str = ""
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def load_config(path: Path | str, schema: type[Config], overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key=value`` overrides, and check it.
+
+    Raises:
+        UserError: no such file, bad YAML (with its line), unknown keys (with the nearest known one), bad values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no config at {path}: check the path, or see `udc-robust configs`")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    return check_config(values, schema, str(path))
+
+
+def check_config(values: Mapping[str, Any], schema: type[Config], origin: str) -> Config:
+    """Validate plain values; every problem is told in one line with its key."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_tell(e, schema) for e in error.errors())) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"override {override!r} must be key=value, for example seed=1 or attacks.0.eps=4/255")
+    block: Any = values
+    *path, last = key.split(".")
+    try:
+        for part in path:
+            block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
+        block[int(last) if isinstance(block, list) else last] = yaml.safe_load(text)
+    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"override {override!r} does not fit the config: {error}") from error
+
+
+def _tell(error: Any, schema: type[BaseModel]) -> str:
+    """One problem in one line: the key as it is written, and the mend."""
+    place = ".".join(str(part) for part in error["loc"]) or "config"
+    if error["type"] == "extra_forbidden":
+        return str(unknown_name("key", place, _known_keys(schema, error["loc"])))
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}"
+
+
+def _known_keys(schema: Any, location: Sequence[int | str]) -> list[str]:
+    """Keys allowed where an unknown one was found, with the path before them."""
+    import typing
+
+    *path, _ = location
+    for part in path:
+        if isinstance(part, str):
+            schema = schema.model_fields[part].annotation
+        while not hasattr(schema, "model_fields"):
+            schema = typing.get_args(schema)[0]
+    prefix = "".join(f"{part}." for part in path)
+    return [prefix + key for key in schema.model_fields]

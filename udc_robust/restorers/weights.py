@@ -1,0 +1,116 @@
+"""Reading and writing network weights: strict, and never by unpickling code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.errors import UserError
+from udc_robust.files import atomic_path
+
+_CONTAINERS = ("params_ema", "params", "state_dict")
+
+
+def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a state dict and its text metadata (empty for ``.pth``).
+
+    Takes safetensors, and what ``torch.save`` made of tensors: bare, or under ``params_ema``, ``params`` or
+    ``state_dict``; one leading ``module.`` is stripped.
+
+    Raises:
+        UserError: the file is missing, damaged, not a state dict, or a pickle that carries code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no weights at {path}: check the path")
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+    else:
+        state, metadata = _read_pth(path), {}
+    prefix = "module."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, metadata
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}): get it again") from error
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors, and loading it could run code: it is refused; "
+            "save its state dict alone, best as .safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a readable checkpoint ({_short(error)}): get it again") from error
+    for key in _CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(
+            f"{path} holds no state dict: expected tensors, bare or under one of {', '.join(_CONTAINERS)}; "
+            f"found {_describe(content)}"
+        )
+    return dict(content)
+
+
+def _describe(content: Any) -> str:
+    return f"keys {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else type(content).__name__
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def load_into(network: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -> None:
+    """Load strictly; weight-norm networks take legacy names through torch's own hook.
+
+    Raises:
+        UserError: names the missing, unexpected and differently shaped entries in short.
+    """
+    try:
+        network.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        ours = network.state_dict()
+        missing, unexpected = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
+        shapes = [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(ours[name].shape)}"
+            for name in sorted(ours.keys() & state.keys())
+            if state[name].shape != ours[name].shape
+        ]
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            if names
+        ]
+        raise UserError(
+            f"{origin} does not fit {type(network).__name__}: {'; '.join(parts) or _short(error)}; "
+            "check the network's name and its options"
+        ) from error
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise UserError(f"{origin} has NaN or infinite weights in {', '.join(bad[:3])}: get it again")
+
+
+def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Write a safetensors file, whole or not at all; metadata values are stored as JSON text."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})

@@ -1,0 +1,162 @@
+"""Finding, building and loading restorers: ours, basicsr's, and the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.errors import UserError, unknown_name
+from udc_robust.files import shipped
+from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network
+from udc_robust.restorers.light import DOMAINS, convert, value_range
+from udc_robust.restorers.tiles import padded
+from udc_robust.restorers.weights import load_into, read_weights
+
+
+class Restorer(nn.Module):
+    """A network as deployed: takes and returns images of ``domain``, of any size, clamped to the domain's range.
+
+    Attributes:
+        network: the network itself, in its own light (``network_domain``).
+        trained: False when it runs with random weights; reports must say so.
+        origin: the weights file, or why there is none.
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str
+    ) -> None:
+        super().__init__()
+        self.name, self.network, self.trained, self.origin = name, network, trained, origin
+        self.domain = domain
+        self.network_domain = network_domain or domain
+        self.size_multiple = int(getattr(network, "size_multiple", 1))
+        self.min_size = int(getattr(network, "min_size", 1))
+        self.whole_image = bool(getattr(network, "whole_image", False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore ``(B,3,H,W)``; the way is differentiable from end to end."""
+        y = padded(self.network, convert(x, self.domain, self.network_domain), self.size_multiple)
+        return convert(y, self.network_domain, self.domain).clamp(*value_range(self.domain))
+
+
+@dataclass(frozen=True)
+class RestorerSpec:
+    """What the user says about a restorer.
+
+    Attributes:
+        network: a shipped checkpoint's name, a network of ours or of basicsr, or ``package.module:Class`` /
+            ``file.py:Class``.
+        options: constructor arguments.
+        weights: ``.pth`` or ``.safetensors``; files that we trained know their own network and options.
+        domain: light the network works in; None: what the network declares, or the data's own.
+    """
+
+    name: str
+    network: str | None = None
+    options: Mapping[str, Any] | None = None
+    weights: str | None = None
+    domain: str | None = None
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Names and files of the checkpoints that come with the package."""
+    return {path.stem: path for path in sorted(shipped("checkpoints").glob("*.safetensors"))}
+
+
+def find_class(name: str) -> type[nn.Module]:
+    """Find a network class by our name, basicsr's name, ``package.module:Class`` or ``file.py:Class``.
+
+    Raises:
+        UserError: nothing of that name; the nearest known name is suggested.
+    """
+    if name in NETWORKS:
+        module, _, class_name = NETWORKS[name].partition(":")
+        return getattr(importlib.import_module(module), class_name)
+    if ":" in name or "." in name:
+        return _user_class(name)
+    try:
+        return basicsr_network(name)
+    except UserError:
+        raise unknown_name("network", name, [*NETWORKS, *shipped_checkpoints()]) from None
+
+
+def _user_class(path: str) -> type[nn.Module]:
+    module_path, separator, class_name = path.rpartition(":" if ":" in path else ".")
+    try:
+        if module_path.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(module_path).stem, module_path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(module_path)
+    except (ImportError, FileNotFoundError) as error:
+        raise UserError(f"cannot import {module_path!r} for network {path!r} ({error}): check the path") from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{module_path!r} has no torch.nn.Module class {class_name!r}")
+    return found
+
+
+def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Construct a network by name.
+
+    Raises:
+        UserError: an unknown name, or options that its constructor does not take.
+    """
+    found = find_class(name)
+    try:
+        return found(**options)
+    except TypeError as error:
+        raise UserError(f"network {name!r} does not take these options: {error}") from error
+
+
+def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = "cpu", seed: int = 0) -> Restorer:
+    """Build a restorer for images of ``domain``.
+
+    A network without weights gets random ones (from ``seed``) and is marked untrained.
+    """
+    weights = spec.weights
+    if weights is None and (spec.network or spec.name) in shipped_checkpoints():
+        weights = str(shipped_checkpoints()[spec.network or spec.name])
+    state, facts = _read(weights) if weights else (None, {})
+    network_name = facts.get("network") if spec.network in (None, *shipped_checkpoints()) else spec.network
+    if network_name is None:
+        known = [*NETWORKS, *shipped_checkpoints()]
+        if weights is None:
+            raise unknown_name("restorer", spec.name, known)
+        raise UserError(f"restorer {spec.name!r}: {weights} does not say which network it is: set `network`")
+    options = facts.get("options", {}) if spec.options is None else dict(spec.options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(network_name, options)
+    if state is not None:
+        load_into(network, state, str(weights))
+    network_domain = spec.domain or facts.get("domain") or getattr(network, "domain", None)
+    if network_domain not in (None, *DOMAINS):
+        raise unknown_name("domain", str(network_domain), DOMAINS)
+    origin = str(weights) if weights else f"random weights, seed {seed}"
+    restorer = Restorer(
+        spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin
+    )
+    return restorer.to(device).eval()
+
+
+def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    state, metadata = read_weights(weights)
+    facts = {}
+    for key in ("network", "options", "domain"):
+        if key in metadata:
+            try:
+                facts[key] = json.loads(metadata[key])
+            except json.JSONDecodeError as error:
+                raise UserError(f"{weights}: its metadata {key!r} is not JSON ({error}): get it again") from error
+    return state, facts
