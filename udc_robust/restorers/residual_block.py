@@ -28,4 +28,4 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(B,C,H,W)`` to ``(B,C,H,W)``."""
-        return x + self.scale * self.conv2(F.leaky_relu(self.conv1(x), 0.2))
+        return torch.add(x, self.conv2(F.leaky_relu(self.conv1(x), 0.2)), alpha=self.scale)
