@@ -100,7 +100,7 @@ class BNUDCnet(RestorerMixin, nn.Module):
         return transform_colours(self._high(x), self._colour_coefficients(x))
 
     def forward_parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the published network's three images: high branch alone, low branch alone, restored; each (B, 3, H, W)."""
+        """Return the published network's outputs, each (B, 3, H, W): high branch alone, low branch alone, restored."""
         self.check_image(x, 3)
         high, coefficients = self._high(x), self._colour_coefficients(x)
         return high, transform_colours(x, coefficients), transform_colours(high, coefficients)
