@@ -63,6 +63,7 @@ class DataConfig(Strict):
     Attributes:
         kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
             ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
+        lq: a folder, or several folders and image files.
         domain: light of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the rest sRGB).
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
@@ -70,13 +71,20 @@ class DataConfig(Strict):
 
     kind: Literal["embedded", "pairs", "folder"] = "embedded"
     name: str | None = None
-    lq: Path | None = None
+    lq: list[Path] | None = None
     gt: Path | None = None
     domain: Literal["srgb", "tonemapped", "linear"] | None = None
     psf: str = "phone"
     size: Size = 128
     crop: Size | None = None
     limit: Size | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_path_is_a_list(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("lq"), str | Path):
+            return {**values, "lq": [values["lq"]]}
+        return values
 
     @model_validator(mode="after")
     def _folders(self) -> DataConfig:
@@ -91,7 +99,7 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else self.lq.resolve().name)
+        return self.name or (self.kind if self.lq is None else self.lq[0].resolve().name)
 
 
 class RestorerConfig(Strict):

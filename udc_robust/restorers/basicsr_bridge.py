@@ -7,6 +7,7 @@ basicsr 1.4.2 imports ``torchvision.transforms.functional_tensor``, which torchv
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import sys
 import types
@@ -33,7 +34,7 @@ _REMOVED = "torchvision.transforms.functional_tensor"
 
 @functools.cache
 def import_basicsr() -> Any:
-    """Import basicsr (about 4 s, once) and return its ARCH_REGISTRY."""
+    """Import basicsr (about 4 s, once), enter our networks, and return its ARCH_REGISTRY."""
     import torchvision.transforms.functional as functional
 
     if _REMOVED not in sys.modules and importlib.util.find_spec(_REMOVED) is None:
@@ -42,7 +43,15 @@ def import_basicsr() -> Any:
         sys.modules[_REMOVED] = stand_in
     from basicsr.archs import ARCH_REGISTRY
 
+    for name in NETWORKS:
+        ARCH_REGISTRY.register(own_network(name))
     return ARCH_REGISTRY
+
+
+def own_network(name: str) -> type[nn.Module]:
+    """Import one of NETWORKS."""
+    module, _, class_name = NETWORKS[name].partition(":")
+    return getattr(importlib.import_module(module), class_name)
 
 
 def basicsr_network(name: str) -> type[nn.Module]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from udc_robust.optics.capture import inverse_tone_map, tone_map
+from udc_robust.optics.capture import MAX_RADIANCE, inverse_tone_map, tone_map
 
 DOMAINS = ("linear", "srgb", "tonemapped")
-MAX_RADIANCE = 500.0
 
 
 def value_range(domain: str) -> tuple[float, float]:
@@ -29,7 +28,7 @@ def convert(x: Tensor, source: str, target: str) -> Tensor:
         return x
     x = x.clamp(*value_range(source))
     if source == "tonemapped":
-        linear = inverse_tone_map(x.clamp_max(MAX_RADIANCE / (MAX_RADIANCE + 0.25)))
+        linear = inverse_tone_map(x)
     elif source == "srgb":
         linear = srgb_to_linear(x)
     else:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network
+from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
 from udc_robust.restorers.light import DOMAINS, convert, value_range
 from udc_robust.restorers.tiles import padded
 from udc_robust.restorers.weights import load_into, read_weights
@@ -78,8 +78,7 @@ def find_class(name: str) -> type[nn.Module]:
         UserError: nothing of that name; the nearest known name is suggested.
     """
     if name in NETWORKS:
-        module, _, class_name = NETWORKS[name].partition(":")
-        return getattr(importlib.import_module(module), class_name)
+        return own_network(name)
     if ":" in name or "." in name:
         return _user_class(name)
     try:

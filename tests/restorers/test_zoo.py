@@ -1,0 +1,93 @@
+"""Restorers by every name people use, and what is said when a name or an option is wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from udc_robust.errors import UserError
+from udc_robust.restorers.basicsr_bridge import NETWORKS, import_basicsr
+from udc_robust.restorers.weights import save_weights
+from udc_robust.restorers.zoo import RestorerSpec, build_network, find_class, load_restorer, shipped_checkpoints
+
+TINY = {"width": 4, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
+
+
+def test_every_network_of_ours_is_found_and_in_basicsrs_registry() -> None:
+    registry = import_basicsr()
+    for name in NETWORKS:
+        assert find_class(name).__name__ == name and registry.get(name) is find_class(name)
+
+
+def test_basicsrs_own_networks_work_by_name() -> None:
+    network = build_network("SRVGGNetCompact_basicsr", {"num_feat": 8, "num_conv": 1, "upscale": 1})
+    assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    assert (
+        type(build_network("SRVGGNetCompact", {"num_feat": 8, "num_conv": 1, "upscale": 1})).__name__
+        == "SRVGGNetCompact"
+    )
+
+
+def test_user_networks_by_dotted_path_and_file(tmp_path) -> None:
+    assert find_class("torch.nn:Identity") is torch.nn.Identity
+    assert find_class("torch.nn.Identity") is torch.nn.Identity
+    (tmp_path / "mine.py").write_text("import torch\nclass Mine(torch.nn.Identity):\n    pass\n")
+    restorer = load_restorer(RestorerSpec("mine", f"{tmp_path}/mine.py:Mine"), "srgb")
+    x = torch.rand(1, 3, 5, 7)
+    assert torch.equal(restorer(x), x) and restorer.network_domain == "srgb" and not restorer.trained
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("NAFnet", "did you mean 'NAFNet'"),
+        ("no.such.module:Net", "cannot import 'no.such.module'"),
+        ("torch.nn:relu", "no torch.nn.Module class 'relu'"),
+        ("missing/file.py:Net", "cannot import"),
+    ],
+)
+def test_unknown_networks(name, message) -> None:
+    with pytest.raises(UserError, match=message):
+        find_class(name)
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(UserError, match=r"'NAFNet' does not take these options.*widht"):
+        build_network("NAFNet", {"widht": 8})
+
+
+def test_weights_that_know_their_network(tmp_path) -> None:
+    network = build_network("NAFNet", TINY)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, network, {"network": "NAFNet", "options": TINY, "domain": "tonemapped"})
+    restorer = load_restorer(RestorerSpec("tiny", weights=str(path)), "tonemapped")
+    x = torch.rand(2, 3, 9, 13)
+    assert restorer.trained and torch.equal(restorer(x), network.eval()(x).clamp(0, 1))
+    srgb = load_restorer(RestorerSpec("tiny", weights=str(path)), "srgb")
+    assert not torch.allclose(srgb(x), restorer(x))  # the light is converted on the way in and out
+
+
+def test_weights_that_do_not_say(tmp_path) -> None:
+    path = tmp_path / "bare.pth"
+    torch.save(build_network("NAFNet", TINY).state_dict(), path)
+    with pytest.raises(UserError, match="does not say which network it is: set `network`"):
+        load_restorer(RestorerSpec("mine", weights=str(path)), "srgb")
+    assert load_restorer(RestorerSpec("mine", "NAFNet", TINY, str(path)), "srgb").trained
+    with pytest.raises(UserError, match="unknown restorer 'mine'"):
+        load_restorer(RestorerSpec("mine"), "srgb")
+
+
+def test_random_weights_depend_on_the_seed_only() -> None:
+    a, b, c = (load_restorer(RestorerSpec("r", "NAFNet", TINY), "srgb", seed=s) for s in (1, 1, 2))
+    assert torch.equal(a.network.intro.weight, b.network.intro.weight)
+    assert not torch.equal(a.network.intro.weight, c.network.intro.weight)
+
+
+def test_shipped_checkpoints_load_and_are_small() -> None:
+    assert {"nafnet_mini", "discnet_mini"} <= set(shipped_checkpoints())
+    for name, path in shipped_checkpoints().items():
+        assert path.stat().st_size < 8e6 and path.with_suffix(".md").is_file()
+        restorer = load_restorer(RestorerSpec(name), "tonemapped")
+        assert restorer.trained and restorer(torch.rand(1, 3, 30, 34)).shape == (1, 3, 30, 34)

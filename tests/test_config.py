@@ -1,0 +1,94 @@
+"""Configs: what people write is understood, and what is wrong is named with its mend."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udc_robust.config import EvaluateConfig, TrainConfig, check_config, load_config, number
+from udc_robust.errors import UserError
+from udc_robust.files import shipped
+
+GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
+
+
+def test_short_forms_and_fractions() -> None:
+    config = check_config(GOOD, EvaluateConfig, "x.yaml")
+    assert config.restorers[0].name == "nafnet_mini" and config.data[0].kind == "embedded"
+    assert config.attacks[1].eps == [pytest.approx(4 / 255)]
+    assert config.attacks[1].options_at(0.02) == {"step_size": pytest.approx(0.005)}
+
+
+@given(st.integers(0, 255), st.integers(1, 255))
+def test_numbers_are_plain_arithmetic(a: int, b: int) -> None:
+    assert number(f"{a}/{b}") == pytest.approx(a / b)
+    assert number(f"2*{a} - {b}") == 2 * a - b
+
+
+@pytest.mark.parametrize("text", ["__import__('os')", "eps", "4//255", "a/255", "", "[1]", "1/0", "2**9"])
+def test_anything_else_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a number"):
+        number(text)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"attack": ["pgd"]}, r"unknown key 'attack': did you mean 'attacks'"),
+        ({"attacks": ["pdg"]}, r"unknown attack method 'pdg': did you mean 'pgd'"),
+        ({"attacks": [{"method": "pgd", "step": 5}]}, r"'step': did you mean 'steps'"),
+        ({"attacks": [{"method": "pgd", "steps": 2.5}]}, r"steps .* whole number"),
+        ({"attacks": [{"method": "pgd", "steps": "many"}]}, r"'many' is not a number"),
+        ({"attacks": [{"method": "pgd", "random_start": 3}]}, r"random_start .* like True"),
+        ({"attacks": [{"method": "pgd", "step_size": -1}]}, r"step_size .* positive"),
+        ({"attacks": [{"method": "pgd", "objective": "msee"}]}, r"unknown objective 'msee'"),
+        ({"attacks": [{"method": "cw"}]}, r"'cw' is defined for norm l2"),
+        ({"attacks": [{"method": "pgd", "eps": "-1/255"}]}, r"eps must be 0 or more"),
+        ({"attacks": [{"method": "pgd", "eps": 8}]}, r"did you mean 8/255"),
+        ({"attacks": ["pgd", "pgd"]}, r"two attack blocks are called"),
+        (
+            {"restorers": [{"name": "a", "weight": "b.pth"}]},
+            r"'restorers.0.weight': did you mean 'restorers.0.weights'",
+        ),
+        ({"restorers": []}, r"restorers"),
+        ({"data": {"kind": "pairs", "lq": ["a"]}}, r"needs `gt`"),
+        ({"data": {"kind": "folder", "lq": ["a"], "gt": "b"}}, r"takes no `gt`"),
+        ({"batch_size": 0}, r"batch_size: .*greater than or equal to 1"),
+    ],
+)
+def test_mistakes_are_named(change, message) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        check_config({**GOOD, **change}, EvaluateConfig, "x.yaml")
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("x.yaml: ")
+
+
+def test_files_and_overrides(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("restorers: [nafnet_mini]\nattacks:\n- {method: pgd, steps: 3}\n")
+    config = load_config(path, EvaluateConfig, ["seed=7", "attacks.0.steps=9", "data.kind=embedded"])
+    assert config.seed == 7 and config.attacks[0].options_at(1)["steps"] == 9
+    with pytest.raises(UserError, match="key=value"):
+        load_config(path, EvaluateConfig, ["seed"])
+    with pytest.raises(UserError, match=r"attacks\.7\.steps=1.*does not fit"):
+        load_config(path, EvaluateConfig, ["attacks.7.steps=1"])
+    with pytest.raises(UserError, match="no config at"):
+        load_config(tmp_path / "none.yaml", EvaluateConfig)
+    path.write_text("restorers: [a\nattacks: pgd")
+    with pytest.raises(UserError, match=r"not valid YAML.*line 2"):
+        load_config(path, EvaluateConfig)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config(path, EvaluateConfig)
+    path.write_text("- pgd")
+    with pytest.raises(UserError, match="must hold keys and values"):
+        load_config(path, EvaluateConfig)
+
+
+def test_every_shipped_config_is_valid() -> None:
+    paths = sorted(shipped("configs").rglob("*.yaml"))
+    assert paths
+    for path in paths:
+        schema = TrainConfig if "train" in path.relative_to(shipped("configs")).parts else EvaluateConfig
+        load_config(path, schema)
+        assert path.read_text().startswith("# "), f"{path} should begin with a line that says what it is for"

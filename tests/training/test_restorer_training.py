@@ -1,0 +1,126 @@
+"""Training: it learns, it resumes to the same weights, and its mistakes are told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from udc_robust.config import TrainConfig, check_config
+from udc_robust.data.images import write_image
+from udc_robust.data.samples import PairedFolders
+from udc_robust.errors import UserError
+from udc_robust.restorers.weights import read_weights
+from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+from udc_robust.training import restorer as training
+from udc_robust.training.batches import PairBatches, loader
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Eight pairs: smooth scenes, and the same scenes darkened and shifted in colour."""
+    generator = torch.Generator().manual_seed(0)
+    for part, count in (("train", 8), ("validation", 2)):
+        for i in range(count):
+            scene = nn.functional.interpolate(torch.rand(1, 3, 6, 6, generator=generator), (32, 40), mode="bilinear")[0]
+            write_image(tmp_path / part / "gt" / f"{i}.png", scene)
+            write_image(tmp_path / part / "lq" / f"{i}.png", scene * torch.tensor([0.7, 0.8, 0.6]).view(3, 1, 1))
+    return tmp_path
+
+
+def _config(sets, **changes) -> TrainConfig:
+    values = {
+        "name": "tiny", "network": "NAFNet", "train": sets / "train", "validation": sets / "validation",
+        "options": {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]},
+        "patch_size": 16, "batch_size": 4, "steps": 30, "lr": 0.01, "warmup": 3, "ema": 0.5,
+        "validate_every": 15, "save_every": 10,
+    }  # fmt: skip
+    return check_config({**values, **changes}, TrainConfig, "test")
+
+
+def test_it_learns_and_its_weights_serve(sets) -> None:
+    facts = training.train_restorer(_config(sets, steps=60), sets / "out")
+    assert facts["validation"]["gain"] > 1.0
+    restorer = load_restorer(RestorerSpec("tiny", weights=str(sets / "out" / "tiny.safetensors")), "tonemapped")
+    figures = training.validate(
+        restorer.network, PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt"), torch.device("cpu")
+    )
+    assert figures["psnr"] == pytest.approx(facts["validation"]["psnr"], abs=1e-6)
+    card = (sets / "out" / "tiny.md").read_text()
+    assert f"{facts['validation']['psnr']:.2f}" in card and "8 pairs" in card
+    assert any((sets / "out").rglob("events.out.tfevents.*"))
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(sets, monkeypatch) -> None:
+    training.train_restorer(_config(sets), sets / "whole")
+    true_loss, calls = training.loss_of, []
+
+    def stops(*args):
+        calls.append(1)
+        if len(calls) > 17:  # after the state of step 10, before that of step 20
+            raise KeyboardInterrupt
+        return true_loss(*args)
+
+    monkeypatch.setattr(training, "loss_of", stops)
+    with pytest.raises(KeyboardInterrupt):
+        training.train_restorer(_config(sets), sets / "stopped")
+    monkeypatch.setattr(training, "loss_of", true_loss)
+    training.train_restorer(_config(sets), sets / "stopped")
+    whole, resumed = (read_weights(sets / name / "tiny.safetensors")[0] for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_mistakes(sets) -> None:
+    training.train_restorer(_config(sets, steps=10), sets / "out")
+    with pytest.raises(UserError, match="another lr"):
+        training.train_restorer(_config(sets, steps=10, lr=0.1), sets / "out")
+    with pytest.raises(UserError, match=r"batch_size 9 is larger than the data \(8 pairs\)"):
+        training.train_restorer(_config(sets, batch_size=9), sets / "b")
+    with pytest.raises(UserError, match="smaller than patch_size 64"):
+        training.train_restorer(_config(sets, patch_size=64), sets / "c")
+    (sets / "out" / "state.pt").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"state\.pt is damaged"):
+        training.train_restorer(_config(sets, steps=10), sets / "out")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(sets, monkeypatch) -> None:
+    true_loss, calls = training.loss_of, []
+
+    def diverges(*args):
+        calls.append(1)
+        return true_loss(*args) * (float("nan") if len(calls) > 12 else 1)
+
+    monkeypatch.setattr(training, "loss_of", diverges)
+    with pytest.raises(UserError, match=r"loss is nan at step 12.*state\.pt"):
+        training.train_restorer(_config(sets), sets / "out")
+    assert torch.load(sets / "out" / "state.pt", weights_only=True)["step"] == 10
+
+
+def test_batches_depend_on_the_step_only_and_split_over_processes(sets) -> None:
+    pairs = PairedFolders(sets / "train" / "lq", sets / "train" / "gt")
+
+    def make(**changes) -> PairBatches:
+        return PairBatches(pairs, **{"patch": 16, "batch": 4, "steps": 6, "seed": 1, **changes})
+
+    whole = make()
+    late = list(loader(whole, 4))
+    assert len(late) == 2 and torch.equal(late[0][0], whole[4][0])
+    shares = [make(rank=rank, ranks=2)[3][0] for rank in range(2)]
+    assert torch.equal(torch.stack([shares[0][0], shares[1][0], shares[0][1], shares[1][1]]), whole[3][0])
+    assert not torch.equal(whole[0][0], whole[1][0]) and not torch.equal(make(seed=2)[0][0], whole[0][0])
+
+
+def test_the_schedule_warms_up_and_falls(sets) -> None:
+    config = _config(sets, steps=100, warmup=10, lr=1.0)
+    rates = [training.learning_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.02
+
+
+def test_settings_in_the_card_are_those_of_the_run(sets) -> None:
+    config = _config(sets, steps=10)
+    facts = training.train_restorer(config, sets / "out")
+    block = (sets / "out" / "tiny.md").read_text().split("```json")[1].split("```")[0]
+    assert json.loads(block)["lr"] == config.lr and facts["steps"] == 10

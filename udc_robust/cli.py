@@ -1,0 +1,249 @@
+"""The command line: one verb per job. It parses, calls and prints; the work is done elsewhere.
+
+Exit codes: 0 done, 2 the user's mistake (one line, no traceback), 1 ours.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udc_robust.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Measure and harden image restoration for under-display cameras against adversarial perturbations.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train a network from a YAML file.")
+app.add_typer(train_app, name="train")
+
+ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value overrides, e.g. seed=1 attacks.0.eps=4/255")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
+Images = Annotated[list[Path], typer.Argument(help="Image files or folders.")]
+RestorerName = Annotated[
+    str, typer.Option("--restorer", help="A name of `udc-robust models`, or package.module:Class.")
+]
+Weights = Annotated[str | None, typer.Option("--weights", help="A .pth or .safetensors file.")]
+Domain = Annotated[str | None, typer.Option("--domain", help="Light of the images: srgb, tonemapped or linear.")]
+
+
+def _config_path(path: Path) -> Path:
+    """A path, or the name of a config that ships with the package."""
+    from udc_robust.files import shipped
+
+    named = shipped("configs") / path.with_suffix(".yaml")
+    return path if path.is_file() or not named.is_file() else named
+
+
+@app.command()
+def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Attack restorers and write a report; the same command resumes a run that was stopped.
+
+    Example: `udc-robust evaluate quickstart`, or `udc-robust evaluate mine.yaml batch_size=2 --out runs/mine`
+    """
+    from udc_robust.config import EvaluateConfig, load_config
+    from udc_robust.evaluation.report import write_report
+    from udc_robust.evaluation.run import evaluate as run
+    from udc_robust.evaluation.show import print_summary
+
+    settings = load_config(_config_path(config), EvaluateConfig, overrides or [])
+    folder = out or settings.out or Path("runs") / settings.name
+    run(settings, folder, shlex.join(["udc-robust", *sys.argv[1:]]))
+    page = write_report([folder])
+    print_summary(folder)
+    typer.echo(f"report: {page}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
+) -> None:
+    """Write the HTML report of one run again, or of several side by side.
+
+    Example: `udc-robust report runs/before runs/after --out compare.html`
+    """
+    from udc_robust.evaluation.report import write_report
+
+    typer.echo(f"report: {write_report(runs, out)}")
+
+
+@app.command()
+def attack(
+    images: Images,
+    restorer: RestorerName = "nafnet_mini",
+    weights: Weights = None,
+    gt: Annotated[Path | None, typer.Option("--gt", help="Folder of ground truths with the same file names.")] = None,
+    method: Annotated[str, typer.Option("--method", help="noise, fgsm, ifgsm, pgd, cw, simba or square.")] = "pgd",
+    norm: Annotated[str, typer.Option("--norm", help="linf or l2.")] = "linf",
+    eps: Annotated[str, typer.Option("--eps", help="Budget, e.g. 4/255.")] = "4/255",
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the method.")] = None,
+    domain: Domain = None,
+    seed: int = 0,
+    out: OutFolder = None,
+) -> None:
+    """Attack images: writes them as PNG with restorations, a table and a report.
+
+    Without `--gt` the damage is measured against the clean restoration.
+
+    Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
+    """
+    from udc_robust.config import EvaluateConfig, check_config
+    from udc_robust.evaluation.report import write_report
+    from udc_robust.evaluation.run import evaluate as run
+    from udc_robust.evaluation.show import print_summary
+
+    data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
+    block = {"method": method, "norm": norm} | ({} if method == "cw" else {"eps": eps})
+    settings = check_config(
+        {
+            "name": "attack",
+            "seed": seed,
+            "data": [{key: value for key, value in data.items() if value is not None}],
+            "restorers": [_restorer_block(restorer, weights)],
+            "attacks": [block | ({} if steps is None else {"steps": steps})],
+            "gallery": 1_000_000,
+        },
+        EvaluateConfig,
+        "options",
+    )
+    folder = out or Path("attacked")
+    run(settings, folder, shlex.join(["udc-robust", *sys.argv[1:]]))
+    page = write_report([folder])
+    print_summary(folder)
+    typer.echo(f"attacked images: {folder / 'images'}\nreport: {page}")
+
+
+def _restorer_block(restorer: str, weights: str | None) -> dict[str, str]:
+    from udc_robust.restorers.zoo import shipped_checkpoints
+
+    if restorer in shipped_checkpoints() and weights is None:
+        return {"name": restorer}
+    block = {"name": restorer.replace(":", "."), "network": restorer}
+    return block | ({} if weights is None else {"weights": weights})
+
+
+@app.command()
+def restore(
+    images: Images,
+    restorer: RestorerName = "nafnet_mini",
+    weights: Weights = None,
+    domain: Domain = None,
+    tile: Annotated[int, typer.Option("--tile", help="Side of the tiles in pixels; 0 restores whole images.")] = 0,
+    overlap: Annotated[int, typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used.")] = 32,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    out: OutFolder = None,
+) -> None:
+    """Restore images of any size.
+
+    Example: `udc-robust restore photo.png --restorer nafnet_mini --tile 512 --out restored`
+    """
+    from udc_robust.evaluation.restoring import restore_files
+    from udc_robust.restorers.zoo import RestorerSpec
+
+    spec = RestorerSpec(**_restorer_block(restorer, weights))  # type: ignore[arg-type]
+    for path in restore_files(images, spec, out or Path("restored"), domain, tile, overlap, device):
+        typer.echo(path)
+
+
+@app.command()
+def synth(
+    sources: Annotated[Path, typer.Argument(help="Folder of HDR panoramas, HDR stills or photographs.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the paired set.")],
+    kind: Annotated[str, typer.Option("--kind", help="panorama, hdr or photo.")] = "panorama",
+    psf: Annotated[
+        list[str] | None, typer.Option("--psf", help="Simulated display or PSF file; repeat for several.")
+    ] = None,
+    per_source: Annotated[int, typer.Option("--per-source", help="Crops of each source.")] = 4,
+    size: Annotated[int, typer.Option("--size", help="Side of the crops in pixels.")] = 256,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Sources to leave out, by name.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Use these sources only.")] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the sources, noted for each image.")
+    ] = "unknown",
+    seed: int = 0,
+) -> None:
+    """Make a paired set (degraded, clean) of real scenes and a display's PSF, with a manifest.
+
+    Example: `udc-robust synth hdr/ --psf phone --psf poled --out sets/train --exclude vestibule --licence CC0`
+    """
+    from udc_robust.data.synth import synthesise
+
+    made = synthesise(
+        sources, out, kind=kind, psfs=psf or ["phone"], per_source=per_source, size=size,
+        exclude=exclude or [], only=only or [], licence=licence, seed=seed,
+    )  # fmt: skip
+    typer.echo(f"{made} pairs in {out}")
+
+
+@train_app.command("restorer")
+def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a restorer on paired folders; the same command resumes.
+
+    Example: `udc-robust train restorer nafnet_mini train=sets/train validation=sets/validation`
+    """
+    from udc_robust.config import TrainConfig, load_config
+    from udc_robust.training.restorer import train_restorer as run
+
+    settings = load_config(_config_path(config), TrainConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    figures = facts["validation"]
+    typer.echo(
+        f"{folder / settings.name}.safetensors: {figures['psnr']:.2f} dB on validation, "
+        f"{figures['gain']:+.2f} dB over the degraded input, {facts['seconds']} s"
+    )
+
+
+@app.command()
+def models() -> None:
+    """List shipped checkpoints and networks with their size, light and the source of official weights."""
+    from udc_robust.evaluation.show import print_models
+
+    print_models()
+
+
+@app.command()
+def configs() -> None:
+    """List the configs that ship with the package."""
+    from udc_robust.evaluation.show import print_configs
+
+    print_configs()
+
+
+@app.command()
+def doctor() -> None:
+    """Tell versions, devices and which weights are present, and what to do about the rest."""
+    from udc_robust.doctor import print_findings
+
+    print_findings()
+
+
+def main() -> None:
+    """Entry point of ``udc-robust`` and ``python -m udc_robust``."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UserError as error:
+        typer.secho(f"udc-robust: {error}", fg="red", err=True)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        typer.secho("udc-robust: stopped; the same command goes on where it was", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            sys.exit(error.exit_code)
+        traceback.print_exc()
+        typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
+        sys.exit(1)

@@ -1,0 +1,147 @@
+"""Curves of damage over eps, as SVG that takes its colours from the page around it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from udc_robust.evaluation.cells import eps_text
+from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel
+from udc_robust.evaluation.verdict import number
+
+# Stand-ins that matplotlib can draw with; the page's CSS variables replace them, so that dark mode has its own. The
+# page defines the series by Okabe and Ito's colour-blind-safe palette.
+_SERIES = [f"#0a0b{i:02x}" for i in range(7)]
+_INK, _GRID = "#0a0c00", "#0a0c01"
+_MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+_MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One plot: all restorers and attacks on one data block in one norm.
+
+    Attributes:
+        svg: inline SVG without user text.
+        alt: the plot in words.
+        restorers: (colour index, label); ``attacks``: (marker, label).
+    """
+
+    data: str
+    norm: str
+    axis: str
+    svg: str
+    alt: str
+    restorers: list[tuple[int, str]]
+    attacks: list[tuple[str, str]]
+
+
+def drop_curves(panels: Sequence[Panel]) -> list[Curves]:
+    """A plot for each data block and norm that has attacks of a limited budget."""
+    labels = list(dict.fromkeys(panel.label for panel in panels))
+    found = []
+    for data in dict.fromkeys(panel.data for panel in panels):
+        for norm in NORM_SIGNS:
+            shown = [panel for panel in panels if panel.data == data and _attacks(panel, norm)]
+            if shown:
+                found.append(_curves(shown, norm, labels, f"curves{len(found)}"))
+    return found
+
+
+def _attacks(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
+    """The attacks of one norm with their outcomes by rising eps; noise and unlimited budgets are no curves."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in sorted(panel.outcomes, key=lambda outcome: outcome.cell.eps):
+        cell = outcome.cell
+        if cell.attack.norm == norm and not outcome.is_noise and 0 < cell.eps < math.inf:
+            found.setdefault(cell.attack.label, []).append(outcome)
+    return found
+
+
+def _height(outcome: Outcome) -> float:
+    drop = outcome.summary["drop"]
+    return outcome.summary["psnr"] if drop is None else drop
+
+
+def _noise_height(outcome: Outcome) -> float:
+    """Noise of the attack's own norm, in the unit of ``_height``."""
+    if outcome.summary["noise_drop"] is not None:
+        return outcome.summary["noise_drop"]
+    values = [row["psnr_noise"] for row in outcome.rows]
+    return math.nan if not values or None in values else sum(values) / len(values)
+
+
+def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: str) -> Curves:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for panel in panels for name in _attacks(panel, norm)))
+    style = {"svg.fonttype": "none", "svg.hashsalt": prefix, "text.parse_math": False, "font.size": 10}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.6, 3.5), layout="constrained")
+        axes = figure.add_subplot()
+        for panel in panels:
+            color = _SERIES[labels.index(panel.label) % len(_SERIES)]
+            for name, outcomes in _attacks(panel, norm).items():
+                eps = [outcome.cell.eps for outcome in outcomes]
+                marker = _MARKERS[names.index(name) % len(_MARKERS)]
+                axes.plot(eps, list(map(_height, outcomes)), color=color, marker=marker, markersize=5, linewidth=1.8)
+                noise = list(map(_noise_height, outcomes))
+                axes.plot(eps, noise, color=color, linestyle="--", linewidth=1, alpha=0.75)
+        _dress(axes, panels, norm)
+        svg = io.StringIO()
+        # No date and no creator: the same run gives the same bytes.
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return Curves(
+        data=panels[0].data,
+        norm=NORM_SIGNS[norm],
+        axis="drop in PSNR (dB)" if panels[0].has_truth else "PSNR to the clean restoration (dB)",
+        svg=_inline(svg.getvalue(), prefix),
+        alt=_alt(panels, norm),
+        restorers=[(labels.index(panel.label) % len(_SERIES), panel.label) for panel in panels],
+        attacks=[(_MARKER_SIGNS[i % len(_MARKERS)], name) for i, name in enumerate(names)],
+    )
+
+
+def _dress(axes, panels: Sequence[Panel], norm: str) -> None:  # type: ignore[no-untyped-def]
+    """Ticks at the eps of the run, on a log axis when they double; a quiet frame."""
+    found = {o.cell.eps for panel in panels for outcomes in _attacks(panel, norm).values() for o in outcomes}
+    ticks = sorted(found)
+    if len(ticks) > 2 and ticks[-1] >= 4 * ticks[0]:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [eps_text(eps) for eps in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(f"eps, {NORM_SIGNS[norm]}", color=_INK)
+    axes.set_ylabel("drop (dB)" if panels[0].has_truth else "PSNR to clean restoration (dB)", color=_INK)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+    if panels[0].has_truth:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
+def _inline(svg: str, prefix: str) -> str:
+    """Make a whole SVG file fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for i, color in enumerate(_SERIES):
+        svg = svg.replace(color, f"var(--series-{i})")
+    return svg.replace(_INK, "var(--muted)").replace(_GRID, "var(--line)")
+
+
+def _alt(panels: Sequence[Panel], norm: str) -> str:
+    parts = [
+        f"{panel.label}, {name}: " + ", ".join(f"{number(_height(o), 1)} at {eps_text(o.cell.eps)}" for o in outcomes)
+        for panel in panels
+        for name, outcomes in _attacks(panel, norm).items()
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,194 @@
+"""Reading a finished run folder back: the cells in the order of its config, each with its figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import yaml
+
+from udc_robust.config import EvaluateConfig, check_config
+from udc_robust.errors import UserError
+from udc_robust.evaluation.cells import Cell, cells, eps_text
+from udc_robust.evaluation.tables import NAMES
+
+Row = Mapping[str, Any]
+NORM_SIGNS = {"linf": "L∞", "l2": "L2"}
+_TEXT_COLUMNS = {*NAMES, "image", "unit"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell on all images of a panel.
+
+    Attributes:
+        summary: the row of ``summary.csv``.
+        rows: the rows of ``results.csv``, one an image.
+        seconds: mean time per image; None where the run measured none.
+        peak_bytes: largest memory peak over its batches.
+    """
+
+    cell: Cell
+    summary: Row
+    rows: Sequence[Row]
+    seconds: float | None
+    peak_bytes: float | None
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether this is the control: random noise, which attacks nothing."""
+        return self.summary["access"] == "none"
+
+    @property
+    def budget(self) -> str:
+        """Norm and eps as people write them: ``L∞ 4/255``; ``L2 free`` for a minimum-norm attack."""
+        return f"{NORM_SIGNS[self.cell.attack.norm]} {eps_text(self.cell.eps)}"
+
+    @property
+    def title(self) -> str:
+        """Attack and budget: ``pgd, L∞ 4/255``."""
+        return f"{self.cell.attack.label}, {self.budget}"
+
+    @property
+    def damage(self) -> float:
+        """What attacks are ranked by: the drop in dB; without ground truth minus the PSNR to the clean restoration."""
+        drop = self.summary["drop"]
+        return -self.summary["psnr"] if drop is None else drop
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One restorer on the images of one data block: the unit that the report tells about.
+
+    Attributes:
+        label: name of the restorer, with its run before it when several runs are shown.
+        clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
+        outcomes: noise controls first, then the attacks in the order of the config.
+        pictures: folder of the data's pictures.
+    """
+
+    label: str
+    run_name: str
+    data: str
+    restorer: str
+    domain: str
+    trained: bool
+    clean: Row
+    clean_rows: Sequence[Row]
+    outcomes: Sequence[Outcome]
+    pictures: Path
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether damage is measured against ground truth (else against the clean restoration)."""
+        return self.clean["reference"] == "gt"
+
+    def picture(self, image: str, name: str, *, of_restorer: bool = True) -> Path:
+        """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
+        folder = self.pictures / quote(image, safe="")
+        return (folder / quote(self.restorer, safe="") if of_restorer else folder) / name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, config, facts and tables."""
+
+    path: Path
+    name: str
+    config: EvaluateConfig
+    fingerprint: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    results: Sequence[Row]
+    summary: Sequence[Row]
+    timings: Sequence[Row]
+
+    def panels(self, prefix: str = "") -> Iterator[Panel]:
+        """One panel for each data block and restorer, labelled ``prefix + restorer``."""
+        grid = cells(self.config)
+        for block in self.config.data:
+            for restorer in self.config.restorers:
+                place = (block.label, restorer.name)
+                outcomes = [self._outcome(place, cell) for cell in grid]
+                yield Panel(
+                    label=prefix + restorer.name,
+                    run_name=self.name,
+                    data=block.label,
+                    restorer=restorer.name,
+                    domain=self.facts["data"][block.label]["domain"],
+                    trained=self.facts["restorers"][restorer.name]["trained"],
+                    clean=self._one(self.summary, place, "clean", "", 0.0),
+                    clean_rows=_matching(self.results, place, "clean", "", 0.0),
+                    outcomes=sorted(outcomes, key=lambda outcome: not outcome.is_noise),
+                    pictures=self.path / "images" / quote(block.label, safe=""),
+                )
+
+    def _outcome(self, place: tuple[str, str], cell: Cell) -> Outcome:
+        names = (cell.attack.label, cell.attack.norm, cell.eps)
+        costs = [row for row in self.timings if _place_of(row["unit"]) == (*place, cell.key)]
+        images = sum(row["images"] for row in costs)
+        return Outcome(
+            cell,
+            self._one(self.summary, place, *names),
+            _matching(self.results, place, *names),
+            seconds=sum(row["seconds"] for row in costs) / images if images else None,
+            peak_bytes=max((row["peak_bytes"] for row in costs if row["peak_bytes"] is not None), default=None),
+        )
+
+    def _one(self, rows: Sequence[Row], place: tuple[str, str], attack: str, norm: str, eps: float) -> Row:
+        found = _matching(rows, place, attack, norm, eps)
+        if not found:
+            raise UserError(
+                f"{self.path / 'summary.csv'} has no row for {'/'.join(place)} under {attack} {norm} {eps_text(eps)}: "
+                "run `udc-robust evaluate` on its config again"
+            )
+        return found[0]
+
+
+def _matching(rows: Sequence[Row], place: tuple[str, str], attack: str, norm: str, eps: float) -> list[Row]:
+    """Rows of one cell; the tables write eps with seven digits."""
+    wanted = (*place, attack, norm, f"{eps:.7g}")
+    return [row for row in rows if tuple(row[name] for name in ("data", "restorer", "attack", "norm", "eps")) == wanted]
+
+
+def _place_of(unit: str) -> tuple[str, ...]:
+    data, _, restorer, cell = (unquote(part) for part in unit.split("/"))
+    return data, restorer, cell
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: no such folder, a file of a finished run is missing or damaged.
+    """
+    if not path.is_dir():
+        raise UserError(f"no run folder at {path}: name the `out` folder of a finished `udc-robust evaluate`")
+    for name in ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv"):
+        if not (path / name).is_file():
+            raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust evaluate` on it again")
+    try:
+        values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        fingerprint = values.pop("fingerprint", {})
+        tables = [_read_csv(path / f"{name}.csv") for name in ("results", "summary", "timings")]
+    except (yaml.YAMLError, AttributeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
+    config = check_config(values, EvaluateConfig, str(path / "config.yaml"))
+    return Run(path, config.name, config, fingerprint, facts, *tables)
+
+
+def _read_csv(path: Path) -> list[Row]:
+    with open(path, encoding="utf-8", newline="") as handle:
+        return [{name: _parsed(name, text) for name, text in row.items()} for row in csv.DictReader(handle)]
+
+
+def _parsed(column: str, text: str) -> str | float | None:
+    if column in _TEXT_COLUMNS:
+        return text
+    return None if text == "n/a" else float(text)
