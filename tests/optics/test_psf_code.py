@@ -1,0 +1,46 @@
+"""PSF codes: a basis that reproduces what it was made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from udc_robust.errors import UserError
+from udc_robust.optics.psf_code import fit_basis, load_basis, turned
+
+
+def _psf(angle: float = 0.0) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(-10.0, 11), torch.arange(-10.0, 11), indexing="ij")
+    blob = torch.exp(-((rows / 2) ** 2) - (columns / 5) ** 2)
+    return turned((blob / blob.sum()).expand(3, 21, 21).clone(), angle)
+
+
+def test_codes_rebuild_their_psfs(tmp_path) -> None:
+    psfs = [_psf(angle) for angle in range(-12, 13, 4)]
+    basis = fit_basis(psfs, 5)
+    for psf in psfs:
+        error = (basis.psf(basis.code(psf)) - psf).norm() / psf.norm()
+        assert error < 0.01
+    gram = basis.components.flatten(1) @ basis.components.flatten(1).T
+    assert torch.allclose(gram, torch.eye(5), atol=1e-4)
+    basis.save(tmp_path / "basis.npz")
+    assert torch.equal(load_basis(tmp_path / "basis.npz").code(psfs[1]), basis.code(psfs[1]))
+
+
+def test_turning_keeps_the_energy_and_turns() -> None:
+    quarter = turned(_psf(), 90)
+    assert torch.allclose(quarter.sum((1, 2)), torch.ones(3))
+    assert torch.allclose(quarter, torch.rot90(_psf(), 1, (1, 2)), atol=1e-5)
+
+
+def test_mistakes(tmp_path) -> None:
+    with pytest.raises(UserError, match="at least 6 PSFs, not 3"):
+        fit_basis([_psf()] * 3)
+    with pytest.raises(UserError, match="differ in size"):
+        fit_basis([_psf(), _psf()[:, :9, :9]])
+    basis = fit_basis([_psf(angle) for angle in range(7)])
+    with pytest.raises(UserError, match="resize it"):
+        basis.code(_psf()[:, :9, :9])
+    (tmp_path / "x.npz").write_bytes(b"no")
+    with pytest.raises(UserError, match="is no PSF basis"):
+        load_basis(tmp_path / "x.npz")
