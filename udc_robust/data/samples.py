@@ -1,0 +1,165 @@
+"""Data sets of files on disk: one image is loaded at a time, so memory stays flat in their number."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from udc_robust.data.images import image_size, list_images, read_image
+from udc_robust.errors import UserError
+
+MANIFEST = "manifest.json"
+Paths = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One degraded image, and its ground truth where there is one.
+
+    Attributes:
+        key: unique in its data set.
+        lq: (3,H,W) in the range of the domain.
+        gt: of the same size and domain, or None.
+        domain: "srgb", "tonemapped" (both [0,1]) or "linear" (0..500).
+        source: where it comes from, for the report.
+    """
+
+    key: str
+    lq: Tensor
+    gt: Tensor | None
+    domain: str
+    source: str
+
+
+class SingleFolder(Sequence[Sample]):
+    """Images without ground truth: a restorer is compared with its own clean output."""
+
+    def __init__(self, lq: Paths, domain: str | None = None) -> None:
+        """List the images.
+
+        Args:
+            lq: a folder, an image, or several of them.
+            domain: light of the images; None: what the files say, see `read_image`, or the ``manifest.json`` that
+                `synthesise` leaves beside the folder.
+
+        Raises:
+            UserError: on missing, empty or doubtful folders and files, from their headers.
+        """
+        self._files = _keyed(_expand(lq))
+        self._domain = domain or _domain_of_set(next(iter(self._files.values())))
+        self._sizes = [image_size(path) for path in self._files.values()]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        key = self.keys()[index]
+        pixels, domain = _read(self._files[key], self._domain)
+        return Sample(key, pixels, None, domain, str(self._files[key]))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def keys(self) -> list[str]:
+        """Return the file stems, with their folder in front where two folders share one."""
+        return list(self._files)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Return (height, width) of every image, known from the headers."""
+        return list(self._sizes)
+
+
+class PairedFolders(SingleFolder):
+    """Degraded images and their ground truths, matched by file stem."""
+
+    def __init__(self, lq: Paths, gt: Path | str, domain: str | None = None) -> None:
+        """Match the pairs and check their sizes.
+
+        Args:
+            lq: degraded images: a folder, an image, or several of them.
+            gt: folder of ground truths.
+            domain: see `SingleFolder`.
+
+        Raises:
+            UserError: when a partner is missing or the sizes of a pair differ; it names both files.
+        """
+        super().__init__(lq, domain)
+        truths = _by_stem(list_images(gt))
+        self._truths: list[Path] = []
+        for path, size in zip(self._files.values(), self._sizes, strict=True):
+            if path.stem not in truths:
+                raise UserError(f"{path} has no ground truth {Path(gt) / path.stem}.*; add it or remove the image")
+            truth = truths[path.stem]
+            if image_size(truth) != size:
+                raise UserError(
+                    f"{path} is {_by(size)} but {truth} is {_by(image_size(truth))}; pairs need equal sizes"
+                )
+            self._truths.append(truth)
+        unused = truths.keys() - {path.stem for path in self._files.values()}
+        if isinstance(lq, Path | str) and unused:
+            first = min(unused)
+            raise UserError(f"{truths[first]} has no degraded image {Path(lq) / first}.*; add it or remove the truth")
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        sample = super().__getitem__(index)
+        truth = self._truths[index]
+        pixels, domain = _read(truth, self._domain)
+        if domain != sample.domain:
+            raise UserError(f"{sample.source} is {sample.domain} but {truth} is {domain}; state the domain of the data")
+        return Sample(sample.key, sample.lq, pixels, domain, sample.source)
+
+
+def _expand(paths: Paths) -> list[Path]:
+    listed = [paths] if isinstance(paths, Path | str) else list(paths)
+    if not listed:
+        raise UserError("no images given; name a folder or image files")
+    return [image for path in map(Path, listed) for image in ([path] if path.is_file() else list_images(path))]
+
+
+def _keyed(files: list[Path]) -> dict[str, Path]:
+    """Name every file by its stem, or by folder and stem where stems repeat."""
+    stems = Counter(path.stem for path in files)
+    keyed: dict[str, Path] = {}
+    for path in files:
+        key = path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}"
+        if key in keyed:
+            raise UserError(f"{path} and {keyed[key]} both are {key!r}; rename one of them")
+        keyed[key] = path
+    return keyed
+
+
+def _by_stem(files: list[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in files:
+        if path.stem in found:
+            raise UserError(f"{path} and {found[path.stem]} have the same name; remove or rename one of them")
+        found[path.stem] = path
+    return found
+
+
+def _domain_of_set(image: Path) -> str | None:
+    """Light stated by the manifest of a synthetic set, one folder above the image."""
+    manifest = image.resolve().parent.parent / MANIFEST
+    if not manifest.is_file():
+        return None
+    try:
+        domain = json.loads(manifest.read_text(encoding="utf-8")).get("domain")
+    except (ValueError, AttributeError, OSError):
+        return None
+    return domain if domain in ("srgb", "tonemapped", "linear") else None
+
+
+def _read(path: Path, domain: str | None) -> tuple[Tensor, str]:
+    picture = read_image(path)
+    if domain in ("srgb", "tonemapped") and float(picture.pixels.max()) > 1:
+        raise UserError(f"{path} holds values above 1, which {domain} images cannot; state the domain as linear")
+    return picture.pixels, domain or picture.domain
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
