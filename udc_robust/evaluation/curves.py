@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from udc_robust.evaluation.cells import eps_text
-from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel
+from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, eps_label
 from udc_robust.evaluation.verdict import number
 
 # Stand-ins that matplotlib can draw with; the page's CSS variables replace them, so that dark mode has its own. The
@@ -42,10 +41,11 @@ class Curves:
 def drop_curves(panels: Sequence[Panel]) -> list[Curves]:
     """A plot for each data block and norm that has attacks of a limited budget."""
     labels = list(dict.fromkeys(panel.label for panel in panels))
-    found = []
-    for data in dict.fromkeys(panel.data for panel in panels):
+    found: list[Curves] = []
+    for data, truth in dict.fromkeys((panel.data, panel.has_truth) for panel in panels):
         for norm in NORM_SIGNS:
-            shown = [panel for panel in panels if panel.data == data and _attacks(panel, norm)]
+            same = [panel for panel in panels if (panel.data, panel.has_truth) == (data, truth)]
+            shown = [panel for panel in same if _attacks(panel, norm)]
             if shown:
                 found.append(_curves(shown, norm, labels, f"curves{len(found)}"))
     return found
@@ -61,26 +61,12 @@ def _attacks(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
     return found
 
 
-def _height(outcome: Outcome) -> float:
-    drop = outcome.summary["drop"]
-    return outcome.summary["psnr"] if drop is None else drop
-
-
-def _noise_height(outcome: Outcome) -> float:
-    """Noise of the attack's own norm, in the unit of ``_height``."""
-    if outcome.summary["noise_drop"] is not None:
-        return outcome.summary["noise_drop"]
-    values = [row["psnr_noise"] for row in outcome.rows]
-    return math.nan if not values or None in values else sum(values) / len(values)
-
-
 def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: str) -> Curves:
     import matplotlib
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for panel in panels for name in _attacks(panel, norm)))
-    style = {"svg.fonttype": "none", "svg.hashsalt": prefix, "text.parse_math": False, "font.size": 10}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
         figure = Figure(figsize=(5.6, 3.5), layout="constrained")
         axes = figure.add_subplot()
         for panel in panels:
@@ -88,8 +74,15 @@ def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: s
             for name, outcomes in _attacks(panel, norm).items():
                 eps = [outcome.cell.eps for outcome in outcomes]
                 marker = _MARKERS[names.index(name) % len(_MARKERS)]
-                axes.plot(eps, list(map(_height, outcomes)), color=color, marker=marker, markersize=5, linewidth=1.8)
-                noise = list(map(_noise_height, outcomes))
+                axes.plot(
+                    eps,
+                    [outcome.level for outcome in outcomes],
+                    color=color,
+                    marker=marker,
+                    markersize=5,
+                    linewidth=1.8,
+                )
+                noise = [math.nan if o.noise_level is None else o.noise_level for o in outcomes]
                 axes.plot(eps, noise, color=color, linestyle="--", linewidth=1, alpha=0.75)
         _dress(axes, panels, norm)
         svg = io.StringIO()
@@ -108,11 +101,12 @@ def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: s
 
 def _dress(axes, panels: Sequence[Panel], norm: str) -> None:  # type: ignore[no-untyped-def]
     """Ticks at the eps of the run, on a log axis when they double; a quiet frame."""
-    found = {o.cell.eps for panel in panels for outcomes in _attacks(panel, norm).values() for o in outcomes}
-    ticks = sorted(found)
+    outcomes = [outcome for panel in panels for found in _attacks(panel, norm).values() for outcome in found]
+    labels = {outcome.cell.eps: eps_label(outcome.cell) for outcome in outcomes}
+    ticks = sorted(labels)
     if len(ticks) > 2 and ticks[-1] >= 4 * ticks[0]:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [eps_text(eps) for eps in ticks])
+    axes.set_xticks(ticks, [labels[eps] for eps in ticks])
     axes.minorticks_off()
     axes.set_xlabel(f"eps, {NORM_SIGNS[norm]}", color=_INK)
     axes.set_ylabel("drop (dB)" if panels[0].has_truth else "PSNR to clean restoration (dB)", color=_INK)
@@ -140,7 +134,7 @@ def _inline(svg: str, prefix: str) -> str:
 
 def _alt(panels: Sequence[Panel], norm: str) -> str:
     parts = [
-        f"{panel.label}, {name}: " + ", ".join(f"{number(_height(o), 1)} at {eps_text(o.cell.eps)}" for o in outcomes)
+        f"{panel.label}, {name}: " + ", ".join(f"{number(o.level, 1)} at {eps_label(o.cell)}" for o in outcomes)
         for panel in panels
         for name, outcomes in _attacks(panel, norm).items()
     ]

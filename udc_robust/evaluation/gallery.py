@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from udc_robust.errors import UserError
+from udc_robust.data.images import image_size, read_image
 from udc_robust.evaluation.run_folder import Outcome, Panel
 from udc_robust.evaluation.verdict import number, worst_by_norm
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.float32]  # (H,W,3) in levels 0..255
 # A page of many or large pictures shows them smaller, so that it stays within some 15 MB.
 _LARGEST, _SMALLEST, _PAGE_PIXELS = 512, 192, 20_000_000
 _PICTURES_PER_CELL, _PICTURES_PER_CARD = 4, 3
@@ -43,19 +43,46 @@ class Card:
     side: int
 
 
-def cards(panels: Sequence[Panel]) -> Iterator[Card]:
-    """Cards of all images whose pictures were kept, the restorers of an image side by side."""
-    kept = [
-        (panel, row["image"])
-        for panel in panels
-        for row in panel.clean_rows
-        if panel.picture(row["image"], "clean.output.png").is_file()
-    ]
-    pictures = sum(_PICTURES_PER_CELL * len(panel.outcomes) + _PICTURES_PER_CARD for panel, _ in kept)
-    side = int(np.clip((_PAGE_PIXELS / max(pictures, 1)) ** 0.5, _SMALLEST, _LARGEST))
-    order = list(dict.fromkeys((panel.data, image) for panel, image in kept))
-    for panel, image in sorted(kept, key=lambda pair: order.index((pair[0].data, pair[1]))):
-        yield _card(panel, image, side)
+@dataclass(frozen=True)
+class Shown:
+    """Which images are shown, ``(data, image)``, and the longest side in pixels that they are shown with."""
+
+    images: Sequence[tuple[str, str]]
+    side: int
+
+
+def choose(panels: Sequence[Panel]) -> tuple[Shown, int]:
+    """Choose images so that the page stays of a sane size; the second value counts those left out."""
+    images = list(dict.fromkeys((panel.data, image) for panel in panels for image in _kept(panel)))
+    if not images:
+        return Shown([], _LARGEST), 0
+    sides = [max(image_size(panel.picture(image, "clean.output.png"))) for panel in panels for image in _kept(panel)]
+    largest = min(max(sides), _LARGEST)
+    smallest = min(largest, _SMALLEST)
+    pictures = np.cumsum([_pictures(panels, data) for data, _ in images])
+    fitting = max(int((pictures * smallest**2 <= _PAGE_PIXELS).sum()), 1)
+    shown = images[:fitting]
+    side = int(np.clip((_PAGE_PIXELS / pictures[fitting - 1]) ** 0.5, smallest, largest))
+    return Shown(shown, side), len(images) - len(shown)
+
+
+def _pictures(panels: Sequence[Panel], data: str) -> int:
+    """Pictures that one image of a data block puts on the page."""
+    return sum(_PICTURES_PER_CELL * len(panel.outcomes) + _PICTURES_PER_CARD for panel in panels if panel.data == data)
+
+
+def _kept(panel: Panel) -> list[str]:
+    """Images whose pictures were kept."""
+    images = [row["image"] for row in panel.clean_rows]
+    return [image for image in images if panel.picture(image, "clean.output.png").is_file()]
+
+
+def cards(panels: Sequence[Panel], shown: Shown) -> Iterator[Card]:
+    """Cards of the shown images, the restorers of an image side by side."""
+    for data, image in shown.images:
+        for panel in panels:
+            if panel.data == data and image in _kept(panel):
+                yield _card(panel, image, shown.side)
 
 
 def _card(panel: Panel, image: str, side: int) -> Card:
@@ -81,9 +108,11 @@ def _card(panel: Panel, image: str, side: int) -> Card:
 
 
 def _paths(panel: Panel, image: str, outcome: Outcome) -> tuple[Path, Path] | None:
-    """Attacked input and attacked restoration of a cell; None where they were not kept."""
-    kinds = [panel.picture(image, f"{outcome.cell.key}.{kind}.png") for kind in ("input", "output")]
-    return (kinds[0], kinds[1]) if all(path.is_file() for path in kinds) else None
+    """Attacked input (an array where it was not rounded) and restoration of a cell; None where they were not kept."""
+    names = [f"{outcome.cell.key}.{ending}" for ending in ("input.png", "input.npy", "output.png")]
+    png, array, output = (panel.picture(image, name) for name in names)
+    given = png if png.is_file() else array
+    return (given, output) if given.is_file() and output.is_file() else None
 
 
 def _cell(panel: Panel, image: str, outcome: Outcome, given: Pixels, clean: Pixels, side: int) -> dict[str, Any]:
@@ -115,34 +144,27 @@ def difference(a: Pixels, b: Pixels) -> tuple[Pixels, str]:
     """``a - b`` around mid grey, amplified by the largest power of two that clips under 0.5 % of the values.
 
     Args:
-        a, b: ``(H,W,3)`` levels 0..255 as read from the PNG files.
+        a, b: ``(H,W,3)`` in levels 0..255, of the files as they were stored.
 
     Returns:
         The picture, and its gain and size in words.
     """
-    delta = a.astype(np.int16) - b.astype(np.int16)
+    delta = a - b
     typical = max(float(np.percentile(np.abs(delta), 99.5)), 1.0)
     gain = max((gain for gain in _GAINS if gain * typical <= 127), default=1)
-    picture = np.clip(128 + gain * delta.astype(np.float32), 0, 255).astype(np.uint8)
     mean, most = np.abs(delta).mean(), np.abs(delta).max()
-    return picture, f"× {gain}; mean {mean:.1f}, most {most} levels"
+    return 128 + gain * delta, f"\N{MULTIPLICATION SIGN} {gain}; mean {mean:.1f}, most {most:.0f} levels"
 
 
 def _read(path: Path) -> Pixels:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is not a readable picture: delete its run folder and evaluate again") from error
+    return 255 * read_image(path).pixels.permute(1, 2, 0).numpy()
 
 
 def _uri(pixels: Pixels, side: int) -> str:
     """A data URI of a JPEG of quality 90 without chroma subsampling, no side over ``side`` pixels."""
     from PIL import Image
 
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     image.thumbnail((side, side))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=90, subsampling=0)

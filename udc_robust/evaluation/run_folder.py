@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -15,11 +17,18 @@ import yaml
 from udc_robust.config import EvaluateConfig, check_config
 from udc_robust.errors import UserError
 from udc_robust.evaluation.cells import Cell, cells, eps_text
+from udc_robust.evaluation.run import image_folder
 from udc_robust.evaluation.tables import NAMES
 
 Row = Mapping[str, Any]
 NORM_SIGNS = {"linf": "L∞", "l2": "L2"}
 _TEXT_COLUMNS = {*NAMES, "image", "unit"}
+
+
+def eps_label(cell: Cell) -> str:
+    """Write eps in the unit of its norm: a bound on each value in levels, one on the whole image as a number."""
+    linf = cell.attack.norm == "linf" or math.isinf(cell.eps)
+    return eps_text(cell.eps) if linf else f"{cell.eps:g}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Outcome:
     @property
     def budget(self) -> str:
         """Norm and eps as people write them: ``L∞ 4/255``; ``L2 free`` for a minimum-norm attack."""
-        return f"{NORM_SIGNS[self.cell.attack.norm]} {eps_text(self.cell.eps)}"
+        return f"{NORM_SIGNS[self.cell.attack.norm]}\N{NO-BREAK SPACE}{eps_label(self.cell)}"
 
     @property
     def title(self) -> str:
@@ -60,6 +69,20 @@ class Outcome:
         drop = self.summary["drop"]
         return -self.summary["psnr"] if drop is None else drop
 
+    @property
+    def level(self) -> float:
+        """The drop in dB; without ground truth the PSNR to the clean restoration."""
+        drop = self.summary["drop"]
+        return self.summary["psnr"] if drop is None else drop
+
+    @property
+    def noise_level(self) -> float | None:
+        """The same for random noise of each image's own attack norm."""
+        if self.summary["noise_drop"] is not None:
+            return self.summary["noise_drop"]
+        values = [row["psnr_noise"] for row in self.rows]
+        return None if not values or None in values else fmean(values)
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -69,11 +92,10 @@ class Panel:
         label: name of the restorer, with its run before it when several runs are shown.
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
-        pictures: folder of the data's pictures.
+        folder: of the run.
     """
 
     label: str
-    run_name: str
     data: str
     restorer: str
     domain: str
@@ -81,7 +103,7 @@ class Panel:
     clean: Row
     clean_rows: Sequence[Row]
     outcomes: Sequence[Outcome]
-    pictures: Path
+    folder: Path
 
     @property
     def has_truth(self) -> bool:
@@ -90,17 +112,18 @@ class Panel:
 
     def picture(self, image: str, name: str, *, of_restorer: bool = True) -> Path:
         """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
-        folder = self.pictures / quote(image, safe="")
+        folder = image_folder(self.folder, self.data, image)
         return (folder / quote(self.restorer, safe="") if of_restorer else folder) / name
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, config, facts and tables."""
+    """A finished run: its folder, config (checked, and as written), facts and tables."""
 
     path: Path
     name: str
     config: EvaluateConfig
+    settings: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     facts: Mapping[str, Any]
     results: Sequence[Row]
@@ -116,7 +139,6 @@ class Run:
                 outcomes = [self._outcome(place, cell) for cell in grid]
                 yield Panel(
                     label=prefix + restorer.name,
-                    run_name=self.name,
                     data=block.label,
                     restorer=restorer.name,
                     domain=self.facts["data"][block.label]["domain"],
@@ -124,7 +146,7 @@ class Run:
                     clean=self._one(self.summary, place, "clean", "", 0.0),
                     clean_rows=_matching(self.results, place, "clean", "", 0.0),
                     outcomes=sorted(outcomes, key=lambda outcome: not outcome.is_noise),
-                    pictures=self.path / "images" / quote(block.label, safe=""),
+                    folder=self.path,
                 )
 
     def _outcome(self, place: tuple[str, str], cell: Cell) -> Outcome:
@@ -175,12 +197,15 @@ def read_run(path: Path) -> Run:
         values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
         fingerprint = values.pop("fingerprint", {})
+        for block in values["attacks"]:
+            if block["eps"] is None:  # the run's list: said by leaving the key out
+                del block["eps"]
         tables = [_read_csv(path / f"{name}.csv") for name in ("results", "summary", "timings")]
-    except (yaml.YAMLError, AttributeError, ValueError, KeyError) as error:
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
     config = check_config(values, EvaluateConfig, str(path / "config.yaml"))
-    return Run(path, config.name, config, fingerprint, facts, *tables)
+    return Run(path, config.name, config, values, fingerprint, facts, *tables)
 
 
 def _read_csv(path: Path) -> list[Row]:

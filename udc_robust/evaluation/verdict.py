@@ -12,6 +12,7 @@ from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, Run
 
 # An image set under this size says little about another one.
 FEW_IMAGES = 20
+_MINUS = "\N{MINUS SIGN}"
 _UNITS = {
     "tonemapped": "tone-mapped values x/(x+0.25) in [0,1]",
     "srgb": "sRGB values in [0,1], as in an 8-bit file",
@@ -32,9 +33,9 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None or math.isnan(value):
         return "n/a"
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{_MINUS}∞"
     text = f"{value:.{digits}f}"
-    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", _MINUS)
 
 
 def mean_interval(values: Sequence[float], draws: int = 4000) -> tuple[float, float] | None:
@@ -114,12 +115,17 @@ def _attack_sentence(found: Strongest) -> str:
     outcome, row = found.outcome, found.outcome.summary
     name = outcome.cell.attack.label
     if row["drop"] is None:
-        return f"At {outcome.budget} the strongest attack, {name}, leaves {number(row['psnr'])} dB to it."
+        return (
+            f"At {outcome.budget} the strongest attack, {name}, leaves a PSNR of {number(row['psnr'])} dB to it, where "
+            f"noise of the same norm leaves {number(outcome.noise_level)} dB."
+        )
     spread = f" (95 % interval {number(found.interval[0])} to {number(found.interval[1])})" if found.interval else ""
-    noise = f", where noise of the same norm takes {number(row['noise_drop'])} dB" if row["noise_drop"] is not None else ""
+    noise = row["noise_drop"]
+    control = "" if noise is None else f", where noise of the same norm takes {number(noise)} dB"
+    worse = count(row["worse_than_input"], row["images"])
     return (
-        f"At {outcome.budget} the strongest attack, {name}, takes {number(row['drop'])} dB{spread}{noise}, and leaves "
-        f"{number(row['psnr'])} dB: {count(row['worse_than_input'], row['images'])} images end up worse than unrestored."
+        f"At {outcome.budget} the strongest attack, {name}, takes {number(row['drop'])} dB{spread}{control}, and "
+        f"leaves {number(row['psnr'])} dB: {worse} images end up worse than unrestored."
     )
 
 
@@ -143,8 +149,8 @@ def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
         bad = sum(outcome.summary["bad_gradients"] for outcome in panel.outcomes)
         if bad:
             found.append(
-                f"{panel.label} on {panel.data}: {bad:.0f} gradients were zero or not finite, so its attacks were weaker "
-                "than they look. A defence that breaks gradients is not a robust one."
+                f"{panel.label} on {panel.data}: {bad:.0f} gradients were zero or not finite, so its attacks were "
+                "weaker than they look. A defence that breaks gradients is not a robust one."
             )
         images = len(panel.clean_rows)
         if images < FEW_IMAGES:
