@@ -40,8 +40,8 @@ def _config_path(path: Path) -> Path:
     """A path, or the name of a config that ships with the package."""
     from udc_robust.files import shipped
 
-    named = shipped("configs") / path.with_suffix(".yaml")
-    return path if path.is_file() or not named.is_file() else named
+    named = sorted(shipped("configs").rglob(path.with_suffix(".yaml").name))
+    return named[0] if named and not path.is_file() else path
 
 
 @app.command()
@@ -170,19 +170,51 @@ def synth(
     licence: Annotated[
         str, typer.Option("--licence", help="Licence of the sources, noted for each image.")
     ] = "unknown",
+    difficulty: Annotated[tuple[float, float], typer.Option(help="Range of the degraded PSNR in dB.")] = (19.0, 28.0),
+    shot: Annotated[float, typer.Option(help="Shot noise: variance per unit of radiance.")] = 0.0,
+    read: Annotated[float, typer.Option(help="Read noise: standard deviation in radiance.")] = 0.0,
     seed: int = 0,
 ) -> None:
-    """Make a paired set (degraded, clean) of real scenes and a display's PSF, with a manifest.
+    """Make a paired set (degraded, clean) of real scenes and a display's PSF, with a manifest; resumes.
 
-    Example: `udc-robust synth hdr/ --psf phone --psf poled --out sets/train --exclude vestibule --licence CC0`
+    Example: `udc-robust synth hdr/ --psf phone --psf poled --out sets/train --exclude vestibule --licence CC0-1.0`
     """
-    from udc_robust.data.synth import synthesise
+    from udc_robust.data.synth import SynthSettings, synthesise
 
-    made = synthesise(
-        sources, out, kind=kind, psfs=psf or ["phone"], per_source=per_source, size=size,
-        exclude=exclude or [], only=only or [], licence=licence, seed=seed,
+    settings = SynthSettings(
+        kind=kind, psfs=tuple(psf or ["phone"]), per_source=per_source, size=size, seed=seed, licence=licence,
+        difficulty=difficulty, shot=shot, read=read,
     )  # fmt: skip
-    typer.echo(f"{made} pairs in {out}")
+    pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
+    mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
+    typer.echo(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
+
+
+@app.command("psf-code")
+def psf_code(
+    psfs: Annotated[list[str], typer.Argument(help="PSF files or names of simulated displays; the first is coded.")],
+    basis: Annotated[Path | None, typer.Option("--basis", help="Use this basis instead of fitting one.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where a fitted basis is written.")] = Path("psf_basis.npz"),
+    turn: Annotated[
+        float, typer.Option("--turn", help="With one PSF: fit copies turned up to so many degrees.")
+    ] = 12.0,
+) -> None:
+    """Print the five-number code that tells DISCNet about a display, and save its basis.
+
+    Example: `udc-robust psf-code measured.npy --out basis.npz`, then `options: {psf_code: [...]}` in a config.
+    """
+    from udc_robust.data.synth import load_psf
+    from udc_robust.optics.psf_code import fit_basis, load_basis, turned
+
+    loaded = [load_psf(name) for name in psfs]
+    if basis is not None:
+        found = load_basis(basis)
+    else:
+        family = loaded if len(loaded) > 1 else [turned(loaded[0], turn * step / 4) for step in range(-4, 5)]
+        found = fit_basis(family)
+        found.save(out)
+        typer.echo(f"basis: {out}", err=True)
+    typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])
 
 
 @train_app.command("restorer")

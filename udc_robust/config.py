@@ -159,7 +159,7 @@ class AttackConfig(BaseModel):
         if self.norm not in chosen.norms:
             raise ValueError(f"attack {self.method!r} is defined for norm {' or '.join(chosen.norms)}, not {self.norm}")
         for eps in self.eps or []:
-            if not 0 <= eps:
+            if not eps >= 0:
                 raise ValueError(f"eps must be 0 or more, not {eps}")
         self.options_at(1.0)
         return self

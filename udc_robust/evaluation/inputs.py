@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.config import DataConfig
-from udc_robust.data.samples import Sample
+from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
 
 
@@ -57,11 +57,10 @@ def open_inputs(config: DataConfig) -> Inputs:
     Raises:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
-    from udc_robust.data.embedded import EmbeddedPairs
-    from udc_robust.data.samples import PairedFolders, SingleFolder
-
     samples: Samples
     if config.kind == "embedded":
+        from udc_robust.data.embedded import EmbeddedPairs
+
         samples = EmbeddedPairs(count=config.limit or 8, size=config.size, psf=config.psf)
     elif config.kind == "pairs":
         assert config.lq is not None and config.gt is not None
@@ -72,7 +71,9 @@ def open_inputs(config: DataConfig) -> Inputs:
     keys, sizes = list(samples.keys())[: config.limit], list(samples.sizes())[: config.limit]
     for key, size in zip(keys, sizes, strict=True):
         if config.crop is not None and min(size) < config.crop:
-            raise UserError(f"image {key} of data {config.label!r} is {size[0]}x{size[1]}, smaller than crop {config.crop}")
+            raise UserError(
+                f"image {key} of data {config.label!r} is {size[0]}x{size[1]}, smaller than crop {config.crop}"
+            )
     if config.crop is not None:
         sizes = [(config.crop, config.crop)] * len(sizes)
     return Inputs(config.label, samples, keys, sizes, samples[0].domain, config.crop)

@@ -32,7 +32,9 @@ class Journal:
                 entry = json.loads(line)
                 self.units[entry["unit"]] = entry
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise UserError(f"{self._path}: line {i} is damaged ({error}): delete that line to redo its unit") from error
+                raise UserError(
+                    f"{self._path}: line {i} is damaged ({error}): delete that line to redo its unit"
+                ) from error
         if whole != content:
             with disk_errors(self._path), open(self._path, "r+b") as handle:
                 handle.truncate(len(whole))

@@ -55,7 +55,10 @@ def restore_files(
             raise UserError(f"{path} is {height}x{width}; {restorer.name} needs at least {restorer.min_size} px a side")
         side = min(tile, max(height, width)) if tile else max(height, width)
         margin = overlap if side < max(height, width) else 0
-        with progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick, torch.no_grad():
+        with (
+            progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
+            torch.no_grad(),
+        ):
             restored = tiled(restorer, x, side, margin, tick)
         if light == "linear":
             write_image(out / f"{stem}.npy", restored[0].cpu())

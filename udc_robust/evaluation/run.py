@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ def evaluate(config: EvaluateConfig, out: Path, command: str = "") -> dict[str, 
             first, batch = block.keys[indices[0]], None
             for name in names:
                 for cell in [None, *grid]:
-                    unit = "/".join(quote(part, safe="") for part in (block.label, first, name, cell.key if cell else "clean"))
+                    unit = "/".join(
+                        quote(part, safe="") for part in (block.label, first, name, cell.key if cell else "clean")
+                    )
                     unit_total += 1
                     if unit not in journal.units:
                         batch = batch or _load(block, indices, device)
@@ -203,9 +205,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _load_restorers(
-    config: EvaluateConfig, inputs: Sequence[Inputs], device: str
-) -> dict[tuple[str, str], Restorer]:
+def _load_restorers(config: EvaluateConfig, inputs: Sequence[Inputs], device: str) -> dict[tuple[str, str], Restorer]:
     loaded = {}
     for block in config.restorers:
         spec = RestorerSpec(**block.model_dump())
@@ -326,5 +326,3 @@ def _facts(
         "restorers": described,
         "lpips_reason": lpips_reason,
     }
-
-

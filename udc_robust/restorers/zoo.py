@@ -38,7 +38,8 @@ class Restorer(nn.Module):
         self.domain = domain
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
-        self.min_size = int(getattr(network, "min_size", 1))
+        needed = int(getattr(network, "min_size", 1))
+        self.min_size = needed if needed > self.size_multiple else 1  # padding reaches the multiple by itself
         self.whole_image = bool(getattr(network, "whole_image", False))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from udc_robust.errors import UserError
 class PairBatches(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of (degraded, clean) pairs, flipped and turned; item ``i`` is the batch of step ``i``.
 
-    Images are kept in memory as 8 bits. Each row of a batch is drawn from its own stream (seed, step, row), so a process
-    that takes every n-th row sees exactly its share of the single-process batch.
+    Images are kept in memory as 8 bits. Each row of a batch is drawn from its own stream (seed, step, row), so a
+    process that takes every n-th row sees exactly its share of the single-process batch.
 
     Raises:
         UserError: no ground truth, images smaller than the patch, or fewer pairs than a batch holds.

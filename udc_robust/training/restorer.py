@@ -1,7 +1,7 @@
 """Training a restorer: read it top to bottom.
 
-One loop over ``accelerate``: one process, or ``accelerate launch`` on many. Batches are a pure function of the step, so a
-training that was killed goes on to the same weights.
+One loop over ``accelerate``: one process, or ``accelerate launch`` on many. Batches are a pure function of the step, so
+a training that was killed goes on to the same weights.
 """
 
 from __future__ import annotations
@@ -73,18 +73,25 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     from accelerate.utils import set_seed
 
     accelerator = Accelerator(
-        mixed_precision=config.mixed_precision, log_with="tensorboard", project_dir=out, cpu=not torch.cuda.is_available()
+        mixed_precision=config.mixed_precision,
+        log_with="tensorboard",
+        project_dir=out,
+        cpu=not torch.cuda.is_available(),
     )
     set_seed(config.seed)
     network = build_network(config.network, config.options)
     if config.weights:
         load_into(network, read_weights(config.weights)[0], config.weights)
-    train_pairs, validation_pairs = (PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation))
+    train_pairs, validation_pairs = (
+        PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
+    )
     batches = PairBatches(
         train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, betas=(0.9, 0.9), weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.lr, betas=(0.9, 0.9), weight_decay=config.weight_decay
+    )
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
 
     settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
@@ -119,9 +126,8 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
             with accelerator.autocast():
                 loss = loss_of(network(lq.to(accelerator.device)), gt.to(accelerator.device), config.loss)
             if not math.isfinite(loss.item()):
-                raise UserError(
-                    f"the loss is {loss.item()} at step {step}: lower `lr`; the last good state is in {out / 'state.pt'}"
-                )
+                state_file = out / "state.pt"
+                raise UserError(f"the loss is {loss.item()} at step {step}: lower `lr`; the last state is {state_file}")
             optimizer.zero_grad()
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(network.parameters(), config.clip_grad)

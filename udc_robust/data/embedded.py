@@ -1,0 +1,96 @@
+"""The embedded default: photographs that ship inside scikit-image, made into UDC pairs without any download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from udc_robust.data.images import read_image
+from udc_robust.data.samples import Sample
+from udc_robust.data.synth import load_psf, make_pair
+from udc_robust.errors import UserError
+from udc_robust.metrics import psnr
+from udc_robust.optics.capture import expand_highlights
+from udc_robust.restorers.light import convert
+
+# Colour photographs of scenes in the wheel itself, all in the public domain or CC0 (scikit-image, data/README.txt).
+PHOTOGRAPHS = ("astronaut.png", "rocket.jpg", "coffee.png", "chelsea.png", "motorcycle_left.png")
+# Crops whose degraded PSNR (dB) lies in the range of the published SYNTH captures.
+_DIFFICULTY = (19.0, 28.5)
+
+
+class EmbeddedPairs(Sequence[Sample]):
+    """Pairs (degraded, clean) in tone-mapped light, on 8-bit levels.
+
+    Every photograph becomes pseudo-HDR, is captured whole through the display, so that glare from outside a crop is in
+    it, and is then cut up. Crops are taken in turn from the photographs, those of middling difficulty first.
+    """
+
+    def __init__(self, count: int = 8, size: int = 128, psf: str = "phone") -> None:
+        """Choose the crops.
+
+        Raises:
+            UserError: more crops, or larger ones, than the photographs give.
+        """
+        self._size = size
+        self._psf = psf
+        queues = [[(name, *place) for place in _places(name, psf, size)] for name in PHOTOGRAPHS]
+        rounds = range(max(map(len, queues)))
+        in_turn = [queue[i] for i in rounds for queue in queues if i < len(queue)]
+        if len(in_turn) < count:
+            raise UserError(
+                f"the embedded photographs give {len(in_turn)} crops of {size} px through {psf!r}, not {count}: "
+                "lower `limit` or `size`, or name images of your own"
+            )
+        self._places = in_turn[:count]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        name, top, left = self._places[index]
+        window = (..., slice(top, top + self._size), slice(left, left + self._size))
+        lq, gt = (image[window] for image in _captured(name, self._psf))
+        return Sample(self.keys()[index], lq, gt, "tonemapped", f"scikit-image {name}")
+
+    def keys(self) -> list[str]:
+        """Photograph and corner of each crop."""
+        return [f"{Path(name).stem}_{top}_{left}" for name, top, left in self._places]
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """All crops have one size."""
+        return [(self._size, self._size)] * len(self)
+
+
+@cache
+def _captured(name: str, psf: str) -> tuple[Tensor, Tensor]:
+    """The whole photograph as a pair."""
+    import skimage
+
+    picture = read_image(Path(skimage.__file__).parent / "data" / name)
+    scene = expand_highlights(convert(picture.pixels, "srgb", "linear"))
+    return make_pair(scene, load_psf(psf))
+
+
+def _places(name: str, psf: str, size: int) -> list[tuple[int, int]]:
+    """Corners of crops that do not overlap and are as hard as asked, the middling ones first."""
+    lq, gt = _captured(name, psf)
+    height, width = lq.shape[-2:]
+    corners = [(t, c) for t in range(0, height - size + 1, size // 2) for c in range(0, width - size + 1, size // 2)]
+    if not corners:
+        return []
+    crops = [torch.stack([image[:, t : t + size, c : c + size] for t, c in corners]) for image in (lq, gt)]
+    degraded = psnr(*(crop.double() for crop in crops)).tolist()
+    low, high = _DIFFICULTY
+    hard = [
+        (abs(d - (low + high) / 2), corner) for d, corner in zip(degraded, corners, strict=True) if low <= d <= high
+    ]
+    chosen: list[tuple[int, int]] = []
+    for _, (top, left) in sorted(hard):
+        if all(abs(top - t) >= size or abs(left - c) >= size for t, c in chosen):
+            chosen.append((top, left))
+    return chosen

@@ -1,0 +1,195 @@
+"""Paired sets: real scenes behind a simulated or measured display, written to disk with a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from udc_robust.data.images import list_images, read_image, write_image
+from udc_robust.data.panorama import perspective_view
+from udc_robust.errors import UserError, unknown_name
+from udc_robust.files import write_text
+from udc_robust.metrics import psnr
+from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
+from udc_robust.optics.psf import named_psf, psf_names, read_psf
+from udc_robust.progress import progress
+from udc_robust.restorers.light import convert
+
+KINDS = ("panorama", "hdr", "photo")
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """What a set depends on besides its sources.
+
+    Attributes:
+        psfs: simulated displays by name, or PSF files; each pair draws one.
+        difficulty: range of the degraded PSNR in dB that a pair must have; the true SYNTH samples lie at 19 to 28.
+        tries: how many views are drawn before a pair is given up.
+        shot, read: noise of the capture (see ``optics.capture``).
+        edge: what lies beyond the scene's border.
+    """
+
+    kind: str = "panorama"
+    psfs: tuple[str, ...] = ("phone",)
+    per_source: int = 4
+    size: int = 256
+    seed: int = 0
+    licence: str = "unknown"
+    difficulty: tuple[float, float] = (19.0, 28.0)
+    tries: int = 12
+    shot: float = 0.0
+    read: float = 0.0
+    edge: str = "replicate"
+
+
+def make_pair(
+    linear: Tensor,
+    psf: Tensor,
+    *,
+    shot: float = 0.0,
+    read: float = 0.0,
+    generator: torch.Generator | None = None,
+    edge: str = "replicate",
+    round_8_bit: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Capture a scene (3,H,W) of radiance 0..500 through a display: the tone-mapped pair (degraded, clean) in [0,1]."""
+    scene = linear.clamp(0, MAX_RADIANCE)[None]
+    generators = None if generator is None else [generator]
+    captured = capture(scene, psf, shot=shot, read=read, generators=generators, edge=edge)  # type: ignore[arg-type]
+    lq, gt = tone_map(captured)[0], tone_map(scene)[0]
+    return (torch.round(lq * 255) / 255, torch.round(gt * 255) / 255) if round_8_bit else (lq, gt)
+
+
+def load_psf(name: str) -> Tensor:
+    """A simulated display by name, else a PSF file."""
+    return named_psf(name) if name in psf_names() else read_psf(name)
+
+
+def synthesise(
+    sources: Path, out: Path, settings: SynthSettings, *, only: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Write ``out/lq``, ``out/gt`` (8-bit PNG, tone-mapped) and ``out/manifest.json``; resumes a set that was begun.
+
+    Every pair depends on (seed, source, number) only.
+
+    Args:
+        sources: folder of panoramas, HDR stills or photographs (``settings.kind``).
+        only, exclude: names of sources, without endings.
+
+    Returns:
+        The manifest's entries: file, source, licence, PSF, view, degraded PSNR.
+
+    Raises:
+        UserError: unknown names, unreadable sources, or a set of other settings in ``out``.
+    """
+    if settings.kind not in KINDS:
+        raise unknown_name("kind", settings.kind, KINDS)
+    paths = _chosen(list_images(sources), only, exclude)
+    psfs = {name: load_psf(name) for name in settings.psfs}
+    header = {
+        "domain": "tonemapped",
+        "settings": asdict(settings),
+        "psf_sha256": {name: _digest(psf) for name, psf in psfs.items()},
+    }
+    manifest = out / "manifest.json"
+    former = _former(manifest, json.loads(json.dumps(header)))
+    entries: list[dict[str, Any]] = []
+    with progress(f"making {out.name}", len(paths) * settings.per_source) as tick:
+        for path in paths:
+            stem, source = path.name.split(".")[0], None
+            for number in range(settings.per_source):
+                name = f"{stem}_{number:03d}"
+                entry = former.get(name)
+                if entry is None or not _written(out, entry):
+                    source = _radiance(path, settings.kind) if source is None else source
+                    entry = {"name": name, **_pair(out, name, source, psfs, settings), "source": path.name}
+                entries.append(entry | {"licence": settings.licence})
+                tick(name)
+            write_text(manifest, json.dumps({**header, "pairs": entries}, indent=1))
+    kept = [entry for entry in entries if entry["kept"]]
+    if not kept:
+        raise UserError(f"no view of {sources} has a degraded PSNR within {settings.difficulty}: widen --difficulty")
+    return kept
+
+
+def _chosen(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:
+    by_stem = {path.name.split(".")[0]: path for path in paths}
+    for name in (*only, *exclude):
+        if name not in by_stem:
+            raise unknown_name("source", name, by_stem)
+    return [path for stem, path in by_stem.items() if stem not in exclude and (not only or stem in only)]
+
+
+def _digest(psf: Tensor) -> str:
+    return hashlib.sha256(psf.numpy().tobytes()).hexdigest()[:16]
+
+
+def _former(manifest: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Entries of a set that was begun with the same settings."""
+    if not manifest.is_file():
+        return {}
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        if {key: content[key] for key in header} != header:
+            raise UserError(f"{manifest.parent} holds a set with other settings: choose another --out, or delete it")
+        return {entry["name"]: entry for entry in content["pairs"]}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{manifest} is damaged ({error}): delete that folder and make the set again") from error
+
+
+def _written(out: Path, entry: dict[str, Any]) -> bool:
+    return not entry["kept"] or all((out / part / f"{entry['name']}.png").is_file() for part in ("lq", "gt"))
+
+
+def _radiance(path: Path, kind: str) -> Tensor:
+    """The linear light of a source; a photograph becomes pseudo-HDR."""
+    picture = read_image(path)
+    if kind == "photo":
+        return expand_highlights(convert(picture.pixels, picture.domain, "linear"))
+    if picture.domain != "linear":
+        raise UserError(f"{path} is a photograph without HDR data: use --kind photo")
+    return picture.pixels
+
+
+def _pair(out: Path, name: str, source: Tensor, psfs: dict[str, Tensor], settings: SynthSettings) -> dict[str, Any]:
+    """Draw views until one is as hard as asked, and write it."""
+    stream = torch.Generator().manual_seed(int(hashlib.sha256(f"{settings.seed}/{name}".encode()).hexdigest()[:15], 16))
+    low, high = settings.difficulty
+    view: dict[str, Any] = {}
+    for _ in range(settings.tries):
+        psf_name = settings.psfs[int(torch.randint(len(settings.psfs), (), generator=stream))]
+        scene, view = _view(source, settings, stream)
+        lq, gt = make_pair(
+            scene, psfs[psf_name], shot=settings.shot, read=settings.read, generator=stream, edge=settings.edge
+        )
+        degraded = psnr(lq[None].double(), gt[None].double()).item()
+        view |= {"psf": psf_name, "degraded_psnr": round(degraded, 3)}
+        if low <= degraded <= high:
+            write_image(out / "lq" / f"{name}.png", lq)
+            write_image(out / "gt" / f"{name}.png", gt)
+            return {"kept": True, **view}
+    return {"kept": False, **view}
+
+
+def _view(source: Tensor, settings: SynthSettings, stream: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    """A random view of a panorama, or a random crop of a picture."""
+
+    def draw(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=stream))
+
+    if settings.kind == "panorama":
+        yaw, pitch = round(draw(-180, 180), 2), round(draw(-30, 30), 2)
+        return perspective_view(source, yaw, pitch, size=settings.size), {"yaw": yaw, "pitch": pitch}
+    height, width = source.shape[-2:]
+    if min(height, width) < settings.size:
+        raise UserError(f"a source is {height}x{width}, smaller than --size {settings.size}")
+    top, left = (int(draw(0, length - settings.size + 1 - 1e-6)) for length in (height, width))
+    return source[:, top : top + settings.size, left : left + settings.size], {"top": top, "left": left}
