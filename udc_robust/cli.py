@@ -195,9 +195,7 @@ def psf_code(
     psfs: Annotated[list[str], typer.Argument(help="PSF files or names of simulated displays; the first is coded.")],
     basis: Annotated[Path | None, typer.Option("--basis", help="Use this basis instead of fitting one.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Where a fitted basis is written.")] = Path("psf_basis.npz"),
-    turn: Annotated[
-        float, typer.Option("--turn", help="With one PSF: fit copies turned up to so many degrees.")
-    ] = 12.0,
+    turn: Annotated[float, typer.Option("--turn", help="With one PSF: fit copies turned so far, degrees.")] = 12.0,
 ) -> None:
     """Print the five-number code that tells DISCNet about a display, and save its basis.
 

@@ -236,7 +236,7 @@ class EvaluateConfig(Strict):
         for what, labels in (
             ("data", [d.label for d in self.data]),
             ("restorer", [r.name for r in self.restorers]),
-            ("attack", [(a.label, a.norm) for a in self.attacks]),
+            ("attack", [f"{a.label} ({a.norm})" for a in self.attacks]),
         ):
             twice = {label for label in labels if labels.count(label) > 1}
             if twice:

@@ -32,7 +32,9 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
 
         def tick(note: str = "", advance: int = 1) -> None:
             nonlocal last_line
-            bar.update(task, advance=advance, **({"note": note} if note else {}))
+            bar.update(task, advance=advance)
+            if note:
+                bar.update(task, note=note)
             finished = bar.tasks[0].completed
             if not console.is_terminal and (time.monotonic() - last_line > 15 or finished == total):
                 last_line = time.monotonic()

@@ -60,7 +60,7 @@ def test_damaged_and_missing_files(tmp_path) -> None:
         read_weights(tmp_path / "none.pth")
     for name, content in [("a.pth", b""), ("b.pth", b"not a checkpoint"), ("c.safetensors", b"\x01")]:
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=f"{name} is not a readable"):
             read_weights(tmp_path / name)
     torch.save({"params": {"a": 3}}, tmp_path / "d.pth")
     with pytest.raises(UserError, match="holds no state dict"):

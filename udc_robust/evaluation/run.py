@@ -216,7 +216,8 @@ def _load_restorers(config: EvaluateConfig, inputs: Sequence[Inputs], device: st
         for restorer in loaded.values():
             if smallest < restorer.min_size:
                 raise UserError(
-                    f"data {data.label!r} has an image with a side of {smallest} px; {restorer.name} needs {restorer.min_size}"
+                    f"data {data.label!r} has an image with a side of {smallest} px; "
+                    f"{restorer.name} needs {restorer.min_size}"
                 )
     return loaded
 
@@ -228,7 +229,8 @@ def _check_targets(config: EvaluateConfig, inputs: Sequence[Inputs]) -> None:
         for block in config.attacks:
             if block.against == "gt" and data.samples[0].gt is None:
                 raise UserError(
-                    f"attack {block.label!r} is against gt, but data {data.label!r} has no ground truth: use `against: clean`"
+                    f"attack {block.label!r} is against gt, but data {data.label!r} has no ground truth: "
+                    "use `against: clean`"
                 )
 
 

@@ -20,7 +20,7 @@ def for_metrics(x: Tensor, domain: str) -> Tensor:
 
 
 def quality(output: Tensor, reference: Tensor, lpips: Lpips) -> dict[str, list[float | None]]:
-    """PSNR, SSIM, MS-SSIM, GMSD and LPIPS of each image; None where LPIPS is not to be had or the image is too small."""
+    """PSNR, SSIM, MS-SSIM, GMSD and LPIPS of each image; None where it cannot be had."""
     a, b = output.double(), reference.double()
     figures: dict[str, list[float | None]] = {"psnr": metrics.psnr(a, b).tolist()}
     small = min(a.shape[-2:]) < 11

@@ -1,8 +1,8 @@
 """PSF codes: the few numbers that tell DISCNet which display it looks through.
 
-DISCNet (Feng et al., CVPR 2021) takes the first five principal components of its training PSFs. Only the code of one PSF
-was published, not the basis, so codes of other displays need a basis of their own: fit it here, train or fine-tune with
-it, and keep the file.
+DISCNet (Feng et al., CVPR 2021) takes the first five principal components of its training PSFs. Only the code of one
+PSF was published, not the basis, so codes of other displays need a basis of their own: fit it here, train or fine-tune
+with it, and keep the file.
 """
 
 from __future__ import annotations

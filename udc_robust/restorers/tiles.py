@@ -62,7 +62,7 @@ def tiled(
     if tile <= 2 * overlap:
         raise UserError(f"tile {tile} must be more than twice the overlap {overlap}")
     output = torch.empty_like(x)
-    for rows_in, columns_in, rows_out, columns_out in tile_boxes(*x.shape[-2:], tile, overlap):
+    for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
         restored = network(x[..., rows_in, columns_in])
         inner_rows = slice(rows_out.start - rows_in.start, rows_out.stop - rows_in.start)
         inner_columns = slice(columns_out.start - columns_in.start, columns_out.stop - columns_in.start)

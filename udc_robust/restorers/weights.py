@@ -50,12 +50,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors, and loading it could run code: it is refused; "
-            "save its state dict alone, best as .safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler answers garbage with any exception there is
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise UserError(
+                f"{path} holds more than tensors, and loading it could run code: it is refused; "
+                "save its state dict alone, best as .safetensors"
+            ) from error
         raise UserError(f"{path} is not a readable checkpoint ({_short(error)}): get it again") from error
     for key in _CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -89,7 +89,7 @@ def find_class(name: str) -> type[nn.Module]:
 
 
 def _user_class(path: str) -> type[nn.Module]:
-    module_path, separator, class_name = path.rpartition(":" if ":" in path else ".")
+    module_path, _, class_name = path.rpartition(":" if ":" in path else ".")
     try:
         if module_path.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(module_path).stem, module_path)
@@ -152,7 +152,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
 
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
-    facts = {}
+    facts: dict[str, Any] = {}
     for key in ("network", "options", "domain"):
         if key in metadata:
             try:

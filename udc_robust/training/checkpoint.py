@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to start again") from error
+    except Exception as error:  # the unpickler answers garbage with any exception there is
+        raise UserError(f"{path} is damaged ({type(error).__name__}): delete it to start again") from error
     differing = [key for key in settings if state["settings"].get(key) != settings[key]]
     if differing:
         raise UserError(

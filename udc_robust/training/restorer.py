@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.config import TrainConfig
@@ -37,6 +37,17 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(config.steps - config.warmup, 1)
     return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Exponential moving average for ``AveragedModel`` that forgets the random start: early decays are smaller."""
+
+    @torch.no_grad()
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        early = (1 + int(count)) / (10 + int(count))
+        torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, early))
+
+    return average
 
 
 def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -92,7 +103,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.lr, betas=(0.9, 0.9), weight_decay=config.weight_decay
     )
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
 
     settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
     state = load_state(out / "state.pt", settings)
@@ -141,7 +152,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
                 figures = {"step": done, **validate(average.module, validation_pairs, accelerator.device)}
                 history.append(figures)
                 accelerator.log({f"validation/{key}": figures[key] for key in ("psnr", "ssim", "gain")}, step=done)
-                tick(f"validation {figures['psnr']:.2f} dB (+{figures['gain']:.2f})", advance=0)
+                tick(f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})", advance=0)
             if done % config.save_every == 0 or done == config.steps:
                 seconds, started = seconds + time.perf_counter() - started, time.perf_counter()
                 save(done)
