@@ -79,8 +79,12 @@ def count(share: float | None, images: float) -> str:
 
 
 def headline(panels: Sequence[Panel]) -> str:
-    """One sentence: how bad the worst of the report is, and whether noise would have done the same."""
-    rated = [(found.outcome, panel) for panel in panels if panel.has_truth for found in worst_by_norm(panel)]
+    """How bad the worst of the report is, whether noise would have done the same, and which restorer holds best.
+
+    Untrained restorers are left out where there are trained ones.
+    """
+    told = [panel for panel in panels if panel.trained] or panels
+    rated = [(found.outcome, panel) for panel in told if panel.has_truth for found in worst_by_norm(panel)]
     if not rated:
         return "How far small perturbations of the input move the restorations, measured against the clean restoration."
     outcome, panel = max(rated, key=lambda pair: pair[0].damage)
@@ -91,8 +95,16 @@ def headline(panels: Sequence[Panel]) -> str:
     control = "" if noise is None else f"; random noise of the same size takes {number(noise, 1)} dB"
     return (
         f"A perturbation of {outcome.budget} takes {number(row['drop'], 1)} dB from {panel.label} "
-        f"on {panel.data}{control}."
+        f"on {panel.data}{control}.{_holds_best(rated, outcome, panel)}"
     )
+
+
+def _holds_best(rated: Sequence[tuple[Outcome, Panel]], outcome: Outcome, panel: Panel) -> str:
+    peers = [(o, p) for o, p in rated if (p.data, o.budget) == (panel.data, outcome.budget) and p.label != panel.label]
+    if not peers:
+        return ""
+    best, holder = min(peers, key=lambda pair: pair[0].damage)
+    return f" There {holder.label} holds best and loses {number(best.summary['drop'], 1)} dB."
 
 
 def verdict(panel: Panel) -> str:
