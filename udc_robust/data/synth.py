@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from udc_robust.data.images import list_images, read_image, write_image
@@ -23,6 +24,8 @@ from udc_robust.progress import progress
 from udc_robust.restorers.light import convert
 
 KINDS = ("panorama", "hdr", "photo")
+FIELD = 256
+"""Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,13 @@ def synthesise(
     """
     if settings.kind not in KINDS:
         raise unknown_name("kind", settings.kind, KINDS)
+    if settings.kind == "panorama" and settings.size > FIELD:
+        raise UserError(f"size {settings.size} is more than the {FIELD} px of a panorama's view: use at most {FIELD}")
     paths = _chosen(list_images(sources), only, exclude)
     psfs = {name: load_psf(name) for name in settings.psfs}
     header = {
         "domain": "tonemapped",
+        "sources": [path.name for path in paths],
         "settings": asdict(settings),
         "psf_sha256": {name: _digest(psf) for name, psf in psfs.items()},
     }
@@ -121,7 +127,12 @@ def synthesise(
 
 
 def _chosen(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:
-    by_stem = {path.name.split(".")[0]: path for path in paths}
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        stem = path.name.split(".")[0]
+        if stem in by_stem:
+            raise UserError(f"{path} and {by_stem[stem].name} have the same name: rename or remove one of them")
+        by_stem[stem] = path
     for name in (*only, *exclude):
         if name not in by_stem:
             raise unknown_name("source", name, by_stem)
@@ -156,7 +167,15 @@ def _radiance(path: Path, kind: str) -> Tensor:
         return expand_highlights(convert(picture.pixels, picture.domain, "linear"))
     if picture.domain != "linear":
         raise UserError(f"{path} is a photograph without HDR data: use --kind photo")
-    return picture.pixels
+    return _at_native_size(picture.pixels, path) if kind == "panorama" else picture.pixels
+
+
+def _at_native_size(panorama: Tensor, path: Path) -> Tensor:
+    """Average a larger panorama down to the resolution at which a view of 90 degrees has ``FIELD`` pixels."""
+    height, width = panorama.shape[-2:]
+    if width != 2 * height or width < 1000:
+        raise UserError(f"{path} is {height}x{width}: a panorama is twice as wide as high, and at least 1000 px wide")
+    return F.interpolate(panorama[None], (2 * FIELD, 4 * FIELD), mode="area")[0] if width > 4 * FIELD else panorama
 
 
 def _pair(out: Path, name: str, source: Tensor, psfs: dict[str, Tensor], settings: SynthSettings) -> dict[str, Any]:
@@ -185,11 +204,14 @@ def _view(source: Tensor, settings: SynthSettings, stream: torch.Generator) -> t
     def draw(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=stream))
 
+    place: dict[str, Any] = {}
     if settings.kind == "panorama":
-        yaw, pitch = round(draw(-180, 180), 2), round(draw(-30, 30), 2)
-        return perspective_view(source, yaw, pitch, size=settings.size), {"yaw": yaw, "pitch": pitch}
+        place = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}
+        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
+        if settings.size == FIELD:
+            return source, place
     height, width = source.shape[-2:]
     if min(height, width) < settings.size:
         raise UserError(f"a source is {height}x{width}, smaller than --size {settings.size}")
     top, left = (int(draw(0, length - settings.size + 1 - 1e-6)) for length in (height, width))
-    return source[:, top : top + settings.size, left : left + settings.size], {"top": top, "left": left}
+    return source[:, top : top + settings.size, left : left + settings.size], place | {"top": top, "left": left}

@@ -1,0 +1,50 @@
+"""The embedded default: no download, hard enough, and the same on every run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from udc_robust.data.embedded import EmbeddedPairs
+from udc_robust.errors import UserError
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(-10 * torch.log10(((a - b).double() ** 2).mean()))
+
+
+def test_pairs_are_as_hard_as_published_captures() -> None:
+    data = EmbeddedPairs(count=8, size=128)
+    degraded = []
+    for sample, size in zip(data, data.sizes(), strict=True):
+        assert sample.gt is not None and sample.domain == "tonemapped"
+        assert sample.lq.shape == sample.gt.shape == (3, *size) == (3, 128, 128)
+        for image in (sample.lq, sample.gt):
+            assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1
+            torch.testing.assert_close(image * 255, (image * 255).round())
+        degraded.append(psnr(sample.lq, sample.gt))
+    assert min(degraded) >= 19 and max(degraded) <= 28.5
+    assert sum(degraded) / 8 == pytest.approx(24, abs=1)
+
+
+def test_keys_are_unique_and_a_smaller_set_is_a_beginning() -> None:
+    many, few = EmbeddedPairs(count=10, size=128), EmbeddedPairs(count=3, size=128)
+    assert len(many) == 10 and len(set(many.keys())) == 10
+    assert many.keys()[:3] == few.keys()
+    assert torch.equal(many[2].lq, few[2].lq)
+    assert len({key.split("_")[0] for key in many.keys()[:5]}) >= 4  # one photograph after the other
+
+
+def test_another_display_gives_other_captures() -> None:
+    poled = EmbeddedPairs(count=1, size=128, psf="poled")[0]
+    phone = EmbeddedPairs(count=1, size=128)[0]
+    assert poled.key != phone.key or not torch.equal(poled.lq, phone.lq)
+
+
+def test_too_many_or_too_large_crops() -> None:
+    with pytest.raises(UserError, match="lower"):
+        EmbeddedPairs(count=1000, size=128)
+    with pytest.raises(UserError, match="lower"):
+        EmbeddedPairs(count=1, size=2000)
+    with pytest.raises(UserError, match="does not exist"):
+        EmbeddedPairs(count=1, psf="fone")
