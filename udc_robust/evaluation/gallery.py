@@ -17,8 +17,9 @@ from udc_robust.evaluation.run_folder import Outcome, Panel
 from udc_robust.evaluation.verdict import number, worst_by_norm
 
 Pixels = npt.NDArray[np.float32]  # (H,W,3) in levels 0..255
-# A page of many or large pictures shows them smaller, so that it stays within some 15 MB.
-_LARGEST, _SMALLEST, _PAGE_PIXELS = 512, 192, 20_000_000
+# A page of many or large pictures shows them smaller, so that it stays within some 15 MB: noisy ones take about one
+# byte a pixel, and base64 a third more.
+_LARGEST, _SMALLEST, _PAGE_PIXELS = 512, 192, 12_000_000
 _PICTURES_PER_CELL, _PICTURES_PER_CARD = 4, 3
 _GAINS = (1, 2, 4, 8, 16, 32, 64)
 

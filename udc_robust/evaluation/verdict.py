@@ -142,12 +142,19 @@ def _attack_sentence(found: Strongest) -> str:
 
 
 def _free_sentences(panel: Panel) -> list[str]:
-    return [
-        f"With no budget set, {outcome.cell.attack.label} breaks {count(outcome.summary['broken'], len(outcome.rows))} "
-        f"images at {number(outcome.summary['rms'] * 255)} levels rms of 255 on average."
-        for outcome in panel.outcomes
-        if math.isinf(outcome.cell.eps) and panel.domain != "linear" and outcome.summary["rms"] is not None
-    ]
+    """What the minimum-norm attacks needed, in levels; radiance has no levels."""
+    found = []
+    for outcome in panel.outcomes:
+        row, name = outcome.summary, outcome.cell.attack.label
+        if not math.isinf(outcome.cell.eps) or panel.domain == "linear":
+            continue
+        if not row["broken"]:
+            found.append(f"With no budget set, {name} breaks none of the images.")
+        else:
+            broken = count(row["broken"], row["images"])
+            size = number(row["rms"] * 255)
+            found.append(f"With no budget set, {name} breaks {broken} images at {size} levels rms of 255 on average.")
+    return found
 
 
 def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
@@ -167,7 +174,8 @@ def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
         images = len(panel.clean_rows)
         if images < FEW_IMAGES:
             plural = "image is" if images == 1 else "images are"
-            found.append(f"{panel.data}: {images} {plural} few. Read the intervals, not the second decimal.")
+            advice = "Read the intervals, not the second decimal" if images > 2 else "Other images may tell otherwise"
+            found.append(f"{panel.data}: {images} {plural} few. {advice}.")
     for run in runs:
         if run.facts.get("lpips_reason"):
             found.append(f"LPIPS is n/a: {run.facts['lpips_reason']}.")
