@@ -12,7 +12,10 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "udc_robust", *arguments], capture_output=True, text=True, **options)
 
 
-VERBS = ["evaluate", "report", "attack", "restore", "synth", "train restorer", "models", "configs", "doctor"]
+VERBS = [
+    *("evaluate", "report", "attack", "restore", "synth", "fetch"),
+    *("psf-code", "train restorer", "models", "configs", "doctor"),
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)

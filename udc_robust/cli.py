@@ -190,6 +190,21 @@ def synth(
     typer.echo(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
 
 
+@app.command()
+def fetch(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("hdr"),
+    files: Annotated[Path | None, typer.Option("--list", help="A JSON list of file, url, size and sha256.")] = None,
+) -> None:
+    """Download CC0 HDR panoramas (Poly Haven) to make training sets of; resumes and checks.
+
+    Example: `udc-robust fetch --out hdr`, then `udc-robust synth hdr --out sets/train`
+    """
+    from udc_robust.data.fetch import fetch as run
+    from udc_robust.data.fetch import read_list
+
+    typer.echo(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
+
+
 @app.command("psf-code")
 def psf_code(
     psfs: Annotated[list[str], typer.Argument(help="PSF files or names of simulated displays; the first is coded.")],

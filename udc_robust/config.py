@@ -6,6 +6,7 @@ Numbers may be written as people write them: ``eps: 4/255``. ``step_size: eps/4`
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,8 +34,6 @@ def number(value: Any, **names: float) -> Any:
             return node.value
         if isinstance(node, ast.Name) and node.id in names:
             return names[node.id]
-        if isinstance(node, ast.Name) and node.id == "inf":
-            return float("inf")
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -walk(node.operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
@@ -135,7 +134,7 @@ class AttackConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_eps_is_a_list(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "eps" in values and not isinstance(values["eps"], list):
+        if isinstance(values, Mapping) and not isinstance(values.get("eps"), list | None):
             return {**values, "eps": [values["eps"]]}
         return values
 

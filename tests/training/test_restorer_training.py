@@ -33,7 +33,7 @@ def sets(tmp_path):
 def _config(sets, **changes) -> TrainConfig:
     values = {
         "name": "tiny", "network": "NAFNet", "train": sets / "train", "validation": sets / "validation",
-        "options": {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]},
+        "domain": "srgb", "options": {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]},
         "patch_size": 16, "batch_size": 4, "steps": 30, "lr": 0.01, "warmup": 3, "ema": 0.5,
         "validate_every": 15, "save_every": 10,
     }  # fmt: skip
@@ -43,9 +43,9 @@ def _config(sets, **changes) -> TrainConfig:
 def test_it_learns_and_its_weights_serve(sets) -> None:
     facts = training.train_restorer(_config(sets, steps=60), sets / "out")
     assert facts["validation"]["gain"] > 1.0
-    restorer = load_restorer(RestorerSpec("tiny", weights=str(sets / "out" / "tiny.safetensors")), "tonemapped")
+    restorer = load_restorer(RestorerSpec("tiny", weights=str(sets / "out" / "tiny.safetensors")), "srgb")
     figures = training.validate(
-        restorer.network, PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt"), torch.device("cpu")
+        restorer, PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt"), torch.device("cpu")
     )
     assert figures["psnr"] == pytest.approx(facts["validation"]["psnr"], abs=1e-6)
     card = (sets / "out" / "tiny.md").read_text()

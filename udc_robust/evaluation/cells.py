@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from urllib.parse import quote
 
 from udc_robust.attacks import METHODS, THREATS, Threat
 from udc_robust.config import AttackConfig, EvaluateConfig
@@ -22,7 +23,7 @@ class Cell:
     @property
     def key(self) -> str:
         """Name of the cell in seeds, units and file names."""
-        return f"{self.attack.label}-{self.attack.norm}-{eps_text(self.eps).replace('/', '_')}"
+        return quote(f"{self.attack.label}-{self.attack.norm}-{eps_text(self.eps).replace('/', '_')}", safe="")
 
     def threat(self, domain: str) -> Threat:
         """The threat model, in the box of the data's domain."""
@@ -31,11 +32,11 @@ class Cell:
 
 
 def eps_text(eps: float) -> str:
-    """Write eps as people do: ``4/255`` where it is a multiple of 1/255 or half of one."""
+    """Write eps as people do: ``4/255`` where it is a small multiple of 1/255 or half of one."""
     if math.isinf(eps):
         return "free"
     levels = Fraction(eps * 255).limit_denominator(2)
-    if eps and abs(float(levels) / 255 - eps) < 1e-9 and levels < 255:
+    if eps and abs(float(levels) / 255 - eps) < 1e-9 and levels <= 64:
         return f"{levels}/255" if levels.denominator == 1 else f"{float(levels):g}/255"
     return f"{eps:g}"
 

@@ -247,8 +247,9 @@ def _lpips(config: EvaluateConfig, device: str) -> tuple[Lpips, str]:
     except metrics.LpipsUnavailable as error:
         if needed:
             raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
-        console.print(f"[yellow]{error}; the LPIPS column reads n/a[/]", highlight=False)
-        return None, str(error)
+        reason = str(error).replace(str(Path.home()), "~")  # reports travel; a user's folders need not
+        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow", highlight=False)
+        return None, reason
 
     @torch.no_grad()
     def measure(output: Tensor, reference: Tensor) -> Tensor:

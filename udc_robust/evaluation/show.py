@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
+import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from udc_robust.evaluation.cells import eps_text
 from udc_robust.files import shipped
 from udc_robust.restorers.basicsr_bridge import NETWORKS
 from udc_robust.restorers.weights import read_weights
-from udc_robust.restorers.zoo import find_class, shipped_checkpoints
+from udc_robust.restorers.zoo import build_network, find_class, published_networks, shipped_checkpoints
 
 
 def _table(*columns: str) -> Table:
@@ -39,22 +44,43 @@ def _shorten(text: str) -> str:
 
 
 def print_models() -> None:
-    """Shipped checkpoints, then the networks that can be built by name."""
+    """Shipped checkpoints, then every published network in its official size."""
     shipped_table = _table("shipped checkpoint", "network", "parameters", "light")
     for name, path in shipped_checkpoints().items():
         state, metadata = read_weights(path)
         network, light = (metadata.get(key, "?").strip('"') for key in ("network", "domain"))
         shipped_table.add_row(name, network, f"{sum(t.numel() for t in state.values()):,}", light)
-    networks = _table("network", "light", "size multiple", "licence of official weights", "official weights")
-    for name in NETWORKS:
-        found = find_class(name)
-        facts = [str(getattr(found, key, "?")) for key in ("domain", "size_multiple", "weights_licence", "source")]
-        networks.add_row(name, *facts)
     console = Console()
     console.print(shipped_table)
     console.print()
-    console.print(networks)
-    console.print("\nAny network of basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class.")
+    console.print(official_table())
+    console.print("GMAC: of one 256x256 image, without dynamic convolutions and FFTs. Official weights, none shipped:")
+    for name in NETWORKS:
+        found: Any = find_class(name)
+        console.print(f"  {name}: {found.source} (licence: {found.weights_licence})", highlight=False, soft_wrap=True)
+    console.print("basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class or file.py:Class.")
+
+
+def official_table() -> Table:
+    """Parameters, multiply-adds, light and size multiple of the official networks."""
+    table = _table("network", "class", "parameters", "GMAC", "light", "multiple")
+    for path in published_networks().values():
+        block = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with torch.device("meta"):
+            network = build_network(block["network"], block.get("options", {})).eval()
+        facts = (str(network.domain), str(network.size_multiple))
+        parameters = sum(p.numel() for p in network.parameters())
+        giga = multiply_adds(network) / 1e9
+        table.add_row(path.stem, block["network"], f"{parameters:,}", f"{giga:.1f}", *facts)
+    return table
+
+
+def multiply_adds(network: nn.Module, size: int = 256) -> int:
+    """Multiply-adds of one image, counted by torch on shapes alone (the network may be on the meta device)."""
+    device = next(network.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, 3, size, size, device=device))
+    return counter.get_total_flops() // 2
 
 
 def print_configs() -> None:

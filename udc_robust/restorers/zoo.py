@@ -6,11 +6,12 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError, unknown_name
@@ -23,6 +24,8 @@ from udc_robust.restorers.weights import load_into, read_weights
 
 class Restorer(nn.Module):
     """A network as deployed: takes and returns images of ``domain``, of any size, clamped to the domain's range.
+
+    In training mode nothing is clamped, as that would stop the gradient.
 
     Attributes:
         network: the network itself, in its own light (``network_domain``).
@@ -45,7 +48,8 @@ class Restorer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Restore ``(B,3,H,W)``; the way is differentiable from end to end."""
         y = padded(self.network, convert(x, self.domain, self.network_domain), self.size_multiple)
-        return convert(y, self.network_domain, self.domain).clamp(*value_range(self.domain))
+        y = convert(y, self.network_domain, self.domain)
+        return y if self.training else y.clamp(*value_range(self.domain))
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class RestorerSpec:
     """What the user says about a restorer.
 
     Attributes:
-        network: a shipped checkpoint's name, a network of ours or of basicsr, or ``package.module:Class`` /
-            ``file.py:Class``.
+        network: a shipped checkpoint, a published network's config, a network of ours or of basicsr, or
+            ``package.module:Class`` / ``file.py:Class``; None: what ``name`` says.
         options: constructor arguments.
         weights: ``.pth`` or ``.safetensors``; files that we trained know their own network and options.
         domain: light the network works in; None: what the network declares, or the data's own.
@@ -70,6 +74,20 @@ class RestorerSpec:
 def shipped_checkpoints() -> dict[str, Path]:
     """Names and files of the checkpoints that come with the package."""
     return {path.stem: path for path in sorted(shipped("checkpoints").glob("*.safetensors"))}
+
+
+def published_networks() -> dict[str, Path]:
+    """Names and configs of the published networks in their official sizes."""
+    return {path.stem: path for path in sorted((shipped("configs") / "networks").glob("*.yaml"))}
+
+
+def _published(spec: RestorerSpec) -> RestorerSpec:
+    """Fill in network and options where the user names a published network."""
+    name = spec.network or spec.name
+    if name not in published_networks():
+        return spec
+    facts = yaml.safe_load(published_networks()[name].read_text(encoding="utf-8"))
+    return replace(spec, network=facts["network"], options={**facts["options"], **(spec.options or {})})
 
 
 def find_class(name: str) -> type[nn.Module]:
@@ -124,13 +142,14 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
 
     A network without weights gets random ones (from ``seed``) and is marked untrained.
     """
+    spec = _published(spec)
     weights = spec.weights
     if weights is None and (spec.network or spec.name) in shipped_checkpoints():
         weights = str(shipped_checkpoints()[spec.network or spec.name])
     state, facts = _read(weights) if weights else (None, {})
     network_name = facts.get("network") if spec.network in (None, *shipped_checkpoints()) else spec.network
     if network_name is None:
-        known = [*NETWORKS, *shipped_checkpoints()]
+        known = [*NETWORKS, *published_networks(), *shipped_checkpoints()]
         if weights is None:
             raise unknown_name("restorer", spec.name, known)
         raise UserError(f"restorer {spec.name!r}: {weights} does not say which network it is: set `network`")

@@ -24,9 +24,8 @@ from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import psnr, ssim
 from udc_robust.progress import progress
-from udc_robust.restorers.tiles import padded
 from udc_robust.restorers.weights import load_into, read_weights, save_weights
-from udc_robust.restorers.zoo import build_network
+from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training.batches import PairBatches, loader
 from udc_robust.training.checkpoint import load_state, save_state
 
@@ -56,17 +55,17 @@ def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def validate(network: nn.Module, pairs: Sequence[Sample], device: torch.device) -> dict[str, float]:
+def validate(restorer: nn.Module, pairs: Sequence[Sample], device: torch.device) -> dict[str, float]:
     """Mean PSNR and SSIM of the restorations and PSNR of the degraded input, clamped, whole images, one at a time."""
-    was_training = network.training
-    network.eval()
+    was_training = restorer.training
+    restorer.eval()
     rows = []
     for pair in pairs:
         assert pair.gt is not None
         lq, gt = (image[None].to(device) for image in (pair.lq, pair.gt))
-        output = padded(network, lq, getattr(network, "size_multiple", 1)).clamp(0, 1).double()
+        output = restorer(lq).double()
         rows.append((psnr(output, gt.double()), ssim(output, gt.double()), psnr(lq.double(), gt.double())))
-    network.train(was_training)
+    restorer.train(was_training)
     means = [torch.cat(column).mean().item() for column in zip(*rows, strict=True)]
     return {"psnr": means[0], "ssim": means[1], "input_psnr": means[2], "gain": means[0] - means[2]}
 
@@ -90,31 +89,29 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         cpu=not torch.cuda.is_available(),
     )
     set_seed(config.seed)
-    network = build_network(config.network, config.options)
-    if config.weights:
-        load_into(network, read_weights(config.weights)[0], config.weights)
     train_pairs, validation_pairs = (
         PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
     )
+    restorer = _restorer(config, train_pairs[0].domain)
     batches = PairBatches(
         train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
     )  # fmt: skip
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.lr, betas=(0.9, 0.9), weight_decay=config.weight_decay
+        restorer.parameters(), lr=config.lr, betas=(0.9, 0.9), weight_decay=config.weight_decay
     )
-    average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
+    average = AveragedModel(restorer, multi_avg_fn=moving_average(config.ema))
 
     settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
     state = load_state(out / "state.pt", settings)
     first_step, seconds, history = 0, 0.0, []
     if state:
-        network.load_state_dict(state["network"])
+        restorer.load_state_dict(state["restorer"])
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
         first_step, seconds, history = state["step"], state["seconds"], state["history"]
     average.to(accelerator.device)
-    network, optimizer = accelerator.prepare(network, optimizer)
+    restorer, optimizer = accelerator.prepare(restorer, optimizer)
     accelerator.init_trackers("tensorboard")
 
     def save(step: int) -> None:
@@ -123,27 +120,27 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
                 out / "state.pt",
                 {
                     "settings": settings, "step": step, "seconds": seconds, "history": history,
-                    "network": accelerator.unwrap_model(network).state_dict(),
+                    "restorer": accelerator.unwrap_model(restorer).state_dict(),
                     "optimizer": optimizer.state_dict(), "average": average.state_dict(),
                 },
             )  # fmt: skip
 
-    network.train()
+    restorer.train()
     with progress(f"training {config.name}", config.steps, first_step, quiet=not accelerator.is_main_process) as tick:
         started = time.perf_counter()
         for step, (lq, gt) in enumerate(loader(batches, first_step), first_step):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config)
             with accelerator.autocast():
-                loss = loss_of(network(lq.to(accelerator.device)), gt.to(accelerator.device), config.loss)
+                loss = loss_of(restorer(lq.to(accelerator.device)), gt.to(accelerator.device), config.loss)
             if not math.isfinite(loss.item()):
                 state_file = out / "state.pt"
                 raise UserError(f"the loss is {loss.item()} at step {step}: lower `lr`; the last state is {state_file}")
             optimizer.zero_grad()
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(network.parameters(), config.clip_grad)
+            accelerator.clip_grad_norm_(restorer.parameters(), config.clip_grad)
             optimizer.step()
-            average.update_parameters(accelerator.unwrap_model(network))
+            average.update_parameters(accelerator.unwrap_model(restorer))
             done = step + 1
             tick(f"loss {loss.item():.4f}")
             if done % 20 == 0:
@@ -164,9 +161,23 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         "validation": history[-1], "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", average.module, facts)
+        save_weights(out / f"{config.name}.safetensors", average.module.network, facts)  # type: ignore[arg-type]
         write_text(out / f"{config.name}.md", model_card(config, facts))
     return facts
+
+
+def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
+    """The network in its own light, trained on what it makes of the data's: UDC-UNet's loss, for one."""
+    if data_domain == "linear":
+        raise UserError(
+            "training pairs must be tone-mapped or sRGB images, not linear light: `udc-robust synth` makes them"
+        )
+    network = build_network(config.network, config.options)
+    if config.weights:
+        load_into(network, read_weights(config.weights)[0], config.weights)
+    return Restorer(
+        config.name, network, domain=data_domain, network_domain=config.domain, trained=True, origin=str(config.out)
+    )
 
 
 def model_card(config: TrainConfig, facts: dict[str, Any]) -> str:
