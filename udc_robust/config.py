@@ -158,8 +158,8 @@ class AttackConfig(BaseModel):
         if self.norm not in chosen.norms:
             raise ValueError(f"attack {self.method!r} is defined for norm {' or '.join(chosen.norms)}, not {self.norm}")
         for eps in self.eps or []:
-            if not eps >= 0:
-                raise ValueError(f"eps must be 0 or more, not {eps}")
+            if not 0 <= eps < math.inf:
+                raise ValueError(f"eps must be finite and 0 or more, not {eps} (minimum-norm attacks take none)")
         self.options_at(1.0)
         return self
 
