@@ -7,6 +7,7 @@ import torch
 
 from udc_robust.errors import UserError
 from udc_robust.restorers.basicsr_bridge import NETWORKS, import_basicsr
+from udc_robust.restorers.weight_norm_names import published_state_dict
 from udc_robust.restorers.weights import save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, find_class, load_restorer, shipped_checkpoints
 
@@ -77,6 +78,15 @@ def test_weights_that_do_not_say(tmp_path) -> None:
     assert load_restorer(RestorerSpec("mine", "NAFNet", TINY, str(path)), "srgb").trained
     with pytest.raises(UserError, match="unknown restorer 'mine'"):
         load_restorer(RestorerSpec("mine"), "srgb")
+
+
+@pytest.mark.parametrize("name", ["uformer_t", "bnudc", "discnet_img"])
+def test_a_checkpoint_of_another_variant_is_recognised(name, tmp_path) -> None:
+    theirs = load_restorer(RestorerSpec(name), "srgb").network.state_dict()
+    torch.save({"params": published_state_dict(theirs)}, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=f"does not fit NAFNet.*it looks like '{name}'"):
+        load_restorer(RestorerSpec("mine", "NAFNet", TINY, str(tmp_path / "net.pth")), "srgb")
+    assert load_restorer(RestorerSpec(name, weights=str(tmp_path / "net.pth")), "srgb").trained
 
 
 def test_random_weights_depend_on_the_seed_only() -> None:

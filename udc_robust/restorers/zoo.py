@@ -19,6 +19,7 @@ from udc_robust.files import shipped
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
 from udc_robust.restorers.light import DOMAINS, convert, value_range
 from udc_robust.restorers.tiles import padded
+from udc_robust.restorers.weight_norm_names import published_state_dict
 from udc_robust.restorers.weights import load_into, read_weights
 
 
@@ -158,7 +159,11 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
         torch.manual_seed(seed)
         network = build_network(network_name, options)
     if state is not None:
-        load_into(network, state, str(weights))
+        try:
+            load_into(network, state, str(weights))
+        except UserError as error:
+            guess = looks_like(state)
+            raise UserError(f"{error}; it looks like {guess!r}" if guess else str(error)) from error
     network_domain = spec.domain or facts.get("domain") or getattr(network, "domain", None)
     if network_domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(network_domain), DOMAINS)
@@ -167,6 +172,19 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin
     )
     return restorer.to(device).eval()
+
+
+def looks_like(state: Mapping[str, Tensor]) -> str | None:
+    """The published network whose names and shapes a state dict has, or None."""
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    for name, path in published_networks().items():
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with torch.device("meta"):
+            theirs = build_network(facts["network"], facts["options"]).state_dict()
+        for layout in (theirs, published_state_dict(theirs)):
+            if {key: tensor.shape for key, tensor in layout.items()} == shapes:
+                return name
+    return None
 
 
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
