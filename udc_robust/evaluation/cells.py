@@ -36,8 +36,9 @@ def eps_text(eps: float) -> str:
     if math.isinf(eps):
         return "free"
     levels = Fraction(eps * 255).limit_denominator(2)
-    if eps and abs(float(levels) / 255 - eps) < 1e-9 and levels <= 64:
-        return f"{levels}/255" if levels.denominator == 1 else f"{float(levels):g}/255"
+    readable = 0 < levels <= (64 if levels.denominator == 1 else 4)
+    if readable and abs(float(levels) / 255 - eps) < 1e-9:
+        return f"{float(levels):g}/255"
     return f"{eps:g}"
 
 

@@ -6,9 +6,7 @@ byte: batches are fixed by the run and recomputed whole, and seeds belong to ima
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +14,20 @@ from typing import Any
 from urllib.parse import quote
 
 import torch
-import yaml
 from torch import Tensor
 
-import udc_robust
 from udc_robust import metrics
-from udc_robust.attacks import METHODS, attack, image_seed, objective
+from udc_robust.attacks import METHODS, Result, Threat, attack, image_seed, objective
 from udc_robust.config import EvaluateConfig
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.evaluation.cells import Cell, batches, cells, eps_text
+from udc_robust.evaluation.identity import claim_folder, facts_of
 from udc_robust.evaluation.inputs import Inputs, open_inputs, stack
 from udc_robust.evaluation.journal import Journal
 from udc_robust.evaluation.scores import Lpips, for_metrics, quality, same_norm_noise
 from udc_robust.evaluation.tables import write_tables
-from udc_robust.files import disk_errors, write_text
+from udc_robust.files import write_text
 from udc_robust.progress import console, progress
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 
@@ -69,12 +66,11 @@ def evaluate(config: EvaluateConfig, out: Path, command: str = "") -> dict[str, 
     restorers = _load_restorers(config, inputs, device)
     _check_targets(config, inputs)
     lpips, lpips_reason = _lpips(config, device)
-    _claim_folder(config, out, inputs, restorers)
+    claim_folder(config, out, inputs, restorers)
     journal = Journal(out / "journal.jsonl")
     work = [(block, indices) for block in inputs for indices in batches(block.sizes, config.batch_size)]
     names = [restorer.name for restorer in config.restorers]
     total = len(work) * len(names) * (len(grid) + 1)
-    unit_total = 0
     with progress(f"evaluating {config.name}", total) as tick:
         for block, indices in work:
             first, batch = block.keys[indices[0]], None
@@ -83,14 +79,13 @@ def evaluate(config: EvaluateConfig, out: Path, command: str = "") -> dict[str, 
                     unit = "/".join(
                         quote(part, safe="") for part in (block.label, first, name, cell.key if cell else "clean")
                     )
-                    unit_total += 1
                     if unit not in journal.units:
                         batch = batch or _load(block, indices, device)
                         restorer = restorers[name, block.domain]
                         rows, cost = _run_unit(config, out, batch, restorer, cell, lpips)
                         journal.add(unit, rows=rows, cost=cost)
                     tick(f"{name} {cell.attack.label} {eps_text(cell.eps)}" if cell else f"{name} clean")
-    facts = _facts(config, command, inputs, restorers, lpips_reason)
+    facts = facts_of(config, command, inputs, restorers, lpips_reason)
     write_text(out / "run.json", json.dumps(facts, indent=1))
     write_tables(out, list(journal.units.values()))
     return facts
@@ -115,17 +110,32 @@ def _run_unit(
         target=batch.gt if against == "gt" else None, seeds=seeds,
         round_8_bit=config.round_8_bit, **cell.attack.options_at(cell.eps),
     )  # fmt: skip
-    reference = batch.gt if batch.gt is not None else result.clean_output
-    noise_output = same_norm_noise(restorer, x, result, threat, [seed + 1 for seed in seeds])
-    shown, shown_reference = for_metrics(result.adv_output, domain), for_metrics(reference, domain)
-    figures = quality(shown, shown_reference, lpips)
-    clean = for_metrics(result.clean_output, domain)
-    figures |= {
-        "psnr_clean": _psnr(clean, shown_reference),
-        "psnr_noise": _psnr(for_metrics(noise_output, domain), shown_reference),
-        "psnr_input": _psnr(for_metrics(x, domain), shown_reference),
-        "psnr_to_clean_output": _psnr(shown, clean),
-        "psnr_of_attacked_input": _psnr(for_metrics(result.x_adv, domain), for_metrics(x, domain)),
+    figures = _attack_figures(batch, restorer, result, threat, seeds, lpips)
+    _save_pictures(config, out, batch, restorer, cell, result)
+    names = {
+        "restorer": restorer.name, "attack": cell.attack.label, "method": cell.attack.method, "norm": cell.attack.norm,
+        "eps": cell.eps, "objective": cell.attack.objective, "against": against,
+        "access": METHODS[cell.attack.method].access,
+    }  # fmt: skip
+    cost = {"seconds": result.meter.seconds, "peak_bytes": result.meter.peak_bytes, "images": len(x)}
+    return _rows(batch, names, figures), cost
+
+
+def _attack_figures(
+    batch: Batch, restorer: Restorer, result: Result, threat: Threat, seeds: list[int], lpips: Lpips
+) -> dict[str, list[Any]]:
+    """All figures of an attacked batch, a list over its images each."""
+    domain = restorer.domain
+    noise_output = same_norm_noise(restorer, batch.lq, result, threat, [seed + 1 for seed in seeds])
+    reference = for_metrics(result.clean_output if batch.gt is None else batch.gt, domain)
+    attacked, clean, x = (for_metrics(image, domain) for image in (result.adv_output, result.clean_output, batch.lq))
+    return {
+        **quality(attacked, reference, lpips),
+        "psnr_clean": _psnr(clean, reference),
+        "psnr_noise": _psnr(for_metrics(noise_output, domain), reference),
+        "psnr_input": _psnr(x, reference),
+        "psnr_to_clean_output": _psnr(attacked, clean),
+        "psnr_of_attacked_input": _psnr(for_metrics(result.x_adv, domain), x),
         "objective_clean": result.clean_values.tolist(),
         "objective_attacked": result.adv_values.tolist(),
         "broken": result.success.tolist(),
@@ -136,23 +146,22 @@ def _run_unit(
         "queries": result.meter.queries.tolist(),
         "bad_gradients": result.bad_gradients.tolist(),
     }
-    access = METHODS[cell.attack.method].access
-    names = {
-        "restorer": restorer.name, "attack": cell.attack.label, "method": cell.attack.method, "norm": cell.attack.norm,
-        "eps": cell.eps, "objective": cell.attack.objective, "against": against, "access": access,
-    }  # fmt: skip
+
+
+def _save_pictures(
+    config: EvaluateConfig, out: Path, batch: Batch, restorer: Restorer, cell: Cell, result: Result
+) -> None:
+    """Attacked inputs of all images as files that hold them exactly, and pictures of the gallery's."""
+    domain = restorer.domain
+    exact = ".png" if config.round_8_bit else ".npy"
+    inputs, outputs = (for_metrics(image, domain).cpu() for image in (result.x_adv, result.adv_output))
     for i, index in enumerate(batch.indices):
-        keep_outputs = index < config.gallery
         folder = image_folder(out, batch.inputs.label, batch.keys[i]) / quote(restorer.name, safe="")
-        if config.save_images or keep_outputs:
-            suffix = ".png" if config.round_8_bit and domain != "linear" else ".npy"
-            write_image(folder / f"{cell.key}.input{suffix}", result.x_adv[i].cpu())
-        if keep_outputs:
-            write_image(folder / f"{cell.key}.output.png", shown[i].cpu())
-            if domain == "linear":
-                write_image(folder / f"{cell.key}.input.png", for_metrics(result.x_adv, domain)[i].cpu())
-    cost = {"seconds": result.meter.seconds, "peak_bytes": result.meter.peak_bytes, "images": len(x)}
-    return _rows(batch, names, figures), cost
+        if config.save_images:
+            write_image(folder / f"{cell.key}.input{exact}", result.x_adv[i].cpu())
+        if index < config.gallery:
+            write_image(folder / f"{cell.key}.input.png", inputs[i])
+            write_image(folder / f"{cell.key}.output.png", outputs[i])
 
 
 def _clean_unit(
@@ -256,76 +265,3 @@ def _lpips(config: EvaluateConfig, device: str) -> tuple[Lpips, str]:
         return metrics.lpips_distance(network, output.float(), reference.float())
 
     return measure, ""
-
-
-def _claim_folder(
-    config: EvaluateConfig, out: Path, inputs: Sequence[Inputs], restorers: dict[tuple[str, str], Restorer]
-) -> None:
-    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
-    resolved = json.loads(config.model_dump_json(exclude={"out"}))
-    resolved["fingerprint"] = {
-        "images": _digest([(data.label, data.keys, data.sizes) for data in inputs]),
-        "weights": {r.name: _file_digest(r.origin) for r in restorers.values()},
-    }
-    path = out / "config.yaml"
-    if path.is_file():
-        try:
-            former = yaml.safe_load(path.read_text())
-        except yaml.YAMLError:
-            former = {}
-        differing = sorted(key for key in {*resolved, *former} if former.get(key) != resolved.get(key))
-        if differing:
-            raise UserError(
-                f"{out} holds a run with another {', '.join(differing)}: choose another `out`, or delete that folder"
-            )
-        return
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no run: choose another `out`")
-    write_text(path, yaml.safe_dump(resolved, sort_keys=False))
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def _file_digest(origin: str) -> str:
-    path = Path(origin)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else origin
-
-
-def _facts(
-    config: EvaluateConfig,
-    command: str,
-    inputs: Sequence[Inputs],
-    restorers: dict[tuple[str, str], Restorer],
-    lpips_reason: str,
-) -> dict[str, Any]:
-    import torchvision
-
-    described = {}
-    for (name, _), restorer in restorers.items():
-        described[name] = {
-            "network": type(restorer.network).__name__,
-            "parameters": sum(p.numel() for p in restorer.network.parameters()),
-            "trained": restorer.trained,
-            "origin": Path(restorer.origin).name if restorer.trained else restorer.origin,
-            "light": restorer.network_domain,
-        }
-    return {
-        "name": config.name,
-        "command": command,
-        "seed": config.seed,
-        "device": config.device,
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "udc_robust": udc_robust.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
-        "data": {data.label: {"images": len(data.keys), "domain": data.domain} for data in inputs},
-        "restorers": described,
-        "lpips_reason": lpips_reason,
-    }

@@ -1,0 +1,94 @@
+"""What makes a run this run: its config, images and weights; and the facts that travel with its figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import udc_robust
+from udc_robust.config import EvaluateConfig
+from udc_robust.errors import UserError
+from udc_robust.evaluation.inputs import Inputs
+from udc_robust.files import disk_errors, write_text
+from udc_robust.restorers.zoo import Restorer
+
+
+def claim_folder(
+    config: EvaluateConfig, out: Path, inputs: Sequence[Inputs], restorers: dict[tuple[str, str], Restorer]
+) -> None:
+    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
+    resolved = json.loads(config.model_dump_json(exclude={"out"}))
+    resolved["fingerprint"] = {
+        "images": _digest([(data.label, data.keys, data.sizes) for data in inputs]),
+        "weights": {r.name: _file_digest(r.origin) for r in restorers.values()},
+    }
+    path = out / "config.yaml"
+    if path.is_file():
+        try:
+            former = yaml.safe_load(path.read_text())
+        except yaml.YAMLError:
+            former = {}
+        differing = sorted(key for key in {*resolved, *former} if former.get(key) != resolved.get(key))
+        if differing:
+            raise UserError(
+                f"{out} holds a run with another {', '.join(differing)}: choose another `out`, or delete that folder"
+            )
+        return
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run: choose another `out`")
+    write_text(path, yaml.safe_dump(resolved, sort_keys=False))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _file_digest(origin: str) -> str:
+    path = Path(origin)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else origin
+
+
+def facts_of(
+    config: EvaluateConfig,
+    command: str,
+    inputs: Sequence[Inputs],
+    restorers: dict[tuple[str, str], Restorer],
+    lpips_reason: str,
+) -> dict[str, Any]:
+    """Versions, seeds, data and restorers, as ``run.json`` tells them."""
+    import torchvision
+
+    described = {}
+    for (name, _), restorer in restorers.items():
+        described[name] = {
+            "network": type(restorer.network).__name__,
+            "parameters": sum(p.numel() for p in restorer.network.parameters()),
+            "trained": restorer.trained,
+            "origin": Path(restorer.origin).name if restorer.trained else restorer.origin,
+            "light": restorer.network_domain,
+        }
+    return {
+        "name": config.name,
+        "command": command,
+        "seed": config.seed,
+        "device": config.device,
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "udc_robust": udc_robust.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+        "data": {data.label: {"images": len(data.keys), "domain": data.domain} for data in inputs},
+        "restorers": described,
+        "lpips_reason": lpips_reason,
+    }
