@@ -1,0 +1,74 @@
+"""Noise levels: the three ways to say one go together, and the steps are spread as diffusers spreads them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_purifier import linear_schedule
+
+from udc_robust.errors import UserError
+
+SCHEDULE = linear_schedule()
+
+
+@pytest.mark.parametrize("level, sigma_255", [(5, 3.8), (20, 10.1), (50, 22.4), (100, 43.6), (150, 66.6)])
+def test_sigma_of_known_levels(level, sigma_255) -> None:
+    assert SCHEDULE.sigma(level) * 255 == pytest.approx(sigma_255, abs=0.05)
+
+
+@given(st.integers(0, 999))
+def test_every_way_leads_back(level) -> None:
+    assert SCHEDULE.level(sigma=SCHEDULE.sigma(level)) == level
+    assert SCHEDULE.level(strength=SCHEDULE.strength(level)) == level
+    assert SCHEDULE.level(noise_level=level) == level
+
+
+@given(st.floats(0.001, 2.0))
+def test_a_sigma_gets_the_smallest_level_that_has_it(sigma) -> None:
+    level = SCHEDULE.level(sigma=sigma)
+    assert SCHEDULE.sigma(level) >= sigma * (1 - 1e-8)
+    assert level == 0 or SCHEDULE.sigma(level - 1) < sigma
+
+
+@given(st.integers(0, 999), st.data())
+def test_steps_fall_from_the_level_and_end_above_clean(level, data) -> None:
+    steps = data.draw(st.integers(1, level + 1))
+    found = SCHEDULE.timesteps(level, steps)
+    assert len(found) == len(set(found)) == steps and found[0] == level and min(found) >= 0
+    assert list(found) == sorted(found, reverse=True)
+    if steps == level + 1:
+        assert found == tuple(range(level, -1, -1))
+
+
+def test_steps_are_diffusers_trailing_ones() -> None:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(timestep_spacing="trailing")
+    scheduler.set_timesteps(50)
+    assert SCHEDULE.timesteps(99, 5) == tuple(scheduler.timesteps[-5:].tolist())
+
+
+@pytest.mark.parametrize(
+    "given_ways, message",
+    [
+        ({}, "exactly one"),
+        ({"noise_level": 3, "sigma": 0.1}, "exactly one"),
+        ({"noise_level": -1}, r"in 0\.\.999, not -1"),
+        ({"noise_level": 1000}, r"in 0\.\.999"),
+        ({"sigma": 0.0}, "positive"),
+        ({"sigma": float("nan")}, "positive"),
+        ({"sigma": 1e6}, "more noise than the schedule"),
+        ({"strength": 1.0}, r"in \[0,1\)"),
+        ({"strength": -0.1}, r"in \[0,1\)"),
+    ],
+)
+def test_mistakes(given_ways, message) -> None:
+    with pytest.raises(UserError, match=message):
+        SCHEDULE.level(**given_ways)
+
+
+@pytest.mark.parametrize("steps", [0, 22])
+def test_impossible_step_counts(steps) -> None:
+    with pytest.raises(UserError, match=r"steps must be in 1\.\.21"):
+        SCHEDULE.timesteps(20, steps)
