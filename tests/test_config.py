@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config import EvaluateConfig, RestorerConfig, TrainConfig, check_config, load_config, number
+from udc_robust.config import (
+    DiffusionConfig,
+    EvaluateConfig,
+    RestorerConfig,
+    TrainConfig,
+    check_config,
+    load_config,
+    number,
+)
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 
@@ -90,6 +98,8 @@ def test_every_shipped_config_is_valid() -> None:
     assert paths
     for path in paths:
         folder = path.relative_to(shipped("configs")).parts[0]
-        schema = {"train": TrainConfig, "networks": RestorerConfig}.get(folder, EvaluateConfig)
+        schema = {"train": TrainConfig, "diffusion": DiffusionConfig, "networks": RestorerConfig}.get(
+            folder, EvaluateConfig
+        )
         load_config(path, schema)
         assert path.read_text().startswith("# "), f"{path} should begin with a line that says what it is for"

@@ -12,11 +12,60 @@ from udc_robust.data.samples import Sample
 from udc_robust.errors import UserError
 
 
-class PairBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Random crops of (degraded, clean) pairs, flipped and turned; item ``i`` is the batch of step ``i``.
+class CropBatches(Dataset[tuple[Tensor, ...]]):
+    """Random crops of one or several aligned images, flipped and turned; item ``i`` is the batch of step ``i``.
 
-    Images are kept in memory as 8 bits. Each row of a batch is drawn from its own stream (seed, step, row), so a
-    process that takes every n-th row sees exactly its share of the single-process batch.
+    Each row of a batch is drawn from its own stream (seed, step, row), so a process that takes every n-th row sees
+    exactly its share of the single-process batch.
+
+    Args:
+        images: 8-bit ``(3,H,W)`` tensors, aligned ones in a tuple.
+
+    Raises:
+        UserError: a batch that the processes cannot share.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[tuple[Tensor, ...]],
+        *,
+        patch: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if batch % ranks:
+            raise UserError(f"batch_size {batch} must be a multiple of the {ranks} processes")
+        self._images, self._patch, self._steps, self._seed = images, patch, steps, seed
+        self._rows = range(rank, batch, ranks)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        rows = [self._crops(self._stream(step, row)) for row in self._rows]
+        return tuple(torch.stack(images).float() / 255 for images in zip(*rows, strict=True))
+
+    def _stream(self, step: int, row: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 4_099 + row)
+
+    def _crops(self, stream: torch.Generator) -> tuple[Tensor, ...]:
+        def draw(high: int) -> int:
+            return int(torch.randint(high, (), generator=stream))
+
+        images = self._images[draw(len(self._images))]
+        top, left = (draw(side - self._patch + 1) for side in images[0].shape[-2:])
+        window = (..., slice(top, top + self._patch), slice(left, left + self._patch))
+        # Flips and quarter turns move the PSF's orientation too; displays are near enough to symmetric for it to help.
+        turns, flip = draw(4), draw(2)
+        crops = (torch.rot90(image[window], turns, (-2, -1)) for image in images)
+        return tuple(crop.flip(-1) if flip else crop for crop in crops)
+
+
+class PairBatches(CropBatches):
+    """Crops of (degraded, clean) pairs, each ``(B,3,patch,patch)`` in [0,1].
 
     Raises:
         UserError: no ground truth, images smaller than the patch, or fewer pairs than a batch holds.
@@ -25,47 +74,67 @@ class PairBatches(Dataset[tuple[Tensor, Tensor]]):
     def __init__(
         self, pairs: Sequence[Sample], *, patch: int, batch: int, steps: int, seed: int, rank: int = 0, ranks: int = 1
     ) -> None:
-        if batch % ranks:
-            raise UserError(f"batch_size {batch} must be a multiple of the {ranks} processes")
-        self._images = [self._eight_bits(pair, patch) for pair in pairs]
-        if batch > len(self._images):
-            raise UserError(f"batch_size {batch} is larger than the data ({len(self._images)} pairs)")
-        self._patch, self._steps, self._seed = patch, steps, seed
-        self._rows = range(rank, batch, ranks)
+        images = [self._eight_bits(pair, patch) for pair in pairs]
+        if batch > len(images):
+            raise UserError(f"batch_size {batch} is larger than the data ({len(images)} pairs)")
+        super().__init__(images, patch=patch, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
 
     @staticmethod
     def _eight_bits(pair: Sample, patch: int) -> tuple[Tensor, Tensor]:
         if pair.gt is None:
             raise UserError(f"{pair.key} has no ground truth: training needs pairs")
-        if min(pair.lq.shape[-2:]) < patch:
-            raise UserError(f"{pair.key} is {tuple(pair.lq.shape[-2:])}, smaller than patch_size {patch}")
-        lq, gt = (torch.round(image * 255).to(torch.uint8) for image in (pair.lq, pair.gt))
-        return lq, gt
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        rows = [self._row(step, row) for row in self._rows]
-        lq, gt = (torch.stack(images).float() / 255 for images in zip(*rows, strict=True))
-        return lq, gt
-
-    def _row(self, step: int, row: int) -> tuple[Tensor, Tensor]:
-        stream = torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 4_099 + row)
-
-        def draw(high: int) -> int:
-            return int(torch.randint(high, (), generator=stream))
-
-        lq, gt = self._images[draw(len(self._images))]
-        top, left = draw(lq.shape[-2] - self._patch + 1), draw(lq.shape[-1] - self._patch + 1)
-        window = (..., slice(top, top + self._patch), slice(left, left + self._patch))
-        # Flips and quarter turns move the PSF's orientation too; displays are near enough to symmetric for it to help.
-        turns, flip = draw(4), draw(2)
-        crops = (torch.rot90(image[window], turns, (-2, -1)) for image in (lq, gt))
-        first, second = (crop.flip(-1) if flip else crop for crop in crops)
-        return first, second
+        return eight_bits(pair.key, pair.lq, patch), eight_bits(pair.key, pair.gt, patch)
 
 
-def loader(batches: PairBatches, first_step: int, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
+class NoisyBatches(CropBatches):
+    """What a noise predictor learns from: ``(x_t, t, noise)`` with ``t`` uniform in 0..max_noise_level.
+
+    ``x_t`` ``(B,3,patch,patch)`` is a crop in [-1,1] under ``noise``.
+
+    Raises:
+        UserError: images smaller than the patch.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        alphas_cumprod: Tensor,
+        max_noise_level: int,
+        *,
+        patch: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        images = [(eight_bits(sample.key, sample.lq, patch),) for sample in samples]
+        super().__init__(images, patch=patch, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        self._alphas_cumprod, self._levels = alphas_cumprod.float(), max_noise_level + 1
+
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        rows = [self._noisy(self._stream(step, row)) for row in self._rows]
+        return tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
+
+    def _noisy(self, stream: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        u = self._crops(stream)[0].float() / 127.5 - 1
+        t = torch.randint(self._levels, (), generator=stream)
+        noise = torch.randn(u.shape, generator=stream)
+        alpha = self._alphas_cumprod[t]
+        return alpha.sqrt() * u + (1 - alpha).sqrt() * noise, t, noise
+
+
+def eight_bits(name: str, image: Tensor, patch: int) -> Tensor:
+    """An image ``(3,H,W)`` in [0,1] as 8 bits, to keep data sets small in memory.
+
+    Raises:
+        UserError: it is smaller than the patch.
+    """
+    if min(image.shape[-2:]) < patch:
+        raise UserError(f"{name} is {tuple(image.shape[-2:])}, smaller than patch_size {patch}")
+    return torch.round(image * 255).to(torch.uint8)
+
+
+def loader(batches: CropBatches, first_step: int, workers: int = 0) -> DataLoader[tuple[Tensor, ...]]:
     """Batches from ``first_step`` on, in order; an item already is a batch."""
     return DataLoader(batches, batch_size=None, sampler=range(first_step, len(batches)), num_workers=workers)

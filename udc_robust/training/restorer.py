@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,7 @@ from udc_robust.restorers.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training.batches import PairBatches, loader
 from udc_robust.training.checkpoint import load_state, save_state
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a half cosine down to 1 % of ``lr``."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Exponential moving average for ``AveragedModel`` that forgets the random start: early decays are smaller."""
-
-    @torch.no_grad()
-    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        early = (1 + int(count)) / (10 + int(count))
-        torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, early))
-
-    return average
+from udc_robust.training.pace import learning_rate, moving_average
 
 
 def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
