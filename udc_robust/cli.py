@@ -156,6 +156,39 @@ def restore(
 
 
 @app.command()
+def purify(
+    images: Images,
+    model: Annotated[str, typer.Option("--model", help="A shipped purifier, or the folder of one.")] = "purifier_mini",
+    noise_level: Annotated[int | None, typer.Option("--noise-level", help="Timestep up to which to add noise.")] = None,
+    sigma: Annotated[str | None, typer.Option("--sigma", help="Noise in [0,1] units instead, e.g. 10/255.")] = None,
+    strength: Annotated[float | None, typer.Option("--strength", help="Share of the whole chain instead.")] = None,
+    sampler: Annotated[str, typer.Option("--sampler", help="one_step, ddim or ancestral.")] = "one_step",
+    steps: Annotated[int | None, typer.Option("--steps", help="Model calls of a sample.")] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Purified draws to average.")] = 1,
+    eta: Annotated[float, typer.Option("--eta", help="Fresh noise of ddim, 0 to 1.")] = 0.0,
+    tile: Annotated[int, typer.Option("--tile", help="Side of the tiles in pixels; 0 takes whole images.")] = 0,
+    overlap: Annotated[int, typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used.")] = 16,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    seed: int = 0,
+    out: OutFolder = None,
+) -> None:
+    """Purify images: add a little noise and let a diffusion model take it away, a perturbation with it.
+
+    Example: `udc-robust purify attacked/ --noise-level 20 --samples 4 --out purified`
+    """
+    from udc_robust.config import number
+    from udc_robust.defences.purifying import purify_files
+
+    try:
+        options = {"noise_level": noise_level, "sigma": number(sigma), "strength": strength}
+    except ValueError as error:
+        raise UserError(f"--sigma {error}") from None
+    more = {"sampler": sampler, "steps": steps, "samples": samples, "eta": eta, "tile": tile, "overlap": overlap}
+    for path in purify_files(images, model, out or Path("purified"), options | more, seed=seed, device=device):
+        typer.echo(path)
+
+
+@app.command()
 def synth(
     sources: Annotated[Path, typer.Argument(help="Folder of HDR panoramas, HDR stills or photographs.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the paired set.")],
@@ -247,6 +280,23 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
         f"{folder / settings.name}.safetensors: {figures['psnr']:.2f} dB on validation, "
         f"{figures['gain']:+.2f} dB over the degraded input, {facts['seconds']} s"
     )
+
+
+@train_app.command("diffusion")
+def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a purifier's diffusion model on a folder of images; the same command resumes.
+
+    Example: `udc-robust train diffusion purifier_mini train=sets/train/lq validation=sets/validation/lq`
+    """
+    from udc_robust.config import DiffusionConfig, load_config
+    from udc_robust.training.diffusion import train_diffusion as run
+
+    settings = load_config(_config_path(config), DiffusionConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    typer.echo(f"{folder / settings.name}, {facts['parameters']:,} parameters, {facts['seconds']} s; PSNR in dB:")
+    for level, (noisy, purified) in facts["validation"]["one_step"].items():
+        typer.echo(f"noise level {level}: noisy {noisy:.2f}, one step {purified:.2f}")
 
 
 @app.command()
