@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config import (
-    DiffusionConfig,
-    EvaluateConfig,
-    RestorerConfig,
-    TrainConfig,
-    check_config,
-    load_config,
-    number,
-)
+from udc_robust.config import DiffusionConfig, EvaluateConfig, RestorerConfig, TrainConfig
+from udc_robust.config_file import check_config, load_config, number
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 

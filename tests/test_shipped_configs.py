@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from udc_robust.config import TrainConfig, load_config
+from udc_robust.config import TrainConfig
+from udc_robust.config_file import load_config
 from udc_robust.files import shipped
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, build_network, load_restorer, published_networks
 

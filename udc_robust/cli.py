@@ -50,7 +50,8 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
 
     Example: `udc-robust evaluate quickstart`, or `udc-robust evaluate mine.yaml batch_size=2 --out runs/mine`
     """
-    from udc_robust.config import EvaluateConfig, load_config
+    from udc_robust.config import EvaluateConfig
+    from udc_robust.config_file import load_config
     from udc_robust.evaluation.report import write_report
     from udc_robust.evaluation.run import evaluate as run
     from udc_robust.evaluation.show import print_summary
@@ -97,7 +98,8 @@ def attack(
 
     Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
     """
-    from udc_robust.config import EvaluateConfig, check_config
+    from udc_robust.config import EvaluateConfig
+    from udc_robust.config_file import check_config
     from udc_robust.evaluation.report import write_report
     from udc_robust.evaluation.run import evaluate as run
     from udc_robust.evaluation.show import print_summary
@@ -176,7 +178,7 @@ def purify(
 
     Example: `udc-robust purify attacked/ --noise-level 20 --samples 4 --out purified`
     """
-    from udc_robust.config import number
+    from udc_robust.config_file import number
     from udc_robust.defences.purifying import purify_files
 
     try:
@@ -269,7 +271,8 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
 
     Example: `udc-robust train restorer nafnet_mini train=sets/train validation=sets/validation`
     """
-    from udc_robust.config import TrainConfig, load_config
+    from udc_robust.config import TrainConfig
+    from udc_robust.config_file import load_config
     from udc_robust.training.restorer import train_restorer as run
 
     settings = load_config(_config_path(config), TrainConfig, overrides or [])
@@ -288,7 +291,8 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
 
     Example: `udc-robust train diffusion purifier_mini train=sets/train/lq validation=sets/validation/lq`
     """
-    from udc_robust.config import DiffusionConfig, load_config
+    from udc_robust.config import DiffusionConfig
+    from udc_robust.config_file import load_config
     from udc_robust.training.diffusion import train_diffusion as run
 
     settings = load_config(_config_path(config), DiffusionConfig, overrides or [])

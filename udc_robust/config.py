@@ -1,59 +1,19 @@
-"""The schema of every YAML file, and errors that name the key and the mend.
+"""The schema of every YAML file.
 
 Numbers may be written as people write them: ``eps: 4/255``. ``step_size: eps/4`` is relative to each eps.
 """
 
 from __future__ import annotations
 
-import ast
 import math
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from udc_robust.config_file import Number, Size, Strict, number
 from udc_robust.errors import UserError, unknown_name
-
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-
-
-def number(value: Any, **names: float) -> Any:
-    """Evaluate ``"4/255"`` or ``"eps/4"``: numbers, the given names and + - * / only; other types pass through.
-
-    Raises:
-        ValueError: anything else in the text.
-    """
-    if not isinstance(value, str):
-        return value
-
-    def walk(node: ast.AST) -> float:
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-            return node.value
-        if isinstance(node, ast.Name) and node.id in names:
-            return names[node.id]
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -walk(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](walk(node.left), walk(node.right))
-        raise ValueError
-
-    try:
-        return walk(ast.parse(value.strip(), mode="eval").body)
-    except (ValueError, SyntaxError, ZeroDivisionError):
-        raise ValueError(f"{value!r} is not a number: write 0.0157 or 4/255") from None
-
-
-Number = Annotated[float, BeforeValidator(number)]
-Size = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """A block of a config in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataConfig(Strict):
@@ -335,73 +295,3 @@ class DiffusionConfig(Strict):
         if self.noise_level > self.max_noise_level:
             raise ValueError(f"noise_level {self.noise_level} must not be above max_noise_level {self.max_noise_level}")
         return self
-
-
-Config = TypeVar("Config", bound=BaseModel)
-
-
-def load_config(path: Path | str, schema: type[Config], overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply ``key=value`` overrides, and check it.
-
-    Raises:
-        UserError: no such file, bad YAML (with its line), unknown keys (with the nearest known one), bad values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no config at {path}: check the path, or see `udc-robust configs`")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
-    for override in overrides:
-        _apply(values, override)
-    return check_config(values, schema, str(path))
-
-
-def check_config(values: Mapping[str, Any], schema: type[Config], origin: str) -> Config:
-    """Validate plain values; every problem is told in one line with its key."""
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_tell(e, schema) for e in error.errors())) from None
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise UserError(f"override {override!r} must be key=value, for example seed=1 or attacks.0.eps=4/255")
-    block: Any = values
-    *path, last = key.split(".")
-    try:
-        for part in path:
-            block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
-        block[int(last) if isinstance(block, list) else last] = yaml.safe_load(text)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"override {override!r} does not fit the config: {error}") from error
-
-
-def _tell(error: Any, schema: type[BaseModel]) -> str:
-    """One problem in one line: the key as it is written, and the mend."""
-    place = ".".join(str(part) for part in error["loc"]) or "config"
-    if error["type"] == "extra_forbidden":
-        return str(unknown_name("key", place, _known_keys(schema, error["loc"])))
-    if error["type"] == "missing":
-        return f"{place} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}"
-
-
-def _known_keys(schema: Any, location: Sequence[int | str]) -> list[str]:
-    """Keys allowed where an unknown one was found, with the path before them."""
-    import typing
-
-    *path, _ = location
-    for part in path:
-        if isinstance(part, str):
-            schema = schema.model_fields[part].annotation
-        while not hasattr(schema, "model_fields"):
-            schema = typing.get_args(schema)[0]
-    prefix = "".join(f"{part}." for part in path)
-    return [prefix + key for key in schema.model_fields]

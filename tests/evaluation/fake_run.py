@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 from udc_robust.attacks import METHODS
-from udc_robust.config import EvaluateConfig, check_config
+from udc_robust.config import EvaluateConfig
+from udc_robust.config_file import check_config
 from udc_robust.evaluation.cells import Cell, cells
 from udc_robust.evaluation.tables import write_tables
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config import EvaluateConfig, check_config
+from udc_robust.config import EvaluateConfig
+from udc_robust.config_file import check_config
 from udc_robust.evaluation.cells import batches, cells, eps_text
 
 

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from udc_robust.config import EvaluateConfig, check_config
+from udc_robust.config import EvaluateConfig
+from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.evaluation import gallery
 from udc_robust.evaluation.report import write_report

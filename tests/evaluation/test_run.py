@@ -18,7 +18,8 @@ import yaml
 from torch import nn
 
 from udc_robust.attacks import Linf, attack, image_seed, objective
-from udc_robust.config import EvaluateConfig, check_config
+from udc_robust.config import EvaluateConfig
+from udc_robust.config_file import check_config
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
 from udc_robust.evaluation.run import evaluate

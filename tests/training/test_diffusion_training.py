@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from udc_robust.config import DiffusionConfig, check_config
+from udc_robust.config import DiffusionConfig
+from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.samples import SingleFolder
 from udc_robust.defences.pipeline import load_purifier

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from udc_robust.config import TrainConfig, check_config
+from udc_robust.config import TrainConfig
+from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.samples import PairedFolders
 from udc_robust.errors import UserError

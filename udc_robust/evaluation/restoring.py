@@ -10,7 +10,7 @@ import torch
 from udc_robust.data.images import list_images, read_image, write_image
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.evaluation.scores import for_metrics
-from udc_robust.progress import progress
+from udc_robust.progress import console, progress
 from udc_robust.restorers.light import DOMAINS
 from udc_robust.restorers.tiles import tile_boxes, tiled
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
@@ -55,6 +55,8 @@ def restore_files(
             raise UserError(f"{path} is {height}x{width}; {restorer.name} needs at least {restorer.min_size} px a side")
         side = min(tile, max(height, width)) if tile else max(height, width)
         margin = overlap if side < max(height, width) else 0
+        if margin and restorer.whole_image:
+            console.print(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
         with (
             progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
             torch.no_grad(),

@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote
 
 import yaml
 
-from udc_robust.config import EvaluateConfig, check_config
+from udc_robust.config import EvaluateConfig
+from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.evaluation.cells import Cell, cells, eps_text
 from udc_robust.evaluation.run import image_folder
