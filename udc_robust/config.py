@@ -181,6 +181,7 @@ class EvaluateConfig(Strict):
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
+        values.pop("fingerprint", None)  # so that the config.yaml of a run is a config again
         for key in ("data", "restorers", "attacks", "eps"):
             if key in values and not isinstance(values[key], list):
                 values[key] = [values[key]]

@@ -19,7 +19,7 @@ from torch import nn
 
 from udc_robust.attacks import Linf, attack, image_seed, objective
 from udc_robust.config import EvaluateConfig
-from udc_robust.config_file import check_config
+from udc_robust.config_file import check_config, load_config
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
 from udc_robust.evaluation.run import evaluate
@@ -209,6 +209,13 @@ def test_other_weights_under_the_same_name_are_another_run(workplace) -> None:
     with pytest.raises(UserError, match="another fingerprint"):
         _run(workplace, "out")
     assert (out / "results.csv").is_file()
+
+
+def test_the_config_of_a_run_makes_the_same_run_again(workplace) -> None:
+    first = _run(workplace, "first")
+    config = load_config(first / "config.yaml", EvaluateConfig)
+    evaluate(config, workplace / "again")
+    assert (workplace / "again" / "results.csv").read_bytes() == (first / "results.csv").read_bytes()
 
 
 def test_untrained_networks_are_marked(workplace) -> None:
