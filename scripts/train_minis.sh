@@ -16,7 +16,7 @@ for set in sets sets_family; do
   udc-robust synth "$hdr" --out "runs/$set/train" "${psf[@]}" --per-source 16 --licence CC0-1.0 "${exclude[@]}"
   udc-robust synth "$hdr" --out "runs/$set/validation" "${psf[@]}" --per-source 6 --licence CC0-1.0 "${only[@]}"
 done
-for name in nafnet_mini_start nafnet_mini discnet_mini_start discnet_mini; do
+for name in nafnet_mini_start nafnet_mini discnet_mini_start discnet_mini_middle discnet_mini; do
   udc-robust train restorer "$name"
 done
 for name in nafnet_mini discnet_mini; do

@@ -233,7 +233,7 @@ class TrainConfig(Strict):
     lr: Annotated[Number, Field(gt=0)] = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
-    loss: Literal["l1", "charbonnier"] = "charbonnier"
+    loss: Literal["l1", "charbonnier", "psnr"] = "charbonnier"
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.999
     clip_grad: Annotated[Number, Field(gt=0)] = 1.0
     validate_every: Size = 500

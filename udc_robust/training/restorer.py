@@ -22,7 +22,7 @@ from udc_robust.config import TrainConfig
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
-from udc_robust.metrics import psnr, ssim
+from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.progress import progress
 from udc_robust.restorers.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
@@ -32,7 +32,9 @@ from udc_robust.training.pace import learning_rate, moving_average
 
 
 def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Mean L1 or Charbonnier distance over the batch."""
+    """Mean over the batch of L1, Charbonnier, or minus PSNR in dB (NAFNet's own loss)."""
+    if kind == "psnr":
+        return 10 * torch.log10(mse(output, target) + 1e-8).mean()
     return (output - target).abs().mean() if kind == "l1" else charbonnier(output, target).mean()
 
 
