@@ -14,7 +14,16 @@ from udc_robust.evaluation.cells import batches, cells, eps_text
 
 
 @pytest.mark.parametrize(
-    "eps, text", [(4 / 255, "4/255"), (0.5 / 255, "0.5/255"), (0.1, "0.1"), (0, "0"), (math.inf, "free"), (1.5, "1.5")]
+    "eps, text",
+    [
+        (4 / 255, "4/255"),
+        (0.01568627, "4/255"),
+        (0.5 / 255, "0.5/255"),
+        (0.1, "0.1"),
+        (0, "0"),
+        (math.inf, "free"),
+        (1.5, "1.5"),
+    ],
 )
 def test_eps_is_written_as_people_do(eps, text) -> None:
     assert eps_text(eps) == text

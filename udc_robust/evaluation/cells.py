@@ -37,7 +37,7 @@ def eps_text(eps: float) -> str:
         return "free"
     levels = Fraction(eps * 255).limit_denominator(2)
     readable = 0 < levels <= (64 if levels.denominator == 1 else 4)
-    if readable and abs(float(levels) / 255 - eps) < 1e-9:
+    if readable and abs(float(levels) / 255 - eps) < 1e-7:
         return f"{float(levels):g}/255"
     return f"{eps:g}"
 

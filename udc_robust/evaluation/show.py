@@ -23,7 +23,7 @@ from udc_robust.restorers.zoo import build_network, find_class, published_networ
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     return table
 
 
@@ -36,7 +36,12 @@ def print_summary(run: Path) -> None:
         figures = [_shorten(row[name]) for name in ("psnr", "drop", "noise_drop", "ssim", "lpips", "worse_than_input")]
         eps = "" if row["attack"] == "clean" else f"{row['norm']} {eps_text(float(row['eps']))}"
         table.add_row(row["restorer"], row["attack"], eps, *figures)
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """A console as wide as the terminal; files and pipes get room for whole rows."""
+    return Console() if Console().is_terminal else Console(width=120)
 
 
 def _shorten(text: str) -> str:
@@ -50,7 +55,7 @@ def print_models() -> None:
         state, metadata = read_weights(path)
         network, light = (metadata.get(key, "?").strip('"') for key in ("network", "domain"))
         shipped_table.add_row(name, network, f"{sum(t.numel() for t in state.values()):,}", light)
-    console = Console()
+    console = _console()
     console.print(shipped_table)
     console.print()
     console.print(official_table())
