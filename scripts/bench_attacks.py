@@ -26,14 +26,19 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def compare(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time all candidates in turn, round after round, so that a drift of the machine hits all of them."""
-    for work in candidates.values():
-        work()
+def step_times(candidates: dict[str, Callable[[int], object]], steps: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of one step of each candidate: the difference of a long and a short run, which cancels fixed costs.
+
+    The candidates run in turn, round after round, so that a drift of the machine hits all of them.
+    """
     times: dict[str, list[float]] = {name: [] for name in candidates}
+    for work in candidates.values():
+        work(1)
     for _ in range(rounds):
         for name, work in candidates.items():
-            times[name].append(seconds(work))
+            short = seconds(lambda work=work: work(2))  # type: ignore[misc]
+            long = seconds(lambda work=work: work(2 + steps))  # type: ignore[misc]
+            times[name].append((long - short) / steps)
     return times
 
 
@@ -51,16 +56,15 @@ def main() -> None:
     gt = (x + 0.05 * torch.randn_like(x)).clamp(0, 1)
     mse, seeds = objective("mse"), list(range(options.batch))
 
-    def bare() -> None:
-        for _ in range(options.steps):
+    def bare(steps: int) -> None:
+        for _ in range(steps):
             image = x.clone().requires_grad_(True)
             torch.autograd.grad(mse.values(victim(image), gt).sum(), image)
 
-    def ours() -> None:
-        # steps gradients, plus one forward for the last iterate and two for scoring: billed to the steps.
-        attack(victim, x, mse, Linf(8 / 255), "ifgsm", target=gt, seeds=seeds, steps=options.steps, step_size=2 / 255)
+    def ours(steps: int) -> None:
+        attack(victim, x, mse, Linf(8 / 255), "ifgsm", target=gt, seeds=seeds, steps=steps, step_size=2 / 255)
 
-    candidates: dict[str, Callable[[], object]] = {"bare gradient": bare, "our PGD": ours}
+    candidates: dict[str, Callable[[int], object]] = {"bare gradient": bare, "our PGD": ours}
     try:
         import torchattacks
     except ImportError:
@@ -73,9 +77,8 @@ def main() -> None:
             def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
                 return (output - target).square().mean()
 
-        theirs = torchattacks.PGD(victim, eps=8 / 255, alpha=2 / 255, steps=options.steps, random_start=False)
-
-        def torchattacks_pgd() -> None:
+        def torchattacks_pgd(steps: int) -> None:
+            theirs = torchattacks.PGD(victim, eps=8 / 255, alpha=2 / 255, steps=steps, random_start=False)
             original, nn.CrossEntropyLoss = nn.CrossEntropyLoss, RestorationLoss  # type: ignore[misc]
             try:
                 theirs(x, gt)
@@ -84,18 +87,13 @@ def main() -> None:
 
         candidates["torchattacks PGD"] = torchattacks_pgd
 
-    times = compare(candidates, options.rounds)
+    times = step_times(candidates, options.steps, options.rounds)
     shape = f"{options.batch} x {options.size} x {options.size}"
-    print(f"{options.restorer}, {shape}, {options.steps} steps, {torch.get_num_threads()} threads")
+    print(f"{options.restorer}, {shape}, {torch.get_num_threads()} threads; medians of {options.rounds} rounds")
     for name, values in times.items():
-        per_step = statistics.median(values) / options.steps
-        ratio = statistics.median(a / b for a, b in zip(values, times["bare gradient"], strict=True))
-        print(f"  {name:18s} {1000 * per_step:8.1f} ms a step   {ratio:.3f} x bare gradient")
-    if "torchattacks PGD" in times:
-        ratio = statistics.median(a / b for a, b in zip(times["our PGD"], times["torchattacks PGD"], strict=True))
-        print(f"  our PGD / torchattacks PGD, whole attacks: {ratio:.3f}")
-    extra = 3 * seconds(lambda: victim(x)) / (options.steps * statistics.median(times["bare gradient"]) / options.steps)
-    print(f"  of which the forwards for the last iterate and the scoring: about {extra:.3f}")
+        ratio = statistics.median(values) / statistics.median(times["bare gradient"])
+        print(f"  {name:18s} {1000 * statistics.median(values):8.1f} ms a step   {ratio:.3f} x bare gradient")
+    print("  an attack of ours also costs three forwards: the last iterate, and the scoring before and after")
 
     rates = [
         ("C&W", L2(float("inf")), "cw", {"steps": 10, "search_steps": 2}, "backwards"),
@@ -106,7 +104,7 @@ def main() -> None:
     ]
     with torch.no_grad():
         forward = statistics.median(seconds(lambda: victim(x)) for _ in range(5))
-    gradient = statistics.median(times["bare gradient"]) / options.steps
+    gradient = statistics.median(times["bare gradient"])
     for name, threat, method, settings, unit in rates:
         meter = attack(victim, x, mse, threat, method, target=gt, seeds=seeds, **settings).meter
         count = int(getattr(meter, unit).sum())

@@ -38,6 +38,7 @@ class Oracle:
         self.best_x = x.clone()
         self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.bad_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        self._last_output: Tensor | None = None
 
     @torch.no_grad()
     def values(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -56,8 +57,12 @@ class Oracle:
         """Gradient and value. Weights get no gradient: a third of the backward pass is saved."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            values = self.objective.values(self._victim(x), self._target)
+            output = self._victim(x)
+            values = self.objective.values(output, self._target)
             (gradient,) = torch.autograd.grad(values.sum(), x)
+        # Kept until the next call: an allocation at the top of the heap stops glibc from giving the freed activations
+        # back to the system only to fetch them again in the next step.
+        self._last_output = output
         x, values = x.detach(), values.detach()
         self._meter.count(None, backward=True)
         self._keep_best(x, values, None)
