@@ -10,7 +10,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,21 @@ def list_images(folder: Path | str) -> list[Path]:
     if not found:
         raise UserError(f"{folder} holds no image; put files with the endings {', '.join(SUFFIXES)} there")
     return sorted(found)
+
+
+def files_by_stem(images: Sequence[Path], verb: str) -> dict[str, Path]:
+    """List image files and the images of folders by the stem that their results are written under.
+
+    Raises:
+        UserError: two of them would write the same file (``verb`` says what was to be done with them).
+    """
+    files: dict[str, Path] = {}
+    for path in (path for image in images for path in (list_images(image) if image.is_dir() else [image])):
+        stem = path.name.split(".")[0]
+        if stem in files:
+            raise UserError(f"several images are called {stem!r}: {verb} them into different folders")
+        files[stem] = path
+    return files
 
 
 def _decode(path: Path) -> tuple[np.ndarray, str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from udc_robust.attacks.streams import image_seed
-from udc_robust.data.images import list_images, read_image, write_image
+from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError
 from udc_robust.progress import progress
 from udc_robust.restorers.light import convert
@@ -39,19 +39,15 @@ def purify_files(
     """
     from udc_robust.defences.pipeline import load_purifier
 
-    paths = [path for image in images for path in (list_images(image) if image.is_dir() else [image])]
-    stems = [path.name.split(".")[0] for path in paths]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise UserError(f"several images are called {twice.pop()!r}: purify them into different folders")
+    files = files_by_stem(images, "purify")
     pipeline = load_purifier(purifier)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline.to(device)
     except (RuntimeError, AssertionError) as error:  # torch's words for an absent or misspelt device
         raise UserError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
-    with progress("purifying", len(paths)) as tick:
-        for path, stem in zip(paths, stems, strict=True):
+    with progress("purifying", len(files)) as tick:
+        for stem, path in files.items():
             picture = read_image(path)
             light = "tonemapped" if picture.domain == "linear" else picture.domain
             x = convert(picture.pixels, picture.domain, light)

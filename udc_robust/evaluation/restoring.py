@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from udc_robust.data.images import list_images, read_image, write_image
+from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.evaluation.scores import for_metrics
 from udc_robust.progress import console, progress
@@ -37,13 +37,9 @@ def restore_files(
     """
     if domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(domain), DOMAINS)
-    paths = [path for image in images for path in (list_images(image) if image.is_dir() else [image])]
-    stems = [path.name.split(".")[0] for path in paths]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise UserError(f"several images are called {twice.pop()!r}: restore them into different folders")
+    files = files_by_stem(images, "restore")
     restorers = {}
-    for path, stem in zip(paths, stems, strict=True):
+    for stem, path in files.items():
         picture = read_image(path)
         light = domain or picture.domain
         if light not in restorers:

@@ -160,7 +160,8 @@ def _save_pictures(
         if config.save_images:
             write_image(folder / f"{cell.key}.input{exact}", result.x_adv[i].cpu())
         if index < config.gallery:
-            write_image(folder / f"{cell.key}.input.png", inputs[i])
+            if exact != ".png" or not config.save_images:  # else it has just been written
+                write_image(folder / f"{cell.key}.input.png", inputs[i])
             write_image(folder / f"{cell.key}.output.png", outputs[i])
 
 
