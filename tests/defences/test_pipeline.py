@@ -12,7 +12,8 @@ from PIL import Image
 from tiny_purifier import TinyRestorer, images, tiny_unet
 
 from udc_robust.attacks import Streams
-from udc_robust.defences.crossing import Checkpointed, FixedNoise
+from udc_robust.defences.crossing import Checkpointed
+from udc_robust.defences.defence import Defended
 from udc_robust.defences.pipeline import PurificationPipeline, load_purifier
 from udc_robust.defences.purify import Plan
 from udc_robust.errors import UserError
@@ -42,10 +43,10 @@ def generators(count: int, seed: int = 7) -> list[torch.Generator]:
 )
 def test_a_call_is_the_core_clamped_once(options, nfe) -> None:
     made, x, calls = pipeline(), images(2, 13, 18), []
-    handle = made.unet.register_forward_hook(lambda *_: calls.append(1))
+    handle = made.unet.register_forward_hook(lambda _, given, __: calls.extend(range(len(given[0]))))
     output = made(x, generator=generators(2), output_type="pt", **options)
     handle.remove()
-    assert output.nfe == nfe == len(calls) and output.noise_level == options.get("noise_level", 20)
+    assert output.nfe == nfe == len(calls) / len(x) and output.noise_level == options.get("noise_level", 20)
     plan = made.plan(**options)
     purifier = made.purifier(plan)
     noise = torch.stack(_noise(made, x, plan))
@@ -127,9 +128,9 @@ def test_tiles_and_callback() -> None:
 def test_its_purifier_is_differentiable_over_the_same_weights() -> None:
     made, x = pipeline(), images(1)
     purifier = made.purifier(made.plan(sampler="ddim", steps=2))
-    victim = torch.nn.Sequential(FixedNoise(purifier, purifier.draw_noise(x, Streams([3])), Checkpointed()))
+    victim = Defended(purifier, TinyRestorer(), Checkpointed())
     leaf = x.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(TinyRestorer()(victim(leaf)).sum(), leaf)
+    (gradient,) = torch.autograd.grad(victim(leaf, Streams([3])).sum(), leaf)
     assert gradient.abs().min() > 0
     assert {id(p) for p in purifier.parameters()} == {id(p) for p in made.unet.parameters()}
 

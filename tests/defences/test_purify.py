@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_purifier import TinyRestorer, images, linear_schedule, noise_for, purifier, tiny_unet
-from torch import nn
 
 from udc_robust.attacks import Linf, Streams, attack, objective
-from udc_robust.defences.crossing import Checkpointed, Exact, FixedNoise, StraightThrough, Surrogate
+from udc_robust.defences.crossing import Checkpointed, Surrogate
+from udc_robust.defences.defence import Defended, Exact, StraightThrough
 from udc_robust.defences.guidance import gdmp, low_frequency_consistency
 from udc_robust.defences.purify import (
     NoisePredictor,
@@ -114,7 +114,7 @@ def test_the_average_is_the_mean_of_its_samples() -> None:
     u, model = images() * 2 - 1, NoisePredictor(tiny_unet())
     noise = _draws(PLANS["average"], u)
     singles = [one_step(model, u, noise[:, k], SCHEDULE, 20) for k in range(3)]
-    mean = average(lambda draw: one_step(model, u, draw, SCHEDULE, 20), noise)
+    mean = average(lambda u, draw: one_step(model, u, draw, SCHEDULE, 20), u, noise)
     assert torch.allclose(mean, sum(singles) / 3, atol=1e-6)
     assert (singles[0] - singles[1]).abs().max() > 1e-2
 
@@ -183,7 +183,7 @@ def test_the_surrogate_goes_back_through_the_short_chain(name) -> None:
     assert torch.equal(y.detach(), made(x, noise))
     u = leaf * 2 - 1
     level = PLANS[name].noise_level
-    short = average(lambda draw: one_step(made.model, u, draw, SCHEDULE, level), noise)
+    short = average(lambda u, draw: one_step(made.model, u, draw, SCHEDULE, level), u, noise)
     (expected,) = torch.autograd.grad(((short + 1) / 2 * weights).sum(), leaf)
     assert torch.allclose(gradient, expected, atol=1e-6)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_replayed_noise_and_batches_give_the_same_image(name, guide) -> None:
     assert torch.equal(noise, noise_for(made, x)) and torch.equal(whole, made(x, noise))
     for i in range(3):
         alone = x[i : i + 1]
-        its_noise = made.draw_noise(alone, Streams([100 + i]))
+        its_noise = made.draw(alone, Streams([100 + i]))
         assert torch.equal(its_noise[0], noise[i])
         assert torch.allclose(made(alone, its_noise)[0], whole[i], atol=1e-5)
     assert (whole - made(x, noise_for(made, x, seed=500))).abs().max() > 1e-3
@@ -318,15 +318,16 @@ def test_guidance_brings_the_purified_image_nearer() -> None:
 def test_the_attack_core_climbs_through_a_purifier() -> None:
     x = torch.round((0.3 + 0.4 * images(2, 12, 12)) * 255) / 255
     made = purifier(Plan.of(20, "ddim", steps=2))
-    noise = noise_for(made, x)
+    restorer, judge = TinyRestorer(), [3, 4]
     damages = {}
     for crossing in (Checkpointed(), Surrogate(1), StraightThrough()):
-        victim = nn.Sequential(FixedNoise(made, noise, crossing), TinyRestorer())
+        victim = Defended(made, restorer, crossing)
         result = attack(
-            victim, x, objective("mse"), Linf(8 / 255), "pgd", target=x, seeds=[1, 2], steps=4, random_start=False
-        )
+            victim, x, objective("mse"), Linf(8 / 255), "pgd", target=x, seeds=[1, 2], judge_seeds=judge,
+            known_seed=True, steps=4, random_start=False,
+        )  # fmt: skip
         assert (result.adv_values > result.clean_values).all() and (result.bad_gradients == 0).all()
-        assert torch.allclose(result.clean_output, victim[1](made(x, noise)))
+        assert torch.allclose(result.clean_output, restorer(made(x, made.draw(x, Streams(judge)))))
         damages[type(crossing).__name__] = result.adv_values.mean().item()
     assert damages["Checkpointed"] > damages["StraightThrough"]
 

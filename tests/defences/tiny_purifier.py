@@ -37,7 +37,7 @@ def images(batch: int = 2, height: int = 16, width: int = 16, dtype: torch.dtype
 
 
 def noise_for(made: Purifier, x: Tensor, seed: int = 100) -> Tensor:
-    return made.draw_noise(x, Streams([seed + i for i in range(len(x))]))
+    return made.draw(x, Streams([seed + i for i in range(len(x))]))
 
 
 class TinyRestorer(nn.Module):

@@ -4,6 +4,7 @@ from udc_robust.attacks import gradient, query  # their methods enter METHODS on
 from udc_robust.attacks.attack import Result, attack, frozen
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
+from udc_robust.attacks.oracle import Victim, answers
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
 
@@ -20,6 +21,8 @@ __all__ = [
     "Result",
     "Streams",
     "Threat",
+    "Victim",
+    "answers",
     "attack",
     "frozen",
     "gradient",

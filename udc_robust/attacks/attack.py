@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from udc_robust.attacks.meter import Meter
 from udc_robust.attacks.methods import METHODS
 from udc_robust.attacks.objectives import Objective
-from udc_robust.attacks.oracle import Oracle, Victim
-from udc_robust.attacks.streams import Streams
+from udc_robust.attacks.oracle import Chance, Oracle, Victim, answers
+from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import Threat, round_to_8_bits
 
 
@@ -25,8 +25,8 @@ class Result:
 
     Attributes:
         x_adv: ``(B,C,H,W)`` the attacked images: inside the ball and the box, on 8-bit levels when asked.
-        clean_output, adv_output: the victim's answers to ``x`` and ``x_adv``.
-        clean_values, adv_values: ``(B,)`` objective before and after, re-scored on ``x_adv`` as it is.
+        clean_outputs, adv_outputs: ``(draws,B,...)`` the deployed victim's answers to ``x`` and ``x_adv``.
+        clean_values, adv_values: ``(B,)`` objective before and after, re-scored on ``x_adv`` as it is (mean of draws).
         success: ``(B,)`` whether the image counts as broken (``objective.goal``).
         linf, l2: ``(B,)`` distances of ``x_adv`` from ``x``.
         bad_gradients: ``(B,)`` how many gradients were all zero or not finite.
@@ -34,8 +34,8 @@ class Result:
     """
 
     x_adv: Tensor
-    clean_output: Tensor
-    adv_output: Tensor
+    clean_outputs: Tensor
+    adv_outputs: Tensor
     clean_values: Tensor
     adv_values: Tensor
     success: Tensor
@@ -43,6 +43,16 @@ class Result:
     l2: Tensor
     bad_gradients: Tensor
     meter: Meter
+
+    @property
+    def clean_output(self) -> Tensor:
+        """The first answer to ``x``: the only one of a deterministic victim."""
+        return self.clean_outputs[0]
+
+    @property
+    def adv_output(self) -> Tensor:
+        """The first answer to ``x_adv``."""
+        return self.adv_outputs[0]
 
 
 def attack(
@@ -54,17 +64,28 @@ def attack(
     *,
     target: Tensor | None = None,
     seeds: Sequence[int],
+    deployed: Victim | None = None,
+    draws: int = 1,
+    eot: int = 1,
+    known_seed: bool = False,
+    judge_seeds: Sequence[int] | None = None,
     round_8_bit: bool = True,
     **options: Any,
 ) -> Result:
     """Attack a batch of images.
 
     Args:
-        victim: the network (with any defence in front) as deployed; image or scores out.
+        victim: the network (with any defence in front) as the attacker sees it; image or scores out.
         x: ``(B,C,H,W)`` images inside the threat's box.
         target: ground truth or labels; None means the victim's own clean output.
         method: a name of ``METHODS``; ``options`` are its keyword options.
         seeds: one per image: the result for an image depends on its own seed only.
+        deployed: what is judged, where the attacker sees something else (a blind attack, a transfer); None: ``victim``.
+        draws: answers of a random victim that are judged.
+        judge_seeds: of those draws, one per image; None: made of ``seeds``. The attacker does not know them.
+        eot: answers of a random victim averaged for each gradient.
+        known_seed: True gives the attacker the seeds of the judge, who then always makes the same draw: what remains of
+            a random defence without its secret.
         round_8_bit: score the attack that a PNG can hold.
 
     Raises:
@@ -73,12 +94,15 @@ def attack(
     chosen = METHODS[method]
     _check(x, threat, chosen.norms, seeds, method)
     meter = Meter(len(x))
-    with frozen(victim):
+    deployed, draws = victim if deployed is None else deployed, 1 if known_seed else draws
+    judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
+    chance = Chance(judge_seeds if known_seed else [image_seed(seed, "victim") for seed in seeds], eot, known_seed)
+    with frozen(victim), frozen(deployed):
         with torch.no_grad():
-            clean_output = victim(x)
-            target = clean_output if target is None else target
-            clean_values = objective.values(clean_output, target)
-        oracle = Oracle(victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds))
+            clean_outputs = answers(deployed, x, judge_seeds, draws)
+            target = clean_outputs.mean(0) if target is None else target
+            clean_values = _values(objective, clean_outputs, target)
+        oracle = Oracle(victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance)
         with meter.running(x.device):
             candidate = functools.partial(chosen.run, oracle, x, threat)(**options)
         if chosen.keeps_best:
@@ -88,13 +112,13 @@ def attack(
         if round_8_bit:
             x_adv = round_to_8_bits(threat, x, x_adv)
         with torch.no_grad():
-            adv_output = victim(x_adv)
-            adv_values = objective.values(adv_output, target)
+            adv_outputs = answers(deployed, x_adv, judge_seeds, draws)
+            adv_values = _values(objective, adv_outputs, target)
     delta = (x_adv - x).flatten(1)
     return Result(
         x_adv=x_adv,
-        clean_output=clean_output,
-        adv_output=adv_output,
+        clean_outputs=clean_outputs,
+        adv_outputs=adv_outputs,
         clean_values=clean_values,
         adv_values=adv_values,
         success=adv_values >= oracle.goal,
@@ -103,6 +127,10 @@ def attack(
         bad_gradients=oracle.bad_gradients,
         meter=meter,
     )
+
+
+def _values(objective: Objective, outputs: Tensor, target: Tensor) -> Tensor:
+    return torch.stack([objective.values(output, target) for output in outputs]).mean(0)
 
 
 def _check(x: Tensor, threat: Threat, norms: tuple[str, ...], seeds: Sequence[int], method: str) -> None:

@@ -26,11 +26,11 @@ class Meter:
     def __post_init__(self) -> None:
         self.forwards, self.backwards, self.queries = (torch.zeros(self.batch, dtype=torch.long) for _ in range(3))
 
-    def count(self, rows: Tensor | None, *, backward: bool) -> None:
-        """Note one forward (and backward) of the images ``rows``, all of them when None."""
+    def count(self, rows: Tensor | None, *, backward: bool, times: int = 1) -> None:
+        """Note ``times`` forwards (and backwards) of the images ``rows``, all of them when None."""
         where = slice(None) if rows is None else rows.cpu()
-        self.forwards[where] += 1
-        (self.backwards if backward else self.queries)[where] += 1
+        self.forwards[where] += times
+        (self.backwards if backward else self.queries)[where] += times
 
     @contextlib.contextmanager
     def running(self, device: torch.device) -> Iterator[None]:

@@ -24,6 +24,20 @@ class Streams:
     def __len__(self) -> int:
         return len(self._generators)
 
+    @classmethod
+    def _holding(cls, generators: Sequence[torch.Generator]) -> Streams:
+        streams = cls([])
+        streams._generators = list(generators)
+        return streams
+
+    def of(self, rows: Tensor | None) -> Streams:
+        """The streams of some images of the batch (None: of all): the very generators, not copies."""
+        return self if rows is None else Streams._holding([self._generators[i] for i in rows.tolist()])
+
+    def repeat(self, times: int) -> Streams:
+        """Each image ``times`` times in a row; its copies draw one after the other from its own generator."""
+        return Streams._holding([g for g in self._generators for _ in range(times)])
+
     def _draw(self, like: Tensor, function: str) -> Tensor:
         shape = like.shape[1:]
         rows = [getattr(torch, function)(shape, generator=g, dtype=like.dtype) for g in self._generators]

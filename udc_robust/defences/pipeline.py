@@ -206,7 +206,7 @@ class PurificationPipeline(DiffusionPipeline):
         height, width = noise.shape[-2:]
         tiles = len(list(tile_boxes(height, width, tile, overlap))) if 0 < tile < max(height, width) else 1
         numbers = itertools.count()
-        with self.progress_bar(total=plan.nfe * tiles) as bar:
+        with self.progress_bar(total=plan.steps * tiles) as bar:
 
             def after_model_call(module: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
                 bar.update()

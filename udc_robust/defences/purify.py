@@ -11,13 +11,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
+from udc_robust.defences.crossing import Checkpointed, Surrogate
+from udc_robust.defences.defence import Crossing, Defence, StraightThrough
 from udc_robust.defences.guidance import Correction, Shift
 from udc_robust.defences.schedule import NoiseSchedule
 from udc_robust.errors import UserError, unknown_name
@@ -144,9 +146,14 @@ def ancestral(denoiser: Denoiser, u: Tensor, noise: Tensor, schedule: NoiseSched
     return sample(denoiser, u, noise, schedule, schedule.timesteps(noise_level, noise_level + 1), eta=1.0)
 
 
-def average(draw: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
-    """The mean of a sampler over K noises ``(B,K,draws,C,H,W)``: nearer to the posterior mean by Monte Carlo."""
-    return torch.stack([draw(noise[:, k]) for k in range(noise.shape[1])]).mean(0)
+def average(draw: Callable[[Tensor, Tensor], Tensor], u: Tensor, noise: Tensor) -> Tensor:
+    """The mean of a sampler over K noises ``(B,K,draws,C,H,W)``: nearer to the posterior mean by Monte Carlo.
+
+    The K samples are rows of one batch.
+    """
+    samples = noise.shape[1]
+    drawn = draw(u.repeat_interleave(samples, 0) if samples > 1 else u, noise.flatten(0, 1))
+    return drawn.unflatten(0, (len(u), samples)).mean(1)
 
 
 @dataclass(frozen=True)
@@ -228,8 +235,8 @@ class NoisePredictor(nn.Module):
         return self.unet(x_t, t, return_dict=False)[0]
 
 
-class Purifier(nn.Module):
-    """A purifier as a module: [0,1] images and their noise in, [0,1] images out, differentiable and not clamped.
+class Purifier(Defence):
+    """A purifier as a defence: [0,1] images and their noise in, [0,1] images out, differentiable and not clamped.
 
     Attributes:
         model: ``(x_t, t) -> eps``; a module's weights belong to the purifier.
@@ -256,14 +263,21 @@ class Purifier(nn.Module):
             raise UserError(f"tile {tile} must be a multiple of {multiple} and more than twice the overlap {overlap}")
         self.model, self.schedule, self.plan, self.multiple = model, schedule, plan, multiple
         self.tile, self.overlap = tile, overlap
+        self.nfe, self.random = plan.nfe, True
         self.correct, self.shift = correct, shift
 
-    def draw_noise(self, x: Tensor, streams: Streams) -> Tensor:
+    def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Noise for these images, see `draw_noise`."""
         return draw_noise(x, self.plan, streams, self.multiple)
 
+    @property
+    def crossings(self) -> Mapping[str, Crossing]:
+        """Identity, one-step gradient (where the chain is longer) and the exact one, checkpointed."""
+        shorter = {"surrogate": Surrogate()} if self.plan.steps > 1 else {}
+        return {"bpda": StraightThrough(), **shorter, "adaptive": Checkpointed()}
+
     def forward(self, x: Tensor, noise: Tensor, run: RunStep = plainly, steps: int | None = None) -> Tensor:
-        """Purify ``(B,C,H,W)`` with ``noise`` of `draw_noise`.
+        """Purify ``(B,C,H,W)`` with ``noise`` of `draw`.
 
         Args:
             x: images in [0,1].
@@ -281,13 +295,13 @@ class Purifier(nn.Module):
         eta = self.plan.eta if steps is None else 0.0
 
         def purify(u: Tensor, noise: Tensor) -> Tensor:
-            def draw(noise: Tensor) -> Tensor:
+            def draw(u: Tensor, noise: Tensor) -> Tensor:
                 return sample(
                     self.model, u, noise, self.schedule, timesteps, eta,
                     correct=self.correct, shift=self.shift, run=run,
                 )  # fmt: skip
 
-            return average(draw, noise)
+            return average(draw, u, noise)
 
         u = padded(lambda u: self._by_tiles(purify, u, noise), 2 * x - 1, self.multiple)
         return (u + 1) / 2

@@ -61,7 +61,7 @@ def one_step_psnr(
         rows = []
         for i, image in enumerate(images):
             x = image[None].to(pipeline.device, pipeline.unet.dtype)
-            noise = purifier.draw_noise(x, Streams([seed + i]))
+            noise = purifier.draw(x, Streams([seed + i]))
             noisy = x + pipeline.schedule.sigma(level) * noise[:, 0, 0, :, : x.shape[-2], : x.shape[-1]]
             purified = purifier(x, noise).clamp(0, 1)
             rows.append(torch.cat([psnr(y.double(), x.double()) for y in (noisy, purified)]))
