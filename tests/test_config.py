@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config import DiffusionConfig, EvaluateConfig, RestorerConfig, TrainConfig
+from udc_robust.config import EvaluateConfig, RestorerConfig
 from udc_robust.config_file import check_config, load_config, number
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
+from udc_robust.training.config import DiffusionConfig, TrainConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 

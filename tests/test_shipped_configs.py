@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from udc_robust.config import TrainConfig
 from udc_robust.config_file import load_config
 from udc_robust.files import shipped
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, build_network, load_restorer, published_networks
+from udc_robust.training.config import TrainConfig
 
 MINIS = sorted((shipped("configs") / "train").glob("*.yaml"))
 

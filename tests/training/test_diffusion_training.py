@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from udc_robust.config import DiffusionConfig
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.samples import SingleFolder
@@ -16,6 +15,7 @@ from udc_robust.defences.pipeline import load_purifier
 from udc_robust.errors import UserError
 from udc_robust.training import diffusion as training
 from udc_robust.training.batches import NoisyBatches, loader
+from udc_robust.training.config import DiffusionConfig
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from udc_robust.config import TrainConfig
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.samples import PairedFolders
@@ -17,6 +16,8 @@ from udc_robust.restorers.weights import read_weights
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 from udc_robust.training import restorer as training
 from udc_robust.training.batches import PairBatches, loader
+from udc_robust.training.config import TrainConfig
+from udc_robust.training.pace import learning_rate
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_batches_depend_on_the_step_only_and_split_over_processes(sets) -> None:
 
 def test_the_schedule_warms_up_and_falls(sets) -> None:
     config = _config(sets, steps=100, warmup=10, lr=1.0)
-    rates = [training.learning_rate(step, config) for step in range(100)]
+    rates = [learning_rate(step, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.02
 

@@ -1,4 +1,4 @@
-"""Training a purifier's diffusion model: read it top to bottom.
+"""Training a purifier's diffusion model.
 
 Noise prediction (Ho et al. 2020, eq. 14) on random crops, at the small noise levels that purification uses. The habits
 are those of diffusers' unconditional example: averaged weights, warm-up and cosine, resuming, mixed precision; what it
@@ -8,10 +8,8 @@ leaves is a folder that ``PurificationPipeline.from_pretrained`` reads.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +17,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from udc_robust.attacks.streams import Streams
-from udc_robust.config import DiffusionConfig
 from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
-from udc_robust.progress import progress
-from udc_robust.training.batches import NoisyBatches, loader
-from udc_robust.training.checkpoint import load_state, save_state
-from udc_robust.training.pace import learning_rate, moving_average
+from udc_robust.training.batches import NoisyBatches
+from udc_robust.training.config import DiffusionConfig
+from udc_robust.training.loop import Validation, start, train
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -84,16 +79,7 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
     Raises:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with="tensorboard",
-        project_dir=out,
-        cpu=not torch.cuda.is_available(),
-    )
-    set_seed(config.seed)
+    accelerator = start(config, out)
     train_images, validation_images = (_images(folder) for folder in (config.train, config.validation))
     scheduler = _scheduler(config)
     batches = NoisyBatches(
@@ -101,75 +87,31 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
         batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
     )  # fmt: skip
-    unet = _unet(config)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-    average = AveragedModel(unet, multi_avg_fn=moving_average(config.ema))
 
-    settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
-    state = load_state(out / "state.pt", settings)
-    first_step, seconds, history = 0, 0.0, []
-    if state:
-        unet.load_state_dict(state["unet"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        first_step, seconds, history = state["step"], state["seconds"], state["history"]
-    average.to(accelerator.device)
-    unet, optimizer = accelerator.prepare(unet, optimizer)
-    accelerator.init_trackers("tensorboard")
+    def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+        x_t, t, noise = batch
+        return loss_of(network(x_t, t, return_dict=False)[0], noise)
 
-    def save(step: int) -> None:
-        if accelerator.is_main_process:
-            save_state(
-                out / "state.pt",
-                {
-                    "settings": settings, "step": step, "seconds": seconds, "history": history,
-                    "unet": accelerator.unwrap_model(unet).state_dict(),
-                    "optimizer": optimizer.state_dict(), "average": average.state_dict(),
-                },
-            )  # fmt: skip
+    def check(network: nn.Module) -> Validation:
+        pipeline = _pipeline(config, network.eval(), scheduler)
+        figures = one_step_psnr(pipeline, [sample.lq for sample in validation_images])
+        purified = " / ".join(f"{pair[1]:.1f}" for pair in figures.values())
+        return Validation(
+            {"one_step": {str(level): pair for level, pair in figures.items()}},
+            {f"psnr_t{level}": pair[1] for level, pair in figures.items()},
+            f"validation {purified} dB at t = {', '.join(map(str, figures))}",
+        )
 
-    unet.train()
-    average.eval()
-    with progress(f"training {config.name}", config.steps, first_step, quiet=not accelerator.is_main_process) as tick:
-        started = time.perf_counter()
-        for step, (x_t, t, noise) in enumerate(loader(batches, first_step), first_step):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            with accelerator.autocast():
-                predicted = unet(x_t.to(accelerator.device), t.to(accelerator.device), return_dict=False)[0]
-            loss = loss_of(predicted, noise.to(accelerator.device))
-            if not math.isfinite(loss.item()):
-                state_file = out / "state.pt"
-                raise UserError(f"the loss is {loss.item()} at step {step}: lower `lr`; the last state is {state_file}")
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(unet.parameters(), config.clip_grad)
-            optimizer.step()
-            average.update_parameters(accelerator.unwrap_model(unet))
-            done = step + 1
-            tick(f"loss {loss.item():.4f}")
-            if done % 20 == 0:
-                accelerator.log({"loss": loss.item(), "lr": learning_rate(step, config)}, step=done)
-            if done % config.validate_every == 0 or done == config.steps:
-                pipeline = _pipeline(config, average.module, scheduler)
-                figures = one_step_psnr(pipeline, [sample.lq for sample in validation_images])
-                history.append({"step": done, "one_step": {str(level): pair for level, pair in figures.items()}})
-                accelerator.log({f"validation/psnr_t{level}": pair[1] for level, pair in figures.items()}, step=done)
-                note = " / ".join(f"{pair[1]:.1f}" for pair in figures.values())
-                tick(f"validation {note} dB at t = {', '.join(map(str, figures))}", advance=0)
-            if done % config.save_every == 0 or done == config.steps:
-                seconds, started = seconds + time.perf_counter() - started, time.perf_counter()
-                save(done)
-    accelerator.end_training()
+    trained = train(accelerator, config, out, _unet(config).train(), batches, loss, check)
     facts = {
-        "name": config.name, "parameters": sum(p.numel() for p in average.module.parameters()),
-        "steps": config.steps, "seconds": round(seconds), "images": len(train_images),
-        "validation_images": len(validation_images), "domain": train_images[0].domain, "validation": history[-1],
-        "licence": config.licence, "seed": config.seed,
+        "name": config.name, "parameters": sum(p.numel() for p in trained.network.parameters()),
+        "steps": config.steps, "seconds": round(trained.seconds), "images": len(train_images),
+        "validation_images": len(validation_images), "domain": train_images[0].domain,
+        "validation": trained.validation, "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
         _save_pipeline(
-            _pipeline(config, average.module, scheduler), out / config.name, diffusion_card(config, facts), facts
+            _pipeline(config, trained.network, scheduler), out / config.name, diffusion_card(config, facts), facts
         )
     return facts
 

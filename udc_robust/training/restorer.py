@@ -1,34 +1,25 @@
-"""Training a restorer: read it top to bottom.
-
-One loop over ``accelerate``: one process, or ``accelerate launch`` on many. Batches are a pure function of the step, so
-a training that was killed goes on to the same weights.
-"""
+"""Training a restorer on pairs."""
 
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from udc_robust.attacks.objectives import charbonnier
-from udc_robust.config import TrainConfig
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
-from udc_robust.progress import progress
 from udc_robust.restorers.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training.batches import PairBatches, loader
-from udc_robust.training.checkpoint import load_state, save_state
-from udc_robust.training.pace import learning_rate, moving_average
+from udc_robust.training.batches import PairBatches
+from udc_robust.training.config import TrainConfig
+from udc_robust.training.loop import Validation, start, train
 
 
 def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -63,89 +54,34 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     Raises:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with="tensorboard",
-        project_dir=out,
-        cpu=not torch.cuda.is_available(),
-    )
-    set_seed(config.seed)
+    accelerator = start(config, out)
     train_pairs, validation_pairs = (
         PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
     )
-    restorer = _restorer(config, train_pairs[0].domain)
+    restorer = _restorer(config, train_pairs[0].domain).train()
     batches = PairBatches(
         train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(
-        restorer.parameters(), lr=config.lr, betas=(0.9, 0.9), weight_decay=config.weight_decay
-    )
-    average = AveragedModel(restorer, multi_avg_fn=moving_average(config.ema))
 
-    settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
-    state = load_state(out / "state.pt", settings)
-    first_step, seconds, history = 0, 0.0, []
-    if state:
-        restorer.load_state_dict(state["restorer"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        first_step, seconds, history = state["step"], state["seconds"], state["history"]
-    average.to(accelerator.device)
-    restorer, optimizer = accelerator.prepare(restorer, optimizer)
-    accelerator.init_trackers("tensorboard")
+    def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+        lq, gt = batch
+        return loss_of(network(lq), gt, config.loss)
 
-    def save(step: int) -> None:
-        if accelerator.is_main_process:
-            save_state(
-                out / "state.pt",
-                {
-                    "settings": settings, "step": step, "seconds": seconds, "history": history,
-                    "restorer": accelerator.unwrap_model(restorer).state_dict(),
-                    "optimizer": optimizer.state_dict(), "average": average.state_dict(),
-                },
-            )  # fmt: skip
+    def check(network: nn.Module) -> Validation:
+        figures = validate(network, validation_pairs, accelerator.device)
+        curves = {key: figures[key] for key in ("psnr", "ssim", "gain")}
+        return Validation(figures, curves, f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})")
 
-    restorer.train()
-    with progress(f"training {config.name}", config.steps, first_step, quiet=not accelerator.is_main_process) as tick:
-        started = time.perf_counter()
-        for step, (lq, gt) in enumerate(loader(batches, first_step), first_step):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            with accelerator.autocast():
-                loss = loss_of(restorer(lq.to(accelerator.device)), gt.to(accelerator.device), config.loss)
-            if not math.isfinite(loss.item()):
-                state_file = out / "state.pt"
-                raise UserError(f"the loss is {loss.item()} at step {step}: lower `lr`; the last state is {state_file}")
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(restorer.parameters(), config.clip_grad)
-            optimizer.step()
-            average.update_parameters(accelerator.unwrap_model(restorer))
-            done = step + 1
-            tick(f"loss {loss.item():.4f}")
-            if done % 20 == 0:
-                accelerator.log({"loss": loss.item(), "lr": learning_rate(step, config)}, step=done)
-            if done % config.validate_every == 0 or done == config.steps:
-                figures = {"step": done, **validate(average.module, validation_pairs, accelerator.device)}
-                history.append(figures)
-                accelerator.log({f"validation/{key}": figures[key] for key in ("psnr", "ssim", "gain")}, step=done)
-                tick(f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})", advance=0)
-            if done % config.save_every == 0 or done == config.steps:
-                seconds, started = seconds + time.perf_counter() - started, time.perf_counter()
-                save(done)
-    accelerator.end_training()
+    trained = train(accelerator, config, out, restorer, batches, loss, check)
     facts = {
         "name": config.name, "network": config.network, "options": config.options, "domain": config.domain,
-        "parameters": sum(p.numel() for p in average.module.parameters()), "steps": config.steps,
-        "seconds": round(seconds), "pairs": len(train_pairs), "validation_pairs": len(validation_pairs),
-        "validation": history[-1], "licence": config.licence, "seed": config.seed,
+        "parameters": sum(p.numel() for p in trained.network.parameters()), "steps": config.steps,
+        "seconds": round(trained.seconds), "pairs": len(train_pairs), "validation_pairs": len(validation_pairs),
+        "validation": trained.validation, "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", average.module.network, facts)  # type: ignore[arg-type]
+        save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
         write_text(out / f"{config.name}.md", model_card(config, facts))
     return facts
 
