@@ -271,8 +271,8 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
 
     Example: `udc-robust train restorer nafnet_mini train=sets/train validation=sets/validation`
     """
-    from udc_robust.config import TrainConfig
     from udc_robust.config_file import load_config
+    from udc_robust.training.config import TrainConfig
     from udc_robust.training.restorer import train_restorer as run
 
     settings = load_config(_config_path(config), TrainConfig, overrides or [])
@@ -291,8 +291,8 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
 
     Example: `udc-robust train diffusion purifier_mini train=sets/train/lq validation=sets/validation/lq`
     """
-    from udc_robust.config import DiffusionConfig
     from udc_robust.config_file import load_config
+    from udc_robust.training.config import DiffusionConfig
     from udc_robust.training.diffusion import train_diffusion as run
 
     settings = load_config(_config_path(config), DiffusionConfig, overrides or [])
