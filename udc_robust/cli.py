@@ -304,6 +304,26 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
 
 
 @app.command()
+def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Fine-tune a restorer against attacks, alone or behind a purifier; the same command resumes.
+
+    Example: `udc-robust finetune adversarial parent=mine.safetensors train=sets/train validation=sets/validation`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.training.config import FinetuneConfig
+    from udc_robust.training.finetune import finetune as run
+
+    settings = load_config(_config_path(config), FinetuneConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    before, after = facts["parent_validation"], facts["validation"]
+    typer.echo(
+        f"{folder / settings.name}.safetensors: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
+        f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
+    )
+
+
+@app.command()
 def models() -> None:
     """List shipped checkpoints and networks with their size, light and the source of official weights."""
     from udc_robust.evaluation.show import print_models

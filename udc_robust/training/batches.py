@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from udc_robust.attacks.streams import image_seed
 from udc_robust.data.samples import Sample
 from udc_robust.errors import UserError
 
@@ -84,6 +85,14 @@ class PairBatches(CropBatches):
         if pair.gt is None:
             raise UserError(f"{pair.key} has no ground truth: training needs pairs")
         return eight_bits(pair.key, pair.lq, patch), eight_bits(pair.key, pair.gt, patch)
+
+
+class SeededPairs(PairBatches):
+    """`PairBatches` with a seed for each row ``(B,)``: of all that a recipe draws for it, on whichever process."""
+
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        seeds = [image_seed(self._seed, f"{step}/{row}", "recipe") for row in self._rows]
+        return *super().__getitem__(step), torch.tensor(seeds)
 
 
 class NoisyBatches(CropBatches):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from udc_robust.config_file import Number, Size, Strict
+
+
+def _range(value: Any) -> Any:
+    """A single number is a range of itself."""
+    return value if isinstance(value, list | tuple) else [value, value]
+
+
+Range = Annotated[tuple[Number, Number], BeforeValidator(_range)]
+LevelRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], BeforeValidator(_range)]
 
 
 class Training(Strict):
@@ -62,7 +72,7 @@ class TrainConfig(Training):
     options: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
     domain: Literal["srgb", "tonemapped", "linear"] = "tonemapped"
-    loss: Literal["l1", "charbonnier", "psnr"] = "charbonnier"
+    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
 
 
 class DiffusionConfig(Training):
@@ -104,4 +114,97 @@ class DiffusionConfig(Training):
             raise ValueError(f"max_noise_level {self.max_noise_level} must be below ddpm_num_steps")
         if self.noise_level > self.max_noise_level:
             raise ValueError(f"noise_level {self.noise_level} must not be above max_noise_level {self.max_noise_level}")
+        return self
+
+
+class PurifierConfig(Strict):
+    """The purifier in front of a restorer that is fine-tuned.
+
+    Attributes:
+        name: a shipped purifier, or the folder of one.
+        noise_level: timestep, or the range from which each step draws one.
+        samples: purified draws that are averaged.
+        crossing: how the inner attack's gradient gets through: ``adaptive`` (exact) or ``bpda`` (identity).
+    """
+
+    name: str = "purifier_mini"
+    noise_level: LevelRange = (20, 20)
+    samples: Size = 1
+    crossing: Literal["adaptive", "bpda"] = "adaptive"
+
+    @property
+    def deployed_level(self) -> int:
+        """The middle of the range: what validation, card and users take."""
+        return sum(self.noise_level) // 2
+
+
+class FinetuneConfig(Training):
+    """Fine-tuning of a restorer against attacks.
+
+    Attributes:
+        parent: a shipped checkpoint or a weights file; ``network`` and ``options`` where the file does not say them.
+        domain: light the network works in; None: what the parent says.
+        recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
+            2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``noise``
+            (random noise of the attack's norm: the control).
+        norm, eps: the budget, or the range from which each step draws one.
+        inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps.
+        beta: weight of the distance between clean and attacked restoration (``trades``).
+        plain_share: share of the rows that stay as they are.
+        perceptual: weight of the distance of VGG-19 features.
+        colour_jitter: largest relative change of a colour channel, the same for capture and ground truth.
+        validation_eps, validation_crops, validation_size: the PGD-10 of each validation.
+    """
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
+
+    parent: str
+    network: str | None = None
+    options: dict[str, Any] | None = None
+    domain: Literal["srgb", "tonemapped", "linear"] | None = None
+    recipe: Literal["purified", "adversarial", "trades", "both", "noise"]
+    purifier: PurifierConfig | None = None
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Range = (4 / 255, 4 / 255)
+    inner_steps: Size = 3
+    step_size: Annotated[Number, Field(gt=0)] | None = None
+    beta: Annotated[Number, Field(gt=0)] = 1.0
+    plain_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
+    perceptual: Annotated[Number, Field(ge=0)] = 0.0
+    colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    patch_size: Size = 128
+    batch_size: Size = 4
+    steps: Size = 800
+    lr: Annotated[Number, Field(gt=0)] = 5e-4
+    warmup: Annotated[int, Field(ge=0)] = 50
+    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.995
+    validation_eps: Annotated[Number, Field(gt=0)] = 4 / 255
+    validation_crops: Size = 8
+    validation_size: Size = 128
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_purifier(cls, values: Any) -> Any:
+        """``purifier: purifier_mini`` is fine."""
+        if isinstance(values, Mapping) and isinstance(values.get("purifier"), str):
+            return {**values, "purifier": {"name": values["purifier"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> FinetuneConfig:
+        through = self.recipe in ("purified", "both")
+        if through and self.purifier is None:
+            raise ValueError(f"recipe {self.recipe!r} needs a `purifier`: purifier_mini or the folder of one")
+        if not through and self.purifier is not None:
+            raise ValueError(f"recipe {self.recipe!r} takes no `purifier`: remove it, or choose purified or both")
+        if self.recipe == "trades" and self.loss == "psnr":
+            raise ValueError("recipe 'trades' takes loss l1, l2 or charbonnier: psnr has no value for equal images")
+        ranges = [("eps", self.eps)] + ([("purifier.noise_level", self.purifier.noise_level)] if self.purifier else [])
+        for key, (low, high) in ranges:
+            if not 0 <= low <= high < float("inf"):
+                raise ValueError(f"{key} must rise from its first number to its second, not [{low:g}, {high:g}]")
+        highest = self.eps[1]
+        if self.norm == "linf" and highest > 1:
+            raise ValueError(f"eps {highest:g} is over the range of an image [0,1]: did you mean {highest:g}/255?")
         return self

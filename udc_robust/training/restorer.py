@@ -23,9 +23,11 @@ from udc_robust.training.loop import Validation, start, train
 
 
 def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Mean over the batch of L1, Charbonnier, or minus PSNR in dB (NAFNet's own loss)."""
+    """Mean over the batch of L1, L2 (MSE), Charbonnier, or minus PSNR in dB (NAFNet's own loss)."""
     if kind == "psnr":
         return 10 * torch.log10(mse(output, target) + 1e-8).mean()
+    if kind == "l2":
+        return mse(output, target).mean()
     return (output - target).abs().mean() if kind == "l1" else charbonnier(output, target).mean()
 
 

@@ -1,0 +1,213 @@
+"""Fine-tuning a restorer against attacks: parent, recipe, validation on clean and attacked images, model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.attacks import Linf, Streams, Victim, answers, attack, frozen, image_seed, objective
+from udc_robust.data.samples import PairedFolders, Sample
+from udc_robust.defences.defence import Defended
+from udc_robust.defences.purify import Purifier
+from udc_robust.errors import UserError, unknown_name
+from udc_robust.files import write_text
+from udc_robust.metrics import psnr
+from udc_robust.progress import console
+from udc_robust.restorers.weights import save_weights
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
+from udc_robust.training.batches import SeededPairs
+from udc_robust.training.config import FinetuneConfig, PurifierConfig
+from udc_robust.training.loop import Validation, start, train
+from udc_robust.training.recipes import RECIPES, Workshop, jittered
+from udc_robust.training.vgg import load_vgg, weights_file
+
+CARD_ROWS = {
+    "psnr": "clean, whole images", "crop_psnr": "clean, crops", "noise_psnr": "random noise, crops",
+    "attacked_psnr": "PGD-10, crops",
+}  # fmt: skip
+
+
+def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
+    """Fine-tune, resume where a former call was stopped, and write ``NAME.safetensors`` and its model card.
+
+    Returns:
+        The facts of the card: parent, recipe, seconds, and the figures of the parent and of the result.
+
+    Raises:
+        UserError: bad data, a parent or purifier that does not fit, another training in ``out``, a full disk, or a loss
+            that is not finite (the last state is kept).
+    """
+    accelerator = start(config, out)
+    train_pairs, validation_pairs = (
+        PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
+    )
+    domain = train_pairs[0].domain
+    restorer, parent = load_parent(config, domain), load_parent(config, domain).to(accelerator.device)
+    batches = SeededPairs(
+        train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
+        rank=accelerator.process_index, ranks=accelerator.num_processes,
+    )  # fmt: skip
+    crops = centre_crops(validation_pairs, config.validation_crops, config.validation_size)
+    restorer.train()
+    restorer.network.eval()
+    perceptual = load_vgg() if config.perceptual else None
+    if config.perceptual and perceptual is None and accelerator.is_main_process:
+        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
+    purifiers = load_purifiers(config.purifier, domain) if config.purifier else []
+    for module in (*purifiers, *filter(None, [perceptual])):
+        module.to(accelerator.device).eval().requires_grad_(False)
+    recipe, workshop = RECIPES[config.recipe], Workshop(config, restorer, purifiers, perceptual)
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+        lq, gt, seeds = batch
+        streams = Streams(seeds.tolist())
+        lq, gt = jittered(lq, gt, streams, config.colour_jitter)
+        return recipe(workshop, network, lq, gt, streams, step)
+
+    def figures_of(restorer: nn.Module, purifier: Purifier | None) -> dict[str, float]:
+        victim = restorer if purifier is None else Defended(purifier, restorer)
+        return robust_figures(victim, validation_pairs, crops, config.validation_eps, accelerator.device)
+
+    def check(network: nn.Module) -> Validation:
+        figures = figures_of(network, purifiers[len(purifiers) // 2] if purifiers else None)
+        note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
+        return Validation(figures, figures, f"validation {note}")
+
+    trained = train(accelerator, config, out, restorer, batches, loss, check)
+    facts = {
+        "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": config.parent,
+        "parameters": sum(p.numel() for p in parent.network.parameters()), "finetuning": config.recipe,
+        "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
+        "perceptual": perceptual is not None, "steps": config.steps, "seconds": round(trained.seconds),
+        "pairs": len(train_pairs), "validation_pairs": len(validation_pairs), "validation": trained.validation,
+        "parent_validation": figures_of(parent, None), "licence": config.licence, "seed": config.seed,
+    }  # fmt: skip
+    if accelerator.is_main_process:
+        save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
+        write_text(out / f"{config.name}.md", finetune_card(config, facts))
+    return facts
+
+
+def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
+    """The restorer to fine-tune, for images of ``domain``.
+
+    Raises:
+        UserError: linear images, no such checkpoint, or weights of another network.
+    """
+    if domain == "linear":
+        raise UserError("training pairs must be tone-mapped or sRGB images: attacks have their budget in [0,1]")
+    if config.parent in shipped_checkpoints():
+        weights = str(shipped_checkpoints()[config.parent])
+    elif Path(config.parent).is_file():
+        weights = config.parent
+    else:
+        raise unknown_name("parent", config.parent, [*shipped_checkpoints(), "a weights file"])
+    return load_restorer(RestorerSpec(config.name, config.network, config.options, weights, config.domain), domain)
+
+
+def load_purifiers(config: PurifierConfig, domain: str) -> list[Purifier]:
+    """The purifier at every level of the config's range.
+
+    Raises:
+        UserError: no such purifier, a level it was not trained on, or one that learnt images of another light.
+    """
+    from udc_robust.defences.pipeline import load_purifier, shipped_purifiers
+
+    pipeline = load_purifier(config.name)
+    facts_file = shipped_purifiers().get(config.name, Path(config.name)) / "facts.json"
+    if facts_file.is_file():
+        learnt = json.loads(facts_file.read_text(encoding="utf-8")).get("domain", domain)
+        if learnt != domain:
+            raise UserError(f"purifier {config.name!r} learnt {learnt} images, but these are {domain}: train another")
+    low, high = config.noise_level
+    return [
+        pipeline.purifier(pipeline.plan(noise_level=level, samples=config.samples)) for level in range(low, high + 1)
+    ]
+
+
+def centre_crops(pairs: Sequence[Sample], count: int, size: int) -> tuple[Tensor, Tensor]:
+    """The centres ``(count,3,size,size)`` of so many pairs, spread evenly over the set.
+
+    Raises:
+        UserError: an image is smaller than that.
+    """
+    rows = []
+    for i in range(min(count, len(pairs))):
+        pair = pairs[i * len(pairs) // min(count, len(pairs))]
+        height, width = pair.lq.shape[-2:]
+        if pair.gt is None or min(height, width) < size:
+            raise UserError(f"{pair.source} is {height} x {width}: lower `validation_size` {size}")
+        top, left = (height - size) // 2, (width - size) // 2
+        rows.append([image[:, top : top + size, left : left + size] for image in (pair.lq, pair.gt)])
+    lq, gt = (torch.stack(images) for images in zip(*rows, strict=True))
+    return lq, gt
+
+
+def robust_figures(
+    victim: Victim, pairs: Sequence[Sample], crops: tuple[Tensor, Tensor], eps: float, device: torch.device
+) -> dict[str, float]:
+    """Mean PSNR in dB of what is deployed: whole clean images, and crops that are clean, noisy and attacked (PGD-10).
+
+    A purifier is attacked through its exact gradient, each step with a draw of its own, and judged on another.
+    """
+    columns: dict[str, list[Tensor]] = {name: [] for name in CARD_ROWS}
+    methods: dict[str, dict[str, Any]] = {"noise": {}, "pgd": {"steps": 10}}
+    with torch.no_grad(), frozen(victim):
+        for i, pair in enumerate(pairs):
+            assert pair.gt is not None
+            restored = answers(victim, pair.lq[None].to(device), [image_seed(0, str(i))])[0]
+            columns["psnr"].append(psnr(restored.double(), pair.gt[None].to(device).double()))
+    for first in range(0, len(crops[0]), 4):
+        lq, gt = (part[first : first + 4].to(device) for part in crops)
+        seeds = [image_seed(0, str(first + i), "crop") for i in range(len(lq))]
+        for (method, options), column in zip(methods.items(), ("noise_psnr", "attacked_psnr"), strict=True):
+            result = attack(victim, lq, objective("mse"), Linf(eps), method, target=gt, seeds=seeds, **options)
+            columns[column].append(psnr(result.adv_output.double(), gt.double()))
+        columns["crop_psnr"].append(psnr(result.clean_output.double(), gt.double()))
+    return {name: torch.cat(rows).mean().item() for name, rows in columns.items()}
+
+
+def finetune_card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
+    """The card that travels with the weights, as Markdown."""
+    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    before, after = facts["parent_validation"], facts["validation"]
+    rows = "\n".join(f"| {what} | {before[key]:.2f} | {after[key]:.2f} |" for key, what in CARD_ROWS.items())
+    behind = ""
+    if config.purifier:
+        level = config.purifier.deployed_level
+        behind = f" behind purifier `{config.purifier.name}` at noise level {level}, attacked through it"
+    levels = config.validation_eps * 255
+    return f"""---
+license: {config.licence.lower()}
+library_name: udc_robust
+tags: [image-restoration, under-display-camera, adversarial-robustness]
+---
+# {config.name}
+
+{config.about.strip()}
+
+- parent: `{config.parent}`; recipe: `{config.recipe}`
+- network: `{facts["network"]}`, {facts["parameters"]:,} parameters, light: {facts["domain"]}
+- data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
+- fine-tuned for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
+
+PSNR in dB, budget Linf {levels:.3g}/255; this checkpoint{behind}, its parent alone:
+
+| validation | parent | this |
+|---|---|---|
+{rows}
+
+{config.validation_crops} crops of {config.validation_size} px and ten steps say how a training went; `udc-robust
+evaluate` says how robust the result is.
+
+Made by `udc-robust finetune` with
+
+```json
+{json.dumps(settings, indent=1)}
+```
+"""

@@ -1,0 +1,157 @@
+"""The fine-tuning recipes: each is one function from a batch to its loss.
+
+A row's randomness comes from its own stream and a step's from the step, so resuming and sharing out over processes give
+the same training. The network is in evaluation mode throughout, as it will be deployed (and attacked); its output is
+not clamped, as that would stop the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed
+from udc_robust.defences.defence import Crossing, Defended
+from udc_robust.defences.purify import Purifier
+from udc_robust.metrics import mse
+from udc_robust.restorers.zoo import Restorer
+from udc_robust.training.config import FinetuneConfig
+from udc_robust.training.restorer import loss_of
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a recipe works with.
+
+    Attributes:
+        restorer: the very weights that train, without the wrapper of several processes: inner attacks go through it.
+        purifiers: the purifier at each noise level that a step may draw.
+        perceptual: a distance of features, or None.
+    """
+
+    config: FinetuneConfig
+    restorer: Restorer
+    purifiers: list[Purifier]
+    perceptual: nn.Module | None
+
+    def between(self, low: float, high: float, step: int, what: str) -> float:
+        """A uniform number for this step, the same on every process."""
+        streams = Streams([image_seed(self.config.seed, str(step), what)])
+        return low + (high - low) * float(streams.uniform(torch.empty(1)))
+
+    def threat(self, step: int) -> Threat:
+        """The attacker's budget in this step."""
+        return THREATS[self.config.norm](self.between(*self.config.eps, step, "eps"))
+
+    def purifier(self, step: int) -> Purifier:
+        """The purifier at the noise level of this step."""
+        return self.purifiers[min(int(self.between(0, len(self.purifiers), step, "level")), len(self.purifiers) - 1)]
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """The restoration loss, with the perceptual one where it is wanted."""
+        loss = loss_of(output, target, self.config.loss)
+        return loss if self.perceptual is None else loss + self.config.perceptual * self.perceptual(output, target)
+
+
+Recipe = Callable[[Workshop, nn.Module, Tensor, Tensor, Streams, int], Tensor]
+"""``(workshop, network, lq, gt, streams, step) -> loss``"""
+
+
+def perturb(
+    victim: Victim, x: Tensor, target: Tensor, threat: Threat, streams: Streams, *, steps: int, step_size: float | None
+) -> Tensor:
+    """PGD on the input from a random start, not rounded: images ``(B,3,H,W)`` that raise the MSE to ``target``.
+
+    Only the input's gradient is computed: with frozen weights a step costs two thirds of a training step. A random
+    victim answers each step with a fresh draw.
+    """
+    size = 2.5 * threat.eps / steps if step_size is None else step_size
+    x_adv, output = threat.start(x, streams), None
+    for _ in range(steps):
+        x_adv.requires_grad_(True)
+        # `output` is held until the next one is made, so that the freed heap is used again and not given back.
+        output = victim(x_adv, streams) if getattr(victim, "random", False) else victim(x_adv)
+        (gradient,) = torch.autograd.grad(mse(output, target).sum(), x_adv)
+        x_adv = threat.project(x, threat.step(x_adv.detach(), gradient, size))
+    return x_adv
+
+
+def attacked(workshop: Workshop, victim: Victim, lq: Tensor, target: Tensor, streams: Streams, step: int) -> Tensor:
+    """The batch after the inner attack of this step; ``plain_share`` of the rows stay as they are."""
+    config, rows = workshop.config, changed_rows(workshop, lq, streams)
+    x = lq.clone()
+    if len(rows):
+        with frozen(workshop.restorer.network):
+            x[rows] = perturb(
+                victim, lq[rows], target[rows], workshop.threat(step), streams.of(rows),
+                steps=config.inner_steps, step_size=config.step_size,
+            )  # fmt: skip
+    return x
+
+
+def changed_rows(workshop: Workshop, lq: Tensor, streams: Streams) -> Tensor:
+    """Numbers of the rows that do not stay as they are."""
+    return (streams.uniform(lq[:, 0, 0, 0]) >= workshop.config.plain_share).nonzero()[:, 0]
+
+
+def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[Tensor, Tensor]:
+    """A pair with its colour channels scaled by the same ``1 - amount .. 1 + amount``."""
+    if not amount:
+        return lq, gt
+    gains = 1 + amount * (2 * streams.uniform(lq[:, :, :1, :1]) - 1)
+    return (lq * gains).clamp(0, 1), (gt * gains).clamp(0, 1)
+
+
+def noise(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """Random noise of the attack's norm: what robustness costs nothing clever."""
+    rows = changed_rows(workshop, lq, streams)
+    x = lq.clone()
+    x[rows] = workshop.threat(step).noise(lq[rows], streams.of(rows))
+    return workshop.loss(network(x), gt)
+
+
+def adversarial(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """The worst images within the budget (Madry et al. 2018, eq. 2.1)."""
+    x = attacked(workshop, workshop.restorer, lq, gt, streams, step)
+    return workshop.loss(network(x), gt)
+
+
+def trades(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """Clean loss, and how far an attack can move the restoration (Zhang et al. 2019, eq. 5)."""
+    with torch.no_grad():
+        clean = workshop.restorer(lq)
+    x = attacked(workshop, workshop.restorer, lq, clean, streams, step)
+    restored, moved = network(torch.cat([lq, x])).chunk(2)  # one call: a wrapper for processes expects one a step
+    return workshop.loss(restored, gt) + workshop.config.beta * loss_of(moved, restored, workshop.config.loss)
+
+
+def purified(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """What the purifier makes of the captures, drawn anew each time (Sensors 2025, 25(11), 3386)."""
+    rows = changed_rows(workshop, lq, streams)
+    x = lq.clone()
+    if len(rows):
+        x[rows] = purify(workshop.purifier(step), lq[rows], streams.of(rows))
+    return workshop.loss(network(x), gt)
+
+
+def both(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """Attacks made through the purifier; the network learns what the purifier leaves of them."""
+    assert workshop.config.purifier is not None
+    purifier = workshop.purifier(step)
+    crossing: Crossing = purifier.crossings[workshop.config.purifier.crossing]
+    x = attacked(workshop, Defended(purifier, workshop.restorer, crossing), lq, gt, streams, step)
+    return workshop.loss(network(purify(purifier, x, streams)), gt)
+
+
+@torch.no_grad()
+def purify(purifier: Purifier, x: Tensor, streams: Streams) -> Tensor:
+    """A fresh draw of the purifier, as deployed."""
+    return purifier(x, purifier.draw(x, streams))
+
+
+RECIPES: dict[str, Recipe] = {
+    "purified": purified, "adversarial": adversarial, "trades": trades, "both": both, "noise": noise,
+}  # fmt: skip
