@@ -110,8 +110,8 @@ class StandIn:
 
 @torch.no_grad()
 def value_of(defence: Defence, x: Tensor, noise: Tensor) -> Tensor:
-    """The defence's answer without a gradient."""
-    return defence(x, noise)
+    """The defence's answer without a gradient; detached, because a defence may hand back ``x`` itself."""
+    return defence(x, noise).detach()
 
 
 class Defended(nn.Module):

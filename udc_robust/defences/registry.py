@@ -1,0 +1,146 @@
+"""The table of defences that a config can name: how each is built, its options, and the one that sets its strength."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, create_model
+
+from udc_robust.config_file import Number, Strict, check_config
+from udc_robust.defences import transforms
+from udc_robust.defences.defence import Defence
+from udc_robust.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Strength:
+    """The option of a kind that trades clean quality for protection.
+
+    Attributes:
+        weakest, strongest: the range that tuning searches; damage grows from one to the other.
+        whole: True where only whole numbers are allowed.
+    """
+
+    option: str
+    weakest: float
+    strongest: float
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of defence.
+
+    Attributes:
+        build: the class, or a function; its parameters are the options.
+        strength: what tuning to a clean PSNR varies; None where no single option does.
+        reads_files: True when building reads models or images, so that checking a config must not build.
+    """
+
+    name: str
+    build: Callable[..., Defence]
+    strength: Strength | None = None
+    reads_files: bool = False
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """The options as the signature states them; `inspect.Parameter.empty` is the default of one without."""
+        stated = inspect.signature(self.build, eval_str=True).parameters.values()
+        return [p for p in stated if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    def schema(self) -> type[BaseModel]:
+        """The options with their types; numbers may be written ``4/255``."""
+        fields: dict[str, Any] = {}
+        for option in self.parameters():
+            written = {float: Number, float | None: Number | None}.get(option.annotation, option.annotation)
+            fields[option.name] = (written, ... if option.default is option.empty else option.default)
+        return create_model(self.name, __base__=Strict, **fields)
+
+
+def load_purifier(
+    purifier: str,
+    noise_level: int | None = None,
+    sigma: float | None = None,
+    sampler: str = "one_step",
+    steps: int | None = None,
+    samples: int = 1,
+    eta: float = 0.0,
+) -> Defence:
+    """A diffusion purifier by name or folder; see `PurificationPipeline.plan` for the options."""
+    from udc_robust.defences import pipeline  # imports diffusers, which is slow
+
+    loaded = pipeline.load_purifier(purifier)
+    plan = loaded.plan(
+        noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta
+    )  # fmt: skip
+    return loaded.purifier(plan)
+
+
+def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
+    """The network of a purifier as a plain denoiser; the level may be any that it was trained on."""
+    from udc_robust.defences import pipeline
+
+    loaded = pipeline.load_purifier(purifier)
+    purifying = loaded.purifier(loaded.plan(noise_level=noise_level))
+    return transforms.PlainDenoiser(purifying.model, purifying.schedule, noise_level, purifying.multiple)
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("none", transforms.Identity),
+        Kind("purifier", load_purifier, reads_files=True),
+        # Models trained on small noise only (`max_noise_level`) often end at 150, ours do.
+        Kind("denoiser", load_denoiser, Strength("noise_level", 0, 150, whole=True), reads_files=True),
+        Kind("blur", transforms.GaussianBlur, Strength("sigma", 0.0, 3.0)),
+        Kind("median", transforms.MedianBlur, Strength("mix", 0.0, 1.0)),
+        Kind("jpeg", transforms.Jpeg, Strength("quality", 100, 1, whole=True)),
+        Kind("bit_depth", transforms.BitDepth, Strength("levels", 256.0, 2.0)),
+        Kind("tv", transforms.TotalVariation, Strength("weight", 0.0, 0.5)),
+        Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
+        Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
+    )
+}
+
+
+def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = False) -> dict[str, Any]:
+    """The options of a kind with their types put right, without reading any file.
+
+    Args:
+        matched: True when the strength will be tuned, so it must not be given.
+
+    Raises:
+        UserError: an unknown kind or option, a value of another type or out of its range, or no strength to tune.
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of defence", kind, KINDS)
+    chosen = KINDS[kind]
+    checked = check_config(options, chosen.schema(), f"defence {kind!r}").model_dump(exclude_unset=True)
+    if matched:
+        if chosen.strength is None:
+            tunable = ", ".join(name for name, one in KINDS.items() if one.strength)
+            raise UserError(f"defence {kind!r} has no strength to tune: leave out `match`, or choose one of {tunable}")
+        if chosen.strength.option in checked:
+            raise UserError(f"defence {kind!r}: `match` tunes {chosen.strength.option}; leave out one of the two")
+    if not chosen.reads_files:
+        _built(chosen, checked)
+    return checked
+
+
+def build_defence(kind: str, options: Mapping[str, Any]) -> Defence:
+    """Build a defence; its weights, where it has any, take no gradient: only those of images are asked for.
+
+    Raises:
+        UserError: see `check_defence`; or a model or images that cannot be read.
+    """
+    checked = check_defence(kind, options)
+    return _built(KINDS[kind], checked).requires_grad_(False).eval()
+
+
+def _built(kind: Kind, options: Mapping[str, Any]) -> Defence:
+    try:
+        return kind.build(**options)
+    except UserError as error:
+        raise UserError(f"defence {kind.name!r}: {error}") from error
