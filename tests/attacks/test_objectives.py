@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from udc_robust.attacks import objective
-from udc_robust.attacks.objectives import margin
+from udc_robust.attacks.classification import margin
 from udc_robust.metrics import psnr
 
 

@@ -1,6 +1,6 @@
 """The attack core: images, tensors and callables. It knows no network, no defence and no file."""
 
-from udc_robust.attacks import gradient, query  # their methods enter METHODS on import
+from udc_robust.attacks import gradient, minimum_norm, query  # their methods enter METHODS on import
 from udc_robust.attacks.attack import Result, attack, frozen
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
@@ -27,6 +27,7 @@ __all__ = [
     "frozen",
     "gradient",
     "image_seed",
+    "minimum_norm",
     "objective",
     "query",
     "round_to_8_bits",

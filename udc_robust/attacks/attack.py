@@ -89,7 +89,8 @@ def attack(
         round_8_bit: score the attack that a PNG can hold.
 
     Raises:
-        ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing.
+        ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing,
+            labels or scores that the objective is not defined for.
     """
     chosen = METHODS[method]
     _check(x, threat, chosen.norms, seeds, method)
@@ -100,7 +101,8 @@ def attack(
     with frozen(victim), frozen(deployed):
         with torch.no_grad():
             clean_outputs = answers(deployed, x, judge_seeds, draws)
-            target = clean_outputs.mean(0) if target is None else target
+            target = objective.own_target(clean_outputs) if target is None else target
+            objective.check(clean_outputs[0], target)
             clean_values = _values(objective, clean_outputs, target)
         oracle = Oracle(victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance)
         with meter.running(x.device):
@@ -121,7 +123,7 @@ def attack(
         adv_outputs=adv_outputs,
         clean_values=clean_values,
         adv_values=adv_values,
-        success=adv_values >= oracle.goal,
+        success=objective.broken(adv_outputs, target, adv_values, oracle.goal),
         linf=delta.abs().amax(1),
         l2=torch.linalg.vector_norm(delta, dim=1),
         bad_gradients=oracle.bad_gradients,

@@ -89,7 +89,7 @@ def cw(
         adam, reached = torch.optim.Adam([w], lr=lr), torch.zeros_like(c, dtype=torch.bool)
         for _ in range(steps):
             x_adv = torch.tanh(w) * half + middle
-            gradient, values = oracle.gradient_and_values(x_adv.detach())
+            gradient, values, _ = oracle.answer(x_adv.detach())
             short = oracle.objective.hinge(values.requires_grad_(True), goal)
             (slope,) = torch.autograd.grad(short.sum(), values)
             distance = (x_adv - x).square().flatten(1).sum(1)

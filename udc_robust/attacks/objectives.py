@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from udc_robust import metrics
+from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,6 +32,15 @@ class Damage:
     floor: float
     drop_db: float = 6.0
 
+    def check(self, output: Tensor, target: Tensor) -> None:
+        """Raise ValueError unless output and target are images of one size."""
+        if output.shape != target.shape:
+            raise ValueError(f"{self.name} compares images: {tuple(output.shape)} with {tuple(target.shape)}")
+
+    def own_target(self, outputs: Tensor) -> Tensor:
+        """What damage is measured against without a ground truth: the mean of the clean outputs ``(draws,B,...)``."""
+        return outputs.mean(0)
+
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Distance of each image ``(B,)``; the attacker maximises it."""
         return self.measure(output, target)
@@ -39,6 +48,10 @@ class Damage:
     def goal(self, clean_values: Tensor) -> Tensor:
         """The value at which each image counts as broken."""
         return clean_values.clamp_min(self.floor) * 10 ** (self.drop_db / 10)
+
+    def broken(self, outputs: Tensor, target: Tensor, values: Tensor, goal: Tensor) -> Tensor:
+        """Whether the mean distance ``values`` of the answers reaches the goal."""
+        return values >= goal
 
     def beyond(self, goal: Tensor, confidence: float) -> Tensor:
         """A goal that lies ``confidence`` dB further."""
@@ -49,43 +62,7 @@ class Damage:
         return (10 * (torch.log10(goal) - torch.log10(values.clamp_min(1e-12)))).clamp_min(0)
 
 
-@dataclass(frozen=True)
-class Misclassify:
-    """A classification loss; broken means the margin ``best other - true`` is positive.
-
-    ``loss`` is what gradient attacks climb: ``cross_entropy`` or ``margin``. Outputs are raw scores ``(B,K)``, targets
-    ``(B,)`` labels.
-    """
-
-    name: str
-
-    def values(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of each image ``(B,)``."""
-        if self.name == "cross_entropy":
-            return F.cross_entropy(output, target, reduction="none")
-        return margin(output, target)
-
-    def goal(self, clean_values: Tensor) -> Tensor:
-        """Margins break at 0. Cross-entropy has no such point: log 2 is passed by every wrong answer."""
-        return torch.full_like(clean_values, 0.0 if self.name == "margin" else 0.6931)
-
-    def beyond(self, goal: Tensor, confidence: float) -> Tensor:
-        """A goal that lies ``confidence`` further (C&W's kappa)."""
-        return goal + confidence
-
-    def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
-        """How far an image is short of its goal."""
-        return (goal - values).clamp_min(0)
-
-
-Objective = Damage | Misclassify
-
-
-def margin(scores: Tensor, labels: Tensor) -> Tensor:
-    """Best other score minus the true class's score: positive when the answer is wrong (Carlini & Wagner 2017)."""
-    true = scores.gather(1, labels[:, None])[:, 0]
-    others = scores.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(1) - true
+Objective = Damage | Misclassify | Divergence
 
 
 def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
@@ -111,7 +88,7 @@ _DAMAGES: dict[str, tuple[Measure, float]] = {
     "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
 }
-OBJECTIVES = (*_DAMAGES, "psnr", "cross_entropy", "margin")
+OBJECTIVES = (*_DAMAGES, "psnr", *CLASSIFICATION)
 
 
 def objective(name: str, drop_db: float = 6.0) -> Objective:
@@ -120,7 +97,9 @@ def objective(name: str, drop_db: float = 6.0) -> Objective:
     ``psnr`` is ``mse`` under another name: the same images, the same order. ``lpips`` raises ``LpipsUnavailable`` when
     it is first computed and its weights cannot be had.
     """
-    if name in ("cross_entropy", "margin"):
+    if name == "divergence":
+        return Divergence()
+    if name in CLASSIFICATION:
         return Misclassify(name)
     key = "mse" if name == "psnr" else name
     if key not in _DAMAGES:
