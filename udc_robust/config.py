@@ -79,11 +79,21 @@ class AttackConfig(BaseModel):
         against: ``gt`` or ``clean``: what the objective measures distance from; None: gt where the data has one.
         drop_db: an image counts as broken when its objective is this many dB worse than clean.
         name: label in tables; None: the method's name (with the objective where it is not mse).
+        access: what a gradient attack knows of a defence: ``blind`` (nothing: it attacks the bare restorer), ``bpda``
+            (the identity's gradient), ``surrogate`` (a shorter chain's or a stand-in's), ``adaptive`` (the best there
+            is). None: adaptive. Ways that a defence does not have are left out, and bare restorers know none of it.
+        eot: answers of a random defence that are averaged for each gradient.
+        known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound.
+        defences: only behind these defences (``none``: bare restorers); None: behind all.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     method: str
+    access: list[Literal["blind", "bpda", "surrogate", "adaptive"]] | None = None
+    eot: Size = 1
+    known_seed: bool = False
+    defences: list[str] | None = None
     norm: Literal["linf", "l2"] = "linf"
     eps: list[Number] | None = None
     objective: str = "mse"
@@ -93,9 +103,10 @@ class AttackConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_eps_is_a_list(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and not isinstance(values.get("eps"), list | None):
-            return {**values, "eps": [values["eps"]]}
+    def _one_is_a_list(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            single = (key for key in ("eps", "access", "defences") if not isinstance(values.get(key), list | None))
+            values = {**values, **{key: [values[key]] for key in single}}
         return values
 
     @model_validator(mode="after")
@@ -151,10 +162,51 @@ class AttackConfig(BaseModel):
         return self.name or f"{self.method}{extra}"
 
 
-class EvaluateConfig(Strict):
-    """One run: data x restorers x attacks x eps.
+class DefenceConfig(BaseModel):
+    """What stands before the restorers; further keys are the kind's own options.
 
     Attributes:
+        kind: ``purifier``, or a control such as ``blur`` or ``jpeg``; ``none``: the bare restorer.
+        name: label in tables; None: the kind.
+        match: another defence's name: this one's strength is tuned, for each restorer, to the same clean PSNR on the
+            run's ``validation`` images.
+        restorers: only before these restorers; None: before all.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+    name: str | None = None
+    match: str | None = None
+    restorers: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> DefenceConfig:
+        from udc_robust.defences.registry import check_defence
+
+        try:
+            check_defence(self.kind, self.options, matched=self.match is not None)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The kind's own options."""
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """Name of the defence in tables."""
+        return self.name or self.kind
+
+
+class EvaluateConfig(Strict):
+    """One run: data x restorers x defences x attacks x eps.
+
+    Attributes:
+        draws: answers of a random defence that are judged: their mean, the worst, and the average image count.
+        validation: images on which strengths of defences with ``match`` are tuned; never those of ``data``.
         round_8_bit: score attacks that a PNG can hold (switch off for linear data).
         save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
         lpips: backbone of the LPIPS column; None leaves the column out.
@@ -166,7 +218,10 @@ class EvaluateConfig(Strict):
     device: str = "cpu"
     batch_size: Size = 4
     data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
+    validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)
+    defences: list[DefenceConfig] = Field(default_factory=lambda: [DefenceConfig(kind="none")], min_length=1)
+    draws: Size = 8
     attacks: list[AttackConfig] = Field(min_length=1)
     eps: list[Number] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     round_8_bit: bool = True
@@ -182,13 +237,12 @@ class EvaluateConfig(Strict):
             return values
         values = dict(values)
         values.pop("fingerprint", None)  # so that the config.yaml of a run is a config again
-        for key in ("data", "restorers", "attacks", "eps"):
+        for key in ("data", "restorers", "defences", "attacks", "eps"):
             if key in values and not isinstance(values[key], list):
                 values[key] = [values[key]]
-        for key, main in (("restorers", "name"), ("attacks", "method"), ("data", "kind")):
-            values[key] = [{main: v} if isinstance(v, str) else v for v in values[key]] if key in values else []
-        if not values["data"]:
-            del values["data"]
+        for key, main in (("restorers", "name"), ("defences", "kind"), ("attacks", "method"), ("data", "kind")):
+            if key in values:
+                values[key] = [{main: v} if isinstance(v, str) else v for v in values[key]]
         return values
 
     @model_validator(mode="after")
@@ -196,13 +250,32 @@ class EvaluateConfig(Strict):
         for what, labels in (
             ("data", [d.label for d in self.data]),
             ("restorer", [r.name for r in self.restorers]),
+            ("defence", [d.label for d in self.defences]),
             ("attack", [f"{a.label} ({a.norm})" for a in self.attacks]),
         ):
             twice = {label for label in labels if labels.count(label) > 1}
             if twice:
                 raise ValueError(f"two {what} blocks are called {twice.pop()!r}: give them different names")
+        self._check_names()
         for attack in self.attacks:
             for eps in self.eps if attack.eps is None else attack.eps:
                 if attack.norm == "linf" and eps > 1 and all(d.domain != "linear" for d in self.data):
                     raise ValueError(f"eps {eps:g} is over the range of an image [0,1]: did you mean {eps:g}/255?")
         return self
+
+    def _check_names(self) -> None:
+        """Blocks that name other blocks must find them."""
+        defences, restorers = [d.label for d in self.defences], [r.name for r in self.restorers]
+        unmatched = [d.label for d in self.defences if d.match is None]
+        named = [(f"defence of attack {a.label!r}", name, defences) for a in self.attacks for name in a.defences or []]
+        for defence in self.defences:
+            named += [(f"restorer of defence {defence.label!r}", name, restorers) for name in defence.restorers or []]
+            if defence.match is not None:
+                named.append((f"match of defence {defence.label!r}", defence.match, unmatched))
+                if self.validation is None:
+                    raise ValueError(
+                        f"defence {defence.label!r} has `match`: give the `validation` images to tune it on"
+                    )
+        for what, name, known in named:
+            if name not in known:
+                raise ValueError(str(unknown_name(what, name, known)))

@@ -13,15 +13,21 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from udc_robust.attacks import METHODS
-from udc_robust.config import EvaluateConfig
+from udc_robust.config import DefenceConfig, EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.evaluation.cells import Cell, cells
 from udc_robust.evaluation.tables import write_tables
+from udc_robust.evaluation.victims import victim_label
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
 # dB lost per level of Linf 1/255, or per unit of L2, for each method.
 STRENGTH = {"noise": 0.05, "fgsm": 0.9, "ifgsm": 1.5, "pgd": 1.8, "square": 0.6, "cw": 3.0}
+
+# For each kind of defence: gradients, model calls, clean dB that it costs, and how much of the damage it lets through.
+WAYS = {"none": [], "purifier": ["bpda", "adaptive"], "blur": ["bpda", "adaptive"]}
+NFE = {"none": 0, "purifier": 4, "blur": 0}
+COST = {"none": 0.0, "purifier": 1.0, "blur": 1.0}
+FRAGILITY = {"none": 1.0, "purifier": 0.7, "blur": 0.8}
 
 
 def photo(seed: int, side: int = 40) -> np.ndarray:
@@ -61,20 +67,29 @@ def write_fake_run(
     (out / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
     (out / "run.json").write_text(json.dumps(_facts(checked, len(photos), trained)))
     units = []
-    for restorer in (restorer.name for restorer in checked.restorers):
-        for cell in [None, *cells(checked)]:
-            key = "/".join(quote(part, safe="") for part in (checked.data[0].label, next(iter(photos)), restorer))
+    for victim, restorer, block in _victims(checked):
+        for cell in [None, *cells(checked, block, WAYS[block.kind], block.kind == "purifier")]:
+            key = "/".join(quote(part, safe="") for part in (checked.data[0].label, next(iter(photos)), victim))
             rows = [
-                _row(checked, i, name, restorer, cell, truth, img.shape) for i, (name, img) in enumerate(photos.items())
+                _row(checked, i, name, restorer, cell, truth, img.shape, block)
+                for i, (name, img) in enumerate(photos.items())
             ]
             cost = {"images": len(photos)} | ({"seconds": 1.5, "peak_bytes": 3 * 2**20} if cell else {})
             units.append({"unit": f"{key}/{quote(cell.key, safe='') if cell else 'clean'}", "rows": rows, "cost": cost})
             for i, (name, pixels) in enumerate(photos.items()):
                 if i < checked.gallery:
                     folder = out / "images" / quote(checked.data[0].label, safe="") / quote(name, safe="")
-                    _pictures(folder, quote(restorer, safe=""), pixels, cell, truth)
+                    _pictures(folder, quote(victim, safe=""), pixels, cell, truth)
     write_tables(out, units)
     return checked
+
+
+def _victims(config: EvaluateConfig) -> list[tuple[str, str, DefenceConfig]]:
+    return [
+        (victim_label(r.name, "none" if d.kind == "none" else d.label), r.name, d)
+        for r in config.restorers
+        for d in config.defences
+    ]
 
 
 def _facts(config: EvaluateConfig, images: int, trained: bool) -> dict[str, Any]:
@@ -89,18 +104,25 @@ def _facts(config: EvaluateConfig, images: int, trained: bool) -> dict[str, Any]
         "name": config.name, "command": "udc-robust evaluate study.yaml", "seed": 3, "device": "cpu", "threads": 1,
         "versions": {"udc_robust": "0.1.0", "python": "3.11", "torch": "2", "torchvision": "0"},
         "data": {block.label: {"images": images, "domain": "tonemapped"} for block in config.data},
-        "restorers": described, "lpips_reason": "weights of alex are not on this machine",
+        "restorers": described, "defences": {
+            victim: {
+                "kind": d.kind, "options": {}, "ways": WAYS[d.kind], "random": d.kind == "purifier", "nfe": NFE[d.kind],
+            }
+            for victim, _, d in _victims(config)
+        }, "lpips_reason": "weights of alex are not on this machine",
     }  # fmt: skip
 
 
 def _row(
-    config: EvaluateConfig, i: int, image: str, restorer: str, cell: Cell | None, truth: bool, shape: tuple[int, ...]
-) -> dict[str, Any]:
+    config: EvaluateConfig, i: int, image: str, restorer: str, cell: Cell | None, truth: bool,
+    shape: tuple[int, ...], block: DefenceConfig,
+) -> dict[str, Any]:  # fmt: skip
     height, width = shape[:2]
-    clean = 30.0 + i % 5 + (restorer != config.restorers[0].name)
+    clean = 30.0 + i % 5 + (restorer != config.restorers[0].name) - COST[block.kind]
     row = {
         "data": config.data[0].label, "image": image, "height": height, "width": width,
-        "reference": "gt" if truth else "clean", "restorer": restorer, "lpips": None,
+        "reference": "gt" if truth else "clean", "restorer": restorer, "lpips": None, "draws": 1,
+        "nfe": NFE[block.kind], "defence": "none" if block.kind == "none" else block.label,
     }  # fmt: skip
     if cell is None:
         clean = clean if truth else math.inf
@@ -108,13 +130,15 @@ def _row(
         return row | names | _quality(clean) | {"psnr_clean": clean, "psnr_input": 22.0 + i % 3}
     method, norm = cell.attack.method, cell.attack.norm
     size = 0.7 if math.isinf(cell.eps) else cell.eps
-    fragility = 1.0 if restorer == config.restorers[0].name else 0.8
+    fragility = (1.0 if restorer == config.restorers[0].name else 0.8) * FRAGILITY[block.kind]
+    fragility *= 0.5 if cell.access == "blind" else 1
     damage = fragility * STRENGTH[method] * (size * 255 if norm == "linf" else 8 * size) * (1 + 0.1 * (i % 4))
     start = clean if truth else 42.0
     linf, l2 = (size, size * math.sqrt(3 * height * width)) if norm == "linf" else (size / 8, size)
     return row | _quality(start - damage) | {
-        "attack": cell.attack.label, "method": method, "norm": norm, "eps": cell.eps, "objective": "mse",
-        "against": "gt" if truth else "clean", "access": METHODS[method].access,
+        "attack": cell.label, "eot": 1, "known_seed": False, "exactness": "exact",
+        "method": method, "norm": norm, "eps": cell.eps, "objective": "mse",
+        "against": "gt" if truth else "clean", "access": cell.access,
         "psnr_clean": clean if truth else math.inf, "psnr_noise": start - 0.1 * damage, "psnr_input": 22.0 + i % 3,
         "psnr_to_clean_output": 42.0 - damage, "psnr_of_attacked_input": 40.0, "objective_clean": 0.001,
         "objective_attacked": 0.1, "broken": damage >= 6, "linf": linf, "l2": l2, "forwards": 41, "backwards": 40,
@@ -124,7 +148,8 @@ def _row(
 
 def _quality(psnr: float) -> dict[str, float]:
     quality = 1.0 if math.isinf(psnr) else min(psnr / 36, 1.0)
-    return {"psnr": psnr, "ssim": quality, "ms_ssim": quality, "gmsd": 1 - quality}
+    draws = {"psnr_worst_draw": psnr, "psnr_average": psnr, "psnr_draw_std": 0.0}
+    return {"psnr": psnr, **draws, "ssim": quality, "ms_ssim": quality, "gmsd": 1 - quality}
 
 
 def _pictures(folder: Path, restorer: str, pixels: np.ndarray, cell: Cell | None, truth: bool) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
+from udc_robust.errors import UserError
 from udc_robust.evaluation.cells import batches, cells, eps_text
 
 
@@ -42,11 +43,64 @@ def test_cells_take_their_own_eps_or_the_runs() -> None:
         "eps": ["1/255", "2/255"],
         "attacks": ["pgd", {"method": "fgsm", "eps": "8/255"}, {"method": "cw", "norm": "l2"}],
     }
-    keys = [cell.key for cell in cells(check_config(values, EvaluateConfig, "test"))]
+    config = check_config(values, EvaluateConfig, "test")
+    keys = [cell.key for cell in cells(config, config.defences[0])]
     assert keys == ["pgd-linf-1_255", "pgd-linf-2_255", "fgsm-linf-8_255", "cw-l2-free"]
 
 
 def test_odd_names_stay_inside_their_folder() -> None:
     values = {"restorers": ["r"], "attacks": [{"method": "pgd", "name": "../up", "eps": "1/255"}]}
-    (cell,) = cells(check_config(values, EvaluateConfig, "test"))
+    config = check_config(values, EvaluateConfig, "test")
+    (cell,) = cells(config, config.defences[0])
     assert "/" not in cell.key
+
+
+def _grid(attacks, defence="blur", **known) -> list[str]:
+    values = {"restorers": ["r"], "eps": ["4/255"], "defences": ["none", defence], "attacks": attacks}
+    config = check_config(values, EvaluateConfig, "test")
+    return [cell.label for cell in cells(config, config.defences[1], **known)]
+
+
+def test_access_is_what_a_gradient_attack_knows_of_a_defence() -> None:
+    access = ["blind", "bpda", "surrogate", "adaptive"]
+    attacks = ["noise", {"method": "pgd", "access": access}, "square"]
+    assert _grid(attacks, ways=("bpda", "adaptive")) == ["noise", "pgd blind", "pgd bpda", "pgd adaptive", "square"]
+    assert _grid(["pgd"], ways=("bpda", "adaptive")) == ["pgd adaptive"]
+    assert _grid(attacks, defence={"kind": "none", "name": "bare"}) == ["noise", "pgd", "square"]
+
+
+def test_seeds_of_a_deterministic_defence_cannot_be_known() -> None:
+    attacks = [{"method": "pgd", "known_seed": True}]
+    assert (
+        _grid(attacks, ways=("adaptive",), random=True) == ["pgd adaptive"] and _grid(attacks, ways=("adaptive",)) == []
+    )
+
+
+def test_an_attack_may_be_meant_for_some_defences_only() -> None:
+    attacks = [{"method": "pgd", "defences": "none"}, "square"]
+    assert _grid(attacks, ways=("adaptive",)) == ["square"]
+
+
+def test_accesses_start_from_the_same_points() -> None:
+    values = {"restorers": ["r"], "eps": ["4/255"], "attacks": [{"method": "pgd", "access": ["blind", "bpda"]}]}
+    config = check_config({**values, "defences": ["none", "blur"]}, EvaluateConfig, "test")
+    bare, blind, bpda = (cell for d in config.defences for cell in cells(config, d, ("bpda",)))
+    assert bare.seed_key == blind.seed_key == bpda.seed_key and len({bare.key, blind.key, bpda.key}) == 3
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"defences": ["blurr"]}, "unknown kind of defence 'blurr': did you mean 'blur'"),
+        ({"defences": [{"kind": "blur", "sigm": 1}]}, "sigm"),
+        ({"defences": ["none", "none"]}, "two defence blocks"),
+        ({"defences": [{"kind": "blur", "match": "purifier"}], "validation": {}}, "unknown match of defence 'blur'"),
+        ({"defences": ["jpeg", {"kind": "blur", "match": "jpeg"}]}, "validation"),
+        ({"defences": [{"kind": "blur", "restorers": ["s"]}]}, "unknown restorer of defence 'blur'"),
+        ({"attacks": [{"method": "pgd", "defences": "blur"}]}, "unknown defence of attack 'pgd'"),
+        ({"attacks": [{"method": "pgd", "access": "adaptve"}]}, "access"),
+    ],
+)
+def test_misspelt_grids(values, message) -> None:
+    with pytest.raises(UserError, match=message):
+        check_config({"restorers": ["r"], "attacks": ["pgd"], **values}, EvaluateConfig, "test")

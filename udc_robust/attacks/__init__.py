@@ -1,7 +1,7 @@
 """The attack core: images, tensors and callables. It knows no network, no defence and no file."""
 
 from udc_robust.attacks import gradient, minimum_norm, query  # their methods enter METHODS on import
-from udc_robust.attacks.attack import Result, attack, frozen
+from udc_robust.attacks.attack import Result, attack, frozen, rejudged
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
 from udc_robust.attacks.oracle import Victim, answers
@@ -30,5 +30,6 @@ __all__ = [
     "minimum_norm",
     "objective",
     "query",
+    "rejudged",
     "round_to_8_bits",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,7 +64,6 @@ def attack(
     *,
     target: Tensor | None = None,
     seeds: Sequence[int],
-    deployed: Victim | None = None,
     draws: int = 1,
     eot: int = 1,
     known_seed: bool = False,
@@ -75,12 +74,11 @@ def attack(
     """Attack a batch of images.
 
     Args:
-        victim: the network (with any defence in front) as the attacker sees it; image or scores out.
+        victim: the network, with any defence in front, as the attacker sees it; image or scores out.
         x: ``(B,C,H,W)`` images inside the threat's box.
         target: ground truth or labels; None means the victim's own clean output.
         method: a name of ``METHODS``; ``options`` are its keyword options.
         seeds: one per image: the result for an image depends on its own seed only.
-        deployed: what is judged, where the attacker sees something else (a blind attack, a transfer); None: ``victim``.
         draws: answers of a random victim that are judged.
         judge_seeds: of those draws, one per image; None: made of ``seeds``. The attacker does not know them.
         eot: answers of a random victim averaged for each gradient.
@@ -95,12 +93,12 @@ def attack(
     chosen = METHODS[method]
     _check(x, threat, chosen.norms, seeds, method)
     meter = Meter(len(x))
-    deployed, draws = victim if deployed is None else deployed, 1 if known_seed else draws
+    draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
     chance = Chance(judge_seeds if known_seed else [image_seed(seed, "victim") for seed in seeds], eot, known_seed)
-    with frozen(victim), frozen(deployed):
+    with frozen(victim):
         with torch.no_grad():
-            clean_outputs = answers(deployed, x, judge_seeds, draws)
+            clean_outputs = answers(victim, x, judge_seeds, draws)
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
             clean_values = _values(objective, clean_outputs, target)
@@ -114,7 +112,7 @@ def attack(
         if round_8_bit:
             x_adv = round_to_8_bits(threat, x, x_adv)
         with torch.no_grad():
-            adv_outputs = answers(deployed, x_adv, judge_seeds, draws)
+            adv_outputs = answers(victim, x_adv, judge_seeds, draws)
             adv_values = _values(objective, adv_outputs, target)
     delta = (x_adv - x).flatten(1)
     return Result(
@@ -129,6 +127,28 @@ def attack(
         bad_gradients=oracle.bad_gradients,
         meter=meter,
     )
+
+
+def rejudged(
+    result: Result,
+    deployed: Victim,
+    x: Tensor,
+    objective: Objective,
+    *,
+    target: Tensor | None,
+    judge_seeds: Sequence[int],
+    draws: int = 1,
+) -> Result:
+    """What an attack that was made on one victim does to another: a transfer. Costs are those of making it."""
+    with frozen(deployed), torch.no_grad():
+        clean_outputs = answers(deployed, x, judge_seeds, draws)
+        target = objective.own_target(clean_outputs) if target is None else target
+        adv_outputs = answers(deployed, result.x_adv, judge_seeds, draws)
+    clean_values, adv_values = (_values(objective, outputs, target) for outputs in (clean_outputs, adv_outputs))
+    return replace(
+        result, clean_outputs=clean_outputs, adv_outputs=adv_outputs, clean_values=clean_values, adv_values=adv_values,
+        success=objective.broken(adv_outputs, target, adv_values, objective.goal(clean_values)),
+    )  # fmt: skip
 
 
 def _values(objective: Objective, outputs: Tensor, target: Tensor) -> Tensor:

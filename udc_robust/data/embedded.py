@@ -65,6 +65,10 @@ class EmbeddedPairs(Sequence[Sample]):
         """All crops have one size."""
         return [(self._size, self._size)] * len(self)
 
+    def files(self) -> list[Path]:
+        """None: the photographs ship with scikit-image."""
+        return []
+
 
 @cache
 def _captured(name: str, psf: str) -> tuple[Tensor, Tensor]:

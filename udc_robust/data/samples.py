@@ -73,6 +73,10 @@ class SingleFolder(Sequence[Sample]):
         """Return (height, width) of every image, known from the headers."""
         return list(self._sizes)
 
+    def files(self) -> list[Path]:
+        """Return the files of all images."""
+        return list(self._files.values())
+
 
 class PairedFolders(SingleFolder):
     """Degraded images and their ground truths, matched by file stem."""
@@ -112,6 +116,10 @@ class PairedFolders(SingleFolder):
         if domain != sample.domain:
             raise UserError(f"{sample.source} is {sample.domain} but {truth} is {domain}; state the domain of the data")
         return Sample(sample.key, sample.lq, pixels, domain, sample.source)
+
+    def files(self) -> list[Path]:
+        """Return the files of all images and their truths."""
+        return [*super().files(), *self._truths]
 
 
 def _expand(paths: Paths) -> list[Path]:

@@ -29,6 +29,7 @@ from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.restorers.tiles import tile_boxes
 
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OUTPUT_TYPES = ("pil", "np", "pt")
 Callback = Callable[[Any, int, int, dict[str, Tensor]], Any]
 
@@ -230,6 +231,18 @@ def shipped_purifiers() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(shipped("checkpoints").glob("*/model_index.json"))}
 
 
+def purifier_folder(name: str | Path) -> Path:
+    """Folder of a shipped purifier, or the folder itself.
+
+    Raises:
+        UserError: no such folder.
+    """
+    folder = shipped_purifiers().get(str(name), Path(name))
+    if not folder.is_dir():
+        raise unknown_name("purifier", str(name), [*shipped_purifiers(), "a folder of a saved pipeline"])
+    return folder
+
+
 def load_purifier(name: str | Path) -> PurificationPipeline:
     """Load a shipped purifier by name, or a folder that ``save_pretrained`` or a training wrote.
 
@@ -238,11 +251,8 @@ def load_purifier(name: str | Path) -> PurificationPipeline:
     Raises:
         UserError: no such folder, files missing (they are named), or files that cannot be read.
     """
-    folder = shipped_purifiers().get(str(name), Path(name))
-    if not folder.is_dir():
-        raise unknown_name("purifier", str(name), [*shipped_purifiers(), "a folder of a saved pipeline"])
-    needed = ("model_index.json", "scheduler/scheduler_config.json", "unet/config.json")
-    _require(folder, [*needed, "unet/diffusion_pytorch_model.safetensors"])
+    folder = purifier_folder(name)
+    _require(folder, ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json", WEIGHTS])
     try:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("unet")
         if kind != ["diffusers", "UNet2DModel"]:

@@ -1,28 +1,46 @@
-"""The grid of a run: fixed batches of images, and a cell for each restorer, attack and eps."""
+"""The grid of a run: fixed batches of images, and a cell for each victim, attack, access and eps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from urllib.parse import quote
 
 from udc_robust.attacks import METHODS, THREATS, Threat
-from udc_robust.config import AttackConfig, EvaluateConfig
+from udc_robust.config import AttackConfig, DefenceConfig, EvaluateConfig
 from udc_robust.restorers.light import value_range
+
+ACCESSES = ("blind", "bpda", "surrogate", "adaptive")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One attack at one budget."""
+    """One attack at one budget.
+
+    Attributes:
+        access: what the attacker has of the victim: ``none`` (noise), ``query``, ``gradient`` (of a bare restorer), or
+            what a gradient attack knows of a defence (see `AttackConfig.access`).
+    """
 
     attack: AttackConfig
     eps: float
+    access: str
+
+    @property
+    def label(self) -> str:
+        """Name of the attack in tables, with what it knows of a defence."""
+        return f"{self.attack.label} {self.access}" if self.access in ACCESSES else self.attack.label
 
     @property
     def key(self) -> str:
-        """Name of the cell in seeds, units and file names."""
+        """Name of the cell in units and file names."""
+        return self.seed_key + (f"-{self.access}" if self.access in ACCESSES else "")
+
+    @property
+    def seed_key(self) -> str:
+        """Name of the cell in seeds: attacks that differ in their access only begin at the same points."""
         return quote(f"{self.attack.label}-{self.attack.norm}-{eps_text(self.eps).replace('/', '_')}", safe="")
 
     def threat(self, domain: str) -> Threat:
@@ -42,14 +60,31 @@ def eps_text(eps: float) -> str:
     return f"{eps:g}"
 
 
-def cells(config: EvaluateConfig) -> list[Cell]:
-    """All cells of a run in order; a minimum-norm attack without eps gets the one cell of an unlimited budget."""
+def cells(
+    config: EvaluateConfig, defence: DefenceConfig, ways: Collection[str] = (), random: bool = False
+) -> list[Cell]:
+    """All cells of one defence in order; a minimum-norm attack without eps gets the one cell of an unlimited budget.
+
+    Args:
+        defence: what stands before the restorer.
+        ways: gradients that it has (``crossings``); none for the bare restorer.
+        random: whether it is random: only then there are seeds to know.
+    """
     found = []
     for attack in config.attacks:
+        if (attack.defences is not None and defence.label not in attack.defences) or (attack.known_seed and not random):
+            continue
         free = METHODS[attack.method].unbounded and attack.eps is None
         budgets = [math.inf] if free else attack.eps if attack.eps is not None else config.eps
-        found += [Cell(attack, eps) for eps in budgets]
+        found += [Cell(attack, eps, access) for eps in budgets for access in _accesses(attack, defence, ways)]
     return found
+
+
+def _accesses(attack: AttackConfig, defence: DefenceConfig, ways: Collection[str]) -> list[str]:
+    method = METHODS[attack.method].access
+    if method != "gradient" or defence.kind == "none":
+        return [method]
+    return [access for access in attack.access or ["adaptive"] if access == "blind" or access in ways]
 
 
 def batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[list[int]]:

@@ -57,7 +57,7 @@ def _attacks(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
     for outcome in sorted(panel.outcomes, key=lambda outcome: outcome.cell.eps):
         cell = outcome.cell
         if cell.attack.norm == norm and not outcome.is_noise and 0 < cell.eps < math.inf:
-            found.setdefault(cell.attack.label, []).append(outcome)
+            found.setdefault(cell.label, []).append(outcome)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import udc_robust
 from udc_robust.config import EvaluateConfig
 from udc_robust.errors import UserError
 from udc_robust.evaluation.inputs import Inputs
+from udc_robust.evaluation.victims import Victim
 from udc_robust.files import disk_errors, write_text
 from udc_robust.restorers.zoo import Restorer
 
@@ -26,8 +27,8 @@ def claim_folder(
     """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
     resolved = json.loads(config.model_dump_json(exclude={"out"}))
     resolved["fingerprint"] = {
-        "images": _digest([(data.label, data.keys, data.sizes) for data in inputs]),
-        "weights": {r.name: _file_digest(r.origin) for r in restorers.values()},
+        "images": _digest([(data.label, data.keys, data.sizes, _files_digest(data)) for data in inputs]),
+        "weights": {r.name: _file_digest(r.origin) for r in restorers.values()} | _purifier_digests(config),
     }
     path = out / "config.yaml"
     if path.is_file():
@@ -52,6 +53,21 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
+def _files_digest(data: Inputs) -> str:
+    """Of the bytes of all images and truths: a picture that was replaced makes another run."""
+    found = hashlib.sha256()
+    for path in data.samples.files():
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _purifier_digests(config: EvaluateConfig) -> dict[str, str]:
+    from udc_robust.defences.pipeline import WEIGHTS, purifier_folder
+
+    names = {str(block.options["purifier"]) for block in config.defences if "purifier" in block.options}
+    return {name: _file_digest(str(purifier_folder(name) / WEIGHTS)) for name in sorted(names)}
+
+
 def _file_digest(origin: str) -> str:
     path = Path(origin)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else origin
@@ -62,9 +78,11 @@ def facts_of(
     command: str,
     inputs: Sequence[Inputs],
     restorers: dict[tuple[str, str], Restorer],
+    victims: Mapping[str, Sequence[Victim]],
+    tuned: Mapping[str, Mapping[str, Any]],
     lpips_reason: str,
 ) -> dict[str, Any]:
-    """Versions, seeds, data and restorers, as ``run.json`` tells them."""
+    """Versions, seeds, data, restorers and defences, as ``run.json`` tells them."""
     import torchvision
 
     described = {}
@@ -90,5 +108,16 @@ def facts_of(
         },
         "data": {data.label: {"images": len(data.keys), "domain": data.domain} for data in inputs},
         "restorers": described,
+        "defences": {
+            victim.label: {
+                "kind": victim.block.kind,
+                "options": victim.block.options | dict(tuned.get(victim.label, {})),
+                "ways": list(victim.ways),
+                "random": victim.random,
+                "nfe": victim.nfe,
+            }
+            for listed in victims.values()
+            for victim in listed
+        },
         "lpips_reason": lpips_reason,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -24,6 +25,9 @@ class Samples(Protocol):
 
     def sizes(self) -> Sequence[tuple[int, int]]:
         """Height and width of each image, read from its header only."""
+
+    def files(self) -> Sequence[Path]:
+        """All files of the set; none for images that ship with a library."""
 
 
 @dataclass(frozen=True)

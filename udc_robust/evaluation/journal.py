@@ -14,28 +14,27 @@ from udc_robust.files import disk_errors
 class Journal:
     """Finished units of a run, by key.
 
-    A unit is one (data, batch, restorer, attack, eps). Its line is written and synced after its images, so what the
-    journal names is complete; a line cut off by a kill is dropped when the journal is opened again.
+    A unit is one (data, batch, victim, attack, eps). Its line is written and synced after its images, so what the
+    journal names is complete; a line cut off by a kill is dropped when its process opens the journal again. Each
+    process of a run writes a file of its own and reads those of all, also of an earlier run with more processes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self._path = folder / (f"journal.{rank}.jsonl" if rank else "journal.jsonl")
         self.units: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            self._read()
+        for path in sorted(folder.glob("journal*.jsonl")):
+            self._read(path)
 
-    def _read(self) -> None:
-        content = self._path.read_bytes()
+    def _read(self, path: Path) -> None:
+        content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         for i, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
                 self.units[entry["unit"]] = entry
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{self._path}: line {i} is damaged ({error}): delete that line to redo its unit"
-                ) from error
-        if whole != content:
+                raise UserError(f"{path}: line {i} is damaged ({error}): delete that line to redo its unit") from error
+        if whole != content and path == self._path:
             with disk_errors(self._path), open(self._path, "r+b") as handle:
                 handle.truncate(len(whole))
 

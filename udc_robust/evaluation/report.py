@@ -121,7 +121,7 @@ def _row(panel: Panel, outcome: Outcome) -> dict[str, Any]:
     columns = ("psnr", "drop", "noise_drop", "ssim", "lpips", "ms_ssim", "gmsd", "worse_than_input", "broken")
     return {
         "kind": "noise" if outcome.is_noise else "attack",
-        "attack": outcome.cell.attack.label,
+        "attack": outcome.cell.label,
         "budget": outcome.budget,
         "noise_level": outcome.noise_level,
         "interval": verdict.drop_interval(outcome),
@@ -176,7 +176,7 @@ def _costs(panel: Panel) -> list[dict[str, Any]]:
     """What each attack cost an image on average over its budgets, and the largest memory peak."""
     found = []
     # The budgets of one attack lie side by side.
-    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.attack.label, o.cell.attack.norm)):
+    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.label, o.cell.attack.norm)):
         outcomes = list(cells)
         means = {
             name: _mean([outcome.summary[name] for outcome in outcomes])

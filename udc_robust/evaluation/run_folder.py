@@ -14,16 +14,18 @@ from urllib.parse import quote, unquote
 
 import yaml
 
-from udc_robust.config import EvaluateConfig
+from udc_robust.config import DataConfig, DefenceConfig, EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.evaluation.cells import Cell, cells, eps_text
-from udc_robust.evaluation.run import image_folder
 from udc_robust.evaluation.tables import NAMES
+from udc_robust.evaluation.units import image_folder
+from udc_robust.evaluation.victims import NONE, victim_label
 
 Row = Mapping[str, Any]
 NORM_SIGNS = {"linf": "L∞", "l2": "L2"}
-_TEXT_COLUMNS = {*NAMES, "image", "unit"}
+_NUMBERS = {"eot", "draws", "known_seed", "nfe"}
+_TEXT_COLUMNS = {*NAMES, "image", "unit"} - _NUMBERS
 
 
 def eps_label(cell: Cell) -> str:
@@ -62,7 +64,7 @@ class Outcome:
     @property
     def title(self) -> str:
         """Attack and budget: ``pgd, L∞ 4/255``."""
-        return f"{self.cell.attack.label}, {self.budget}"
+        return f"{self.cell.label}, {self.budget}"
 
     @property
     def damage(self) -> float:
@@ -87,10 +89,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Panel:
-    """One restorer on the images of one data block: the unit that the report tells about.
+    """One victim on the images of one data block: the unit that the report tells about.
 
     Attributes:
-        label: name of the restorer, with its run before it when several runs are shown.
+        label: name of the restorer and its defence, with its run before them when several runs are shown.
+        defence: name of what stands before the restorer; ``none`` for nothing.
+        kind: of the defence.
+        nfe: model calls of the defence for one restoration.
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
         folder: of the run.
@@ -99,6 +104,9 @@ class Panel:
     label: str
     data: str
     restorer: str
+    defence: str
+    kind: str
+    nfe: int
     domain: str
     trained: bool
     clean: Row
@@ -114,7 +122,7 @@ class Panel:
     def picture(self, image: str, name: str, *, of_restorer: bool = True) -> Path:
         """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
         folder = image_folder(self.folder, self.data, image)
-        return (folder / quote(self.restorer, safe="") if of_restorer else folder) / name
+        return (folder / quote(victim_label(self.restorer, self.defence), safe="") if of_restorer else folder) / name
 
 
 @dataclass(frozen=True)
@@ -132,27 +140,38 @@ class Run:
     timings: Sequence[Row]
 
     def panels(self, prefix: str = "") -> Iterator[Panel]:
-        """One panel for each data block and restorer, labelled ``prefix + restorer``."""
-        grid = cells(self.config)
+        """One panel for each data block and victim, labelled ``prefix + victim``."""
         for block in self.config.data:
             for restorer in self.config.restorers:
-                place = (block.label, restorer.name)
-                outcomes = [self._outcome(place, cell) for cell in grid]
-                yield Panel(
-                    label=prefix + restorer.name,
-                    data=block.label,
-                    restorer=restorer.name,
-                    domain=self.facts["data"][block.label]["domain"],
-                    trained=self.facts["restorers"][restorer.name]["trained"],
-                    clean=self._one(self.summary, place, "clean", "", 0.0),
-                    clean_rows=_matching(self.results, place, "clean", "", 0.0),
-                    outcomes=sorted(outcomes, key=lambda outcome: not outcome.is_noise),
-                    folder=self.path,
-                )
+                for defence in self.config.defences:
+                    if defence.restorers is None or restorer.name in defence.restorers:
+                        yield self._panel(block, restorer.name, defence, prefix)
 
-    def _outcome(self, place: tuple[str, str], cell: Cell) -> Outcome:
-        names = (cell.attack.label, cell.attack.norm, cell.eps)
-        costs = [row for row in self.timings if _place_of(row["unit"]) == (*place, cell.key)]
+    def _panel(self, block: DataConfig, restorer: str, defence: DefenceConfig, prefix: str) -> Panel:
+        label = victim_label(restorer, NONE if defence.kind == NONE else defence.label)
+        facts = self.facts["defences"][label]
+        place = (block.label, restorer, NONE if defence.kind == NONE else defence.label)
+        outcomes = [self._outcome(place, cell) for cell in cells(self.config, defence, facts["ways"], facts["random"])]
+        return Panel(
+            label=prefix + label,
+            data=block.label,
+            restorer=restorer,
+            defence=place[2],
+            kind=defence.kind,
+            nfe=facts["nfe"],
+            domain=self.facts["data"][block.label]["domain"],
+            trained=self.facts["restorers"][restorer]["trained"],
+            clean=self._one(self.summary, place, "clean", "", 0.0),
+            clean_rows=_matching(self.results, place, "clean", "", 0.0),
+            outcomes=sorted(outcomes, key=lambda outcome: not outcome.is_noise),
+            folder=self.path,
+        )
+
+    def _outcome(self, place: tuple[str, str, str], cell: Cell) -> Outcome:
+        names = (cell.label, cell.attack.norm, cell.eps)
+        costs = [
+            row for row in self.timings if _place_of(row["unit"]) == (place[0], victim_label(*place[1:]), cell.key)
+        ]
         images = sum(row["images"] for row in costs)
         return Outcome(
             cell,
@@ -162,7 +181,7 @@ class Run:
             peak_bytes=max((row["peak_bytes"] for row in costs if row["peak_bytes"] is not None), default=None),
         )
 
-    def _one(self, rows: Sequence[Row], place: tuple[str, str], attack: str, norm: str, eps: float) -> Row:
+    def _one(self, rows: Sequence[Row], place: tuple[str, str, str], attack: str, norm: str, eps: float) -> Row:
         found = _matching(rows, place, attack, norm, eps)
         if not found:
             raise UserError(
@@ -172,15 +191,16 @@ class Run:
         return found[0]
 
 
-def _matching(rows: Sequence[Row], place: tuple[str, str], attack: str, norm: str, eps: float) -> list[Row]:
+def _matching(rows: Sequence[Row], place: tuple[str, str, str], attack: str, norm: str, eps: float) -> list[Row]:
     """Rows of one cell; the tables write eps with seven digits."""
     wanted = (*place, attack, norm, f"{eps:.7g}")
-    return [row for row in rows if tuple(row[name] for name in ("data", "restorer", "attack", "norm", "eps")) == wanted]
+    names = ("data", "restorer", "defence", "attack", "norm", "eps")
+    return [row for row in rows if tuple(row[name] for name in names) == wanted]
 
 
 def _place_of(unit: str) -> tuple[str, ...]:
-    data, _, restorer, cell = (unquote(part) for part in unit.split("/"))
-    return data, restorer, cell
+    data, _, victim, cell = (unquote(part) for part in unit.split("/"))
+    return data, victim, cell
 
 
 def read_run(path: Path) -> Run:
@@ -217,4 +237,4 @@ def _read_csv(path: Path) -> list[Row]:
 def _parsed(column: str, text: str) -> str | float | None:
     if column in _TEXT_COLUMNS:
         return text
-    return None if text == "n/a" else float(text)
+    return None if text in ("n/a", "") else float(text)

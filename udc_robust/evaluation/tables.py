@@ -12,15 +12,19 @@ from typing import Any
 
 from udc_robust.files import write_text
 
-NAMES = ("data", "restorer", "attack", "method", "norm", "eps", "objective", "against", "access", "reference")
+NAMES = (
+    "data", "restorer", "defence", "attack", "method", "norm", "eps", "objective", "against", "access", "exactness",
+    "eot", "draws", "known_seed", "nfe", "reference",
+)  # fmt: skip
 FIGURES = ("psnr", "ssim", "lpips", "ms_ssim", "gmsd")
+DRAWS = ("psnr_worst_draw", "psnr_average", "psnr_draw_std")
 RESULT_COLUMNS = (
-    *NAMES, "image", "height", "width", *FIGURES, "psnr_clean", "psnr_noise", "psnr_input", "psnr_to_clean_output",
-    "psnr_of_attacked_input", "objective_clean", "objective_attacked", "broken", "linf", "l2", "forwards", "backwards",
-    "queries", "bad_gradients",
+    *NAMES, "image", "height", "width", *FIGURES, *DRAWS, "psnr_clean", "psnr_noise", "psnr_input",
+    "psnr_to_clean_output", "psnr_of_attacked_input", "objective_clean", "objective_attacked", "broken", "linf", "l2",
+    "forwards", "backwards", "queries", "bad_gradients",
 )  # fmt: skip
 SUMMARY_COLUMNS = (
-    *NAMES, "images", *FIGURES, "psnr_std", "psnr_worst", "psnr_clean", "drop", "noise_drop", "psnr_input",
+    *NAMES, "images", *FIGURES, *DRAWS, "psnr_std", "psnr_worst", "psnr_clean", "drop", "noise_drop", "psnr_input",
     "worse_than_input", "broken", "linf", "l2", "rms", "forwards", "backwards", "queries", "bad_gradients",
 )  # fmt: skip
 
@@ -36,7 +40,7 @@ def write_tables(out: Path, units: Sequence[dict[str, Any]]) -> None:
 
 
 def _order(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (*(str(row.get(name, "")) if name != "eps" else row["eps"] for name in NAMES[:6]), row["image"])
+    return (*(str(row.get(name, "")) if name != "eps" else row["eps"] for name in NAMES[:7]), row["image"])
 
 
 def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -54,7 +58,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _summary(names: tuple[Any, ...], rows: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = dict(zip(NAMES, names, strict=True)) | {"images": len(rows)}
-    for column in (*FIGURES, "psnr_clean", "psnr_input", "linf", "l2", "forwards", "backwards", "queries"):
+    for column in (*FIGURES, *DRAWS, "psnr_clean", "psnr_input", "linf", "l2", "forwards", "backwards", "queries"):
         summary[column] = _mean([row.get(column) for row in rows])
     summary["bad_gradients"] = sum(row.get("bad_gradients", 0) for row in rows)
     psnrs = [row["psnr"] for row in rows]

@@ -125,7 +125,7 @@ def _clean_sentence(panel: Panel) -> str:
 
 def _attack_sentence(found: Strongest) -> str:
     outcome, row = found.outcome, found.outcome.summary
-    name = outcome.cell.attack.label
+    name = outcome.cell.label
     if row["drop"] is None:
         return (
             f"At {outcome.budget} the strongest attack, {name}, leaves a PSNR of {number(row['psnr'])} dB to it, where "
@@ -145,7 +145,7 @@ def _free_sentences(panel: Panel) -> list[str]:
     """What the minimum-norm attacks needed, in levels; radiance has no levels."""
     found = []
     for outcome in panel.outcomes:
-        row, name = outcome.summary, outcome.cell.attack.label
+        row, name = outcome.summary, outcome.cell.label
         if not math.isinf(outcome.cell.eps) or panel.domain == "linear":
             continue
         if not row["broken"]:

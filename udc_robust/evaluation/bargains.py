@@ -1,0 +1,169 @@
+"""What each defence buys and what it costs: the worst attack on each image, paired with the bare restorer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from udc_robust.evaluation.run_folder import Outcome, Panel
+from udc_robust.evaluation.verdict import mean_interval, number
+from udc_robust.evaluation.victims import NONE
+
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a victim holds at one budget: the mean over images of the worst over attacks, in dB.
+
+    Attributes:
+        blind: what it seems to hold against an attacker who does not know the defence; None for a bare restorer.
+        gain: over the bare restorer, image by image; ``interval`` at 95 %. None for the bare restorer itself.
+        strongest: the attack that is the worst on most images.
+    """
+
+    psnr: float
+    blind: float | None
+    gain: float | None
+    interval: Interval
+    strongest: str
+
+
+@dataclass(frozen=True)
+class Bargain:
+    """One victim: its clean cost, and what it holds at each budget.
+
+    Attributes:
+        cost: dB of clean PSNR below the bare restorer; 0 for the bare one.
+        held: by budget, in the order of the table's columns; None where the victim was not attacked.
+    """
+
+    panel: Panel
+    clean: float
+    cost: float
+    held: Sequence[Held | None]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a cheap rival rather than the defence under study."""
+        return self.panel.kind not in ("purifier", NONE)
+
+
+@dataclass(frozen=True)
+class Market:
+    """All defences of one restorer on one data block."""
+
+    data: str
+    restorer: str
+    budgets: Sequence[str]
+    bargains: Sequence[Bargain]
+    verdict: str
+
+
+def markets(panels: Sequence[Panel]) -> list[Market]:
+    """A market for each data block and restorer that has defences, where there is ground truth."""
+    groups: dict[tuple[str, str, str], list[Panel]] = {}
+    for panel in panels:
+        groups.setdefault((str(panel.folder), panel.data, panel.restorer), []).append(panel)
+    return [
+        _market(group)
+        for group in groups.values()
+        if len(group) > 1 and group[0].has_truth and any(panel.defence == NONE for panel in group)
+    ]
+
+
+def worst_by_image(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, str]]:
+    """For each image the PSNR under the worst attack, and which it was."""
+    worst: dict[str, tuple[float, str]] = {}
+    for outcome in outcomes:
+        for row in outcome.rows:
+            found = (row["psnr"], outcome.cell.label)
+            worst[row["image"]] = min(worst.get(row["image"], (math.inf, "")), found)
+    return worst
+
+
+def _rivals(panel: Panel, budget: str) -> list[Outcome]:
+    """Attacks that count at a budget: no noise, and nobody who was told the seed."""
+    return [o for o in panel.outcomes if o.budget == budget and not o.is_noise and not o.cell.attack.known_seed]
+
+
+def _market(panels: Sequence[Panel]) -> Market:
+    bare = next(panel for panel in panels if panel.defence == NONE)
+    limited = [o for panel in panels for o in panel.outcomes if 0 < o.cell.eps < math.inf and not o.is_noise]
+    limited.sort(key=lambda o: (o.cell.attack.norm != "linf", o.cell.attack.norm, o.cell.eps))
+    budgets = list(dict.fromkeys(o.budget for o in limited))
+    floor = {budget: worst_by_image(_rivals(bare, budget)) for budget in budgets}
+    bargains = [_bargain(panel, bare, budgets, floor) for panel in panels]
+    return Market(bare.data, bare.label, budgets, bargains, _verdict(bargains, budgets))
+
+
+def _bargain(
+    panel: Panel, bare: Panel, budgets: Sequence[str], floor: Mapping[str, Mapping[str, tuple[float, str]]]
+) -> Bargain:
+    cost = bare.clean["psnr"] - panel.clean["psnr"]
+    return Bargain(panel, panel.clean["psnr"], cost, [_held(panel, budget, floor[budget]) for budget in budgets])
+
+
+def _held(panel: Panel, budget: str, floor: Mapping[str, tuple[float, str]]) -> Held | None:
+    outcomes = _rivals(panel, budget)
+    if not outcomes:
+        return None
+    worst = worst_by_image(outcomes)
+    blind = worst_by_image([o for o in outcomes if o.cell.access == "blind"])
+    gains = [worst[image][0] - floor[image][0] for image in worst if image in floor]
+    names = [name for _, name in worst.values()]
+    bare = panel.defence == NONE
+    return Held(
+        psnr=fmean(psnr for psnr, _ in worst.values()),
+        blind=fmean(psnr for psnr, _ in blind.values()) if blind else None,
+        gain=None if bare or not gains else fmean(gains),
+        interval=None if bare else mean_interval(gains),
+        strongest=max(set(names), key=lambda name: (names.count(name), name)),
+    )
+
+
+def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> str:
+    """Who wins at the budget that most victims met, in words; a control that wins is named first."""
+    shared = [i for i in range(len(budgets)) if all(bargain.held[i] for bargain in bargains)]
+    if not shared:
+        return "No budget was tried on every defence, so they cannot be ranked."
+    at = shared[len(shared) // 2]
+    ranked = sorted(bargains, key=lambda bargain: -_at(bargain, at).psnr)
+    studied = [bargain for bargain in ranked if bargain.panel.kind == "purifier"]
+    controls = [bargain for bargain in ranked if bargain.is_control]
+    best = ranked[0]
+    if best.panel.defence == NONE:
+        first = f"At {budgets[at]} no defence helps: the bare restorer holds {number(_at(best, at).psnr)} dB."
+    else:
+        first = f"At {budgets[at]} {_words(best, at)}."
+    parts = [first]
+    if studied and studied[0] is not best:
+        parts.append(f"The best purifier: {_words(studied[0], at)}.")
+    if controls and controls[0] is not best:
+        parts.append(f"The best control: {_words(controls[0], at)}.")
+    if studied and _at(studied[0], at).blind is not None:
+        held = _at(studied[0], at)
+        assert held.blind is not None
+        parts.append(
+            f"An attacker who ignores {studied[0].panel.defence} would leave {number(held.blind)} dB: not looking at "
+            f"it flatters it by {number(held.blind - held.psnr)} dB."
+        )
+    return " ".join(parts)
+
+
+def _at(bargain: Bargain, index: int) -> Held:
+    held = bargain.held[index]
+    assert held is not None
+    return held
+
+
+def _words(bargain: Bargain, index: int) -> str:
+    held = _at(bargain, index)
+    interval = f" ({number(held.interval[0])} to {number(held.interval[1])})" if held.interval else ""
+    price = f"{bargain.panel.nfe} model calls" if bargain.panel.nfe else "no model call"
+    return (
+        f"{bargain.panel.defence} holds {number(held.psnr)} dB, {number(held.gain)} dB{interval} over the bare "
+        f"restorer, for {number(bargain.cost)} dB of clean PSNR and {price}"
+    )

@@ -1,0 +1,43 @@
+"""The processes of one run, as ``torchrun`` or ``accelerate launch`` start them; mostly there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+
+class Processes:
+    """Rank and count of this run's processes, and ways to wait for one another.
+
+    Attributes:
+        rank: number of this process from 0.
+        count: how many there are.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.count, self._state = 0, 1, None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            self._state = PartialState(cpu=True)  # units need no communication: the processes only wait for one another
+            self.rank, self.count = self._state.process_index, self._state.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes what all share."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process do this first; the others then find it done."""
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
