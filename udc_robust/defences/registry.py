@@ -12,6 +12,7 @@ from pydantic import BaseModel, create_model
 from udc_robust.config_file import Number, Strict, check_config
 from udc_robust.defences import transforms
 from udc_robust.defences.defence import Defence
+from udc_robust.defences.halftone import Halftone
 from udc_robust.errors import UserError, unknown_name
 
 
@@ -101,6 +102,7 @@ KINDS: dict[str, Kind] = {
         Kind("tv", transforms.TotalVariation, Strength("weight", 0.0, 0.5)),
         Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
+        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
     )
 }
 
