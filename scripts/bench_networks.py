@@ -17,7 +17,7 @@ import time
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from udc_robust.restorers.zoo import build_network
 
@@ -38,9 +38,11 @@ OFFICIAL: dict[str, tuple[str, dict[str, object]]] = {
 }  # fmt: skip
 
 
-def unfold_dynamic_conv(feature: Tensor, hidden: Tensor, head, activation, kernel_size: int) -> Tensor:
+def unfold_dynamic_conv(
+    feature: Tensor, hidden: Tensor, head: nn.Conv2d, slope: Tensor | None, kernel_size: int
+) -> Tensor:
     """The straightforward form: all kernels at once, all patches at once."""
-    kernels = activation(head(hidden))
+    kernels = head(hidden) if slope is None else F.prelu(head(hidden), slope)
     batch, channels, height, width = feature.shape
     patches = F.unfold(F.pad(feature, [kernel_size // 2] * 4, mode="replicate"), kernel_size)
     patches = patches.view(batch, channels, kernel_size**2, height, width)

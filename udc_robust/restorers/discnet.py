@@ -31,8 +31,8 @@ class KernelHead(nn.Sequential):
         """Filter ``feature`` ``(B,C,H,W)`` with the kernels predicted from ``hidden`` ``(B,C,H,W)``."""
         hidden = self[2](self[1](self[0](hidden)))
         head, activation = self[3].children()
-        assert isinstance(head, nn.Conv2d)
-        return predicted_dynamic_conv(feature, hidden, head, activation, self.kernel_size)
+        assert isinstance(head, nn.Conv2d) and isinstance(activation, nn.PReLU)
+        return predicted_dynamic_conv(feature, hidden, head, activation.weight, self.kernel_size)
 
 
 class DISCNet(RestorerMixin, nn.Module):

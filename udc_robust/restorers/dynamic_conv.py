@@ -1,28 +1,29 @@
 """Per-pixel depthwise convolution with predicted kernels, as in DISCNet (Feng et al., CVPR 2021) and UDC-UNet.
 
-Kernel maps are large (k*k floats per feature value), so nothing here keeps more than the features and the kernels, and
-``predicted_dynamic_conv`` does not even keep the kernels.
+Kernel maps are large (k*k floats per feature value): a network that writes one out spends its time on memory traffic.
+So ``predicted_dynamic_conv`` makes the kernels of a few rows, uses them while they are in the cache, and drops them.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-# Channels whose kernels exist at the same time: 8 of 32 to 256 keep the convolutions long and the memory small.
-CHANNELS_AT_ONCE = 8
+# Size of the kernels that exist at the same time. On a CPU they and their gradient stay in the cache; one row at least.
+CPU_BLOCK_BYTES = 3 * 2**20
+GPU_BLOCK_BYTES = 256 * 2**20
 
 
 def dynamic_conv(feature: torch.Tensor, kernels: torch.Tensor, kernel_size: int) -> torch.Tensor:
     """Correlate every pixel and channel with its own ``kernel_size x kernel_size`` kernel, replicating the border.
 
     ``out[n,c,y,x] = sum over dy,dx of kernels[n, c*k*k + dy*k + dx, y, x] * feature[n, c, y+dy-p, x+dx-p]`` with
-    ``p = (k-1)/2``; kernels are neither flipped nor normalised.
+    ``p = (k-1)/2``; kernels are neither flipped nor normalised. The plain form: it keeps every product.
 
     Args:
         feature: ``(B,C,H,W)``.
@@ -30,74 +31,44 @@ def dynamic_conv(feature: torch.Tensor, kernels: torch.Tensor, kernel_size: int)
         kernel_size: k, odd.
 
     Returns:
-        ``(B,C,H,W)``. First and second derivatives are exact.
+        ``(B,C,H,W)``.
     """
-    dtype = torch.promote_types(feature.dtype, kernels.dtype)  # under autocast only one of them may be half precision
-    return _DynamicConv.apply(feature.to(dtype), kernels.to(dtype), kernel_size)
-
-
-def dynamic_conv_reference(feature: torch.Tensor, kernels: torch.Tensor, kernel_size: int) -> torch.Tensor:
-    """``dynamic_conv`` in plain torch operations: slower, keeps every product for the backward pass."""
-    views = _shifted(_pad(feature, kernel_size), kernel_size)
-    taps = _taps(kernels, kernel_size).unbind(dim=2)  # indexing would write a full-size zero map per tap backwards
-    return functools.reduce(torch.add, (view * tap for view, tap in zip(views, taps, strict=True)))
+    windows = _windows(_pad(feature, kernel_size), kernel_size)
+    return (windows * kernels.unflatten(1, windows.shape[1:4])).sum((2, 3))
 
 
 def predicted_dynamic_conv(
-    feature: torch.Tensor,
-    hidden: torch.Tensor,
-    head: nn.Conv2d,
-    activation: Callable[[torch.Tensor], torch.Tensor],
-    kernel_size: int,
+    feature: torch.Tensor, hidden: torch.Tensor, head: nn.Conv2d, slope: torch.Tensor | None, kernel_size: int
 ) -> torch.Tensor:
-    """``dynamic_conv`` with the kernels ``activation(head(hidden))``, a few channels at a time.
+    """``dynamic_conv`` with the kernels ``head(hidden)`` or ``prelu(head(hidden), slope)``, a few rows at a time.
 
-    The whole kernel map never exists: its channels depend on separate rows of the 1x1 convolution ``head``, so each
-    group is computed, used and dropped, and computed again in the backward pass. The output is the same bit for bit.
+    Only feature and hidden are kept for the backward pass, which predicts the kernels again. Computed in the widest
+    type among the arguments, under autocast too.
 
     Args:
         feature: ``(B,C,H,W)``.
         hidden: ``(B,D,H,W)``, the input of ``head``.
         head: 1x1 convolution with bias from D to C*k*k channels; its weights are read, forward hooks are not run.
-        activation: elementwise and the same for all channels.
+        slope: ``(1,)``, what a PReLU multiplies negative values by; None: no activation.
         kernel_size: k, odd.
 
     Returns:
-        ``(B,C,H,W)``.
+        ``(B,C,H,W)``. First and second derivatives are exact; the second ones keep the whole kernel map.
     """
-    taps = kernel_size * kernel_size
     assert head.bias is not None
-
-    def group(v: torch.Tensor, h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        return dynamic_conv(v, activation(F.conv2d(h, weight, bias)), kernel_size)
-
-    outputs = []
-    for start in range(0, feature.shape[1], CHANNELS_AT_ONCE):
-        stop = start + CHANNELS_AT_ONCE
-        rows = slice(start * taps, stop * taps)
-        arguments = (feature[:, start:stop], hidden, head.weight[rows], head.bias[rows])
-        if torch.is_grad_enabled():
-            outputs.append(checkpoint(group, *arguments, use_reentrant=False, preserve_rng_state=False))
-        else:
-            outputs.append(group(*arguments))
-    return torch.cat(outputs, dim=1)
+    tensors = (feature, hidden, head.weight.flatten(1), head.bias, *(() if slope is None else (slope,)))
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+    with torch.autocast(feature.device.type, enabled=False):
+        return _PredictedDynamicConv.apply(kernel_size, *(t.to(dtype) for t in tensors))
 
 
 def _pad(feature: torch.Tensor, kernel_size: int) -> torch.Tensor:
     return F.pad(feature, (kernel_size // 2,) * 4, mode="replicate")
 
 
-def _taps(kernels: torch.Tensor, kernel_size: int) -> torch.Tensor:
-    """View ``(B,C*k*k,H,W)`` as ``(B,C,k*k,H,W)``."""
-    return kernels.unflatten(1, (-1, kernel_size * kernel_size))
-
-
-def _shifted(padded: torch.Tensor, kernel_size: int) -> Iterator[torch.Tensor]:
-    """The k*k views of the padded map that lie under the taps, row by row."""
-    height, width = padded.shape[-2] - kernel_size + 1, padded.shape[-1] - kernel_size + 1
-    for dy in range(kernel_size):
-        for dx in range(kernel_size):
-            yield padded[..., dy : dy + height, dx : dx + width]
+def _windows(padded: torch.Tensor, kernel_size: int) -> torch.Tensor:
+    """View ``(B,C,H+k-1,W+k-1)`` as ``(B,C,k,k,H,W)``: what lies under each tap."""
+    return padded.unfold(2, kernel_size, 1).unfold(3, kernel_size, 1).permute(0, 1, 4, 5, 2, 3)
 
 
 def _fold_border(padded: torch.Tensor, p: int) -> torch.Tensor:
@@ -111,47 +82,88 @@ def _fold_border(padded: torch.Tensor, p: int) -> torch.Tensor:
     return padded[..., p:-p, p:-p]
 
 
-class _DynamicConv(torch.autograd.Function):
-    """Keeps the features and the kernels only, and adds the taps up in place."""
+def _blocks(feature: torch.Tensor, kernel_size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Image, rows, the same rows in a flattened map. Images stay apart: a batch gives what its images give alone."""
+    batch, channels, height, width = feature.shape
+    row_bytes = channels * kernel_size**2 * width * feature.element_size()
+    step = max(1, (CPU_BLOCK_BYTES if feature.device.type == "cpu" else GPU_BLOCK_BYTES) // row_bytes)
+    for image, top in itertools.product(range(batch), range(0, height, step)):
+        bottom = min(top + step, height)
+        yield image, slice(top, bottom), slice(top * width, bottom * width)
+
+
+class _PredictedDynamicConv(torch.autograd.Function):
+    """Takes the kernel size, feature, hidden, the head's weight ``(C*k*k,D)`` and bias, and the slope if any."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, feature: torch.Tensor, kernels: torch.Tensor, kernel_size: int
-    ) -> torch.Tensor:
-        ctx.save_for_backward(feature, kernels)
+    def forward(ctx: torch.autograd.function.FunctionCtx, kernel_size: int, *tensors: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*tensors)
         ctx.kernel_size = kernel_size  # type: ignore[attr-defined]
-        taps = _taps(kernels, kernel_size)
-        out = torch.zeros_like(feature)
-        for t, view in enumerate(_shifted(_pad(feature, kernel_size), kernel_size)):
-            out.addcmul_(view, taps[:, :, t])
+        feature, hidden, weight, bias, *slope = tensors
+        windows, pixels = _windows(_pad(feature, kernel_size), kernel_size), hidden.flatten(2)
+        out = torch.empty_like(feature, memory_format=torch.contiguous_format)
+        for image, rows, columns in _blocks(feature, kernel_size):
+            kernels = _activated(torch.addmm(bias[:, None], weight, pixels[image, :, columns]), slope)
+            under = windows[image, :, :, :, rows]
+            torch.sum(kernels.view(under.shape).mul_(under), (1, 2), out=out[image, :, rows])
         return out
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, g: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        feature, kernels = ctx.saved_tensors  # type: ignore[attr-defined]
-        wants_feature, wants_kernels, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        tensors: tuple[torch.Tensor, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
         size: int = ctx.kernel_size  # type: ignore[attr-defined]
-        if torch.is_grad_enabled():  # create_graph: the gradient itself will be differentiated
-            return _differentiable_gradients(feature, kernels, g, size, wants_feature, wants_kernels)
-        taps, padded = _taps(kernels, size), _pad(feature, size)
-        grad_kernels = torch.empty_like(kernels) if wants_kernels else None
-        if grad_kernels is not None:
-            grad_taps = _taps(grad_kernels, size)
-            for t, view in enumerate(_shifted(padded, size)):
-                torch.mul(g, view, out=grad_taps[:, :, t])
-        if not wants_feature:
-            return None, grad_kernels, None
-        grad_padded = torch.zeros_like(padded)
-        for t, view in enumerate(_shifted(grad_padded, size)):
-            view.addcmul_(g, taps[:, :, t])
-        return _fold_border(grad_padded, size // 2), grad_kernels, None
+        wants: tuple[bool, ...] = ctx.needs_input_grad[1:]  # type: ignore[attr-defined]
+        # create_graph: the gradient itself will be differentiated
+        gradients = _differentiable_gradients if torch.is_grad_enabled() else _gradients
+        with torch.autocast(g.device.type, enabled=False):
+            return None, *gradients(size, tensors, g, wants)
+
+
+def _activated(kernels: torch.Tensor, slope: list[torch.Tensor]) -> torch.Tensor:
+    return F.prelu(kernels, slope[0]) if slope else kernels
+
+
+def _gradients(
+    size: int, tensors: tuple[torch.Tensor, ...], g: torch.Tensor, wants: tuple[bool, ...]
+) -> list[torch.Tensor | None]:
+    """Gradients of ``tensors`` (those of ``_PredictedDynamicConv``) where ``wants``, given that of the output."""
+    feature, hidden, weight, bias, *slope = tensors
+    padded, pixels = _pad(feature, size), hidden.flatten(2)
+    windows, grad_padded = _windows(padded, size), torch.zeros_like(padded)
+    grad_windows = _windows(grad_padded, size)
+    grad_pixels, grad_weight, grad_bias = (torch.zeros_like(t) for t in (pixels, weight, bias))
+    grad_slope = [torch.zeros_like(s) for s in slope]
+    for image, rows, columns in _blocks(feature, size):
+        linear = torch.addmm(bias[:, None], weight, pixels[image, :, columns])
+        under, g_rows = windows[image, :, :, :, rows], g[image, :, rows]
+        if wants[0]:
+            taps = _activated(linear, slope).view(under.shape)
+            for dy, dx in itertools.product(range(size), repeat=2):
+                grad_windows[image, :, dy, dx, rows].addcmul_(g_rows, taps[:, dy, dx])
+        if not any(wants[1:]):
+            continue
+        grad = torch.empty_like(linear)
+        torch.mul(under, g_rows[:, None, None], out=grad.view(under.shape))
+        if slope and wants[4]:
+            grad_slope[0] += (grad * linear.clamp(max=0)).sum()
+        if slope:  # one slope for all makes a PReLU a leaky ReLU, whose derivative takes a sixth of the time
+            grad = torch.ops.aten.leaky_relu_backward(grad, linear, slope[0].item(), False)
+        if wants[1]:
+            grad_pixels[image, :, columns] = weight.t() @ grad  # not out=: MKL's last bit depends on the address
+        if wants[2]:
+            grad_weight.addmm_(grad, pixels[image, :, columns].t())
+        if wants[3]:
+            grad_bias += grad.sum(1)
+    found = (_fold_border(grad_padded, size // 2), grad_pixels.view_as(hidden), grad_weight, grad_bias, *grad_slope)
+    return [gradient if wanted else None for gradient, wanted in zip(found, wants, strict=True)]
 
 
 def _differentiable_gradients(
-    feature: torch.Tensor, kernels: torch.Tensor, g: torch.Tensor, size: int, wants_feature: bool, wants_kernels: bool
-) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-    wanted = [t for t, wants in ((feature, wants_feature), (kernels, wants_kernels)) if wants]
-    found = iter(torch.autograd.grad(dynamic_conv_reference(feature, kernels, size), wanted, g, create_graph=True))
-    return next(found) if wants_feature else None, next(found) if wants_kernels else None, None
+    size: int, tensors: tuple[torch.Tensor, ...], g: torch.Tensor, wants: tuple[bool, ...]
+) -> list[torch.Tensor | None]:
+    """The same, as functions of ``tensors`` and ``g``."""
+    feature, hidden, weight, bias, *slope = tensors
+    out = dynamic_conv(feature, _activated(F.conv2d(hidden, weight[..., None, None], bias), slope), size)
+    wanted = [t for t, wants_it in zip(tensors, wants, strict=True) if wants_it]
+    found = iter(torch.autograd.grad(out, wanted, g, create_graph=True))
+    return [next(found) if wants_it else None for wants_it in wants]

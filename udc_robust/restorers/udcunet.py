@@ -155,7 +155,7 @@ class UDCUNet(RestorerMixin, nn.Module):
         assert isinstance(head, nn.Conv2d)
         for layer in layers:
             hidden = layer(hidden)
-        return predicted_dynamic_conv(feature, hidden, head, nn.Identity(), self.kernel_size)
+        return predicted_dynamic_conv(feature, hidden, head, None, self.kernel_size)
 
 
 def _head(inputs: int, outputs: int) -> nn.Sequential:
