@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from udc_robust.config_file import Number, Strict, check_config
-from udc_robust.defences import transforms
+from udc_robust.defences import random_transforms, transforms
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.halftone import Halftone
 from udc_robust.errors import UserError, unknown_name
@@ -103,6 +103,10 @@ KINDS: dict[str, Kind] = {
         Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
         Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
+        Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
+        Kind("crop", random_transforms.RandomCrop, Strength("share", 1.0, 0.1)),
+        Kind("resize_pad", random_transforms.ResizeAndPad, Strength("smallest", 1.0, 0.5)),
+        Kind("pixel_deflection", random_transforms.PixelDeflection, Strength("sigma", 0.0, 0.3)),
     )
 }
 
