@@ -1,4 +1,7 @@
-"""What each defence buys and what it costs: the worst attack on each image, paired with the bare restorer."""
+"""What each defence buys and what it costs: the worst attack on each image, paired with the undefended restorer.
+
+A defence is whatever differs from that: something in front of the restorer, a fine-tuned restorer, or both.
+"""
 
 from __future__ import annotations
 
@@ -53,25 +56,26 @@ class Bargain:
 
 @dataclass(frozen=True)
 class Market:
-    """All defences of one restorer on one data block."""
+    """All victims of one family on one data block; the first bargain is the undefended restorer."""
 
     data: str
-    restorer: str
+    family: str
     budgets: Sequence[str]
     bargains: Sequence[Bargain]
     verdict: str
 
 
 def markets(panels: Sequence[Panel]) -> list[Market]:
-    """A market for each data block and restorer that has defences, where there is ground truth."""
+    """A market for each data block and family with more than one victim, where there is ground truth."""
     groups: dict[tuple[str, str, str], list[Panel]] = {}
     for panel in panels:
-        groups.setdefault((str(panel.folder), panel.data, panel.restorer), []).append(panel)
-    return [
-        _market(group)
-        for group in groups.values()
-        if len(group) > 1 and group[0].has_truth and any(panel.defence == NONE for panel in group)
-    ]
+        groups.setdefault((str(panel.folder), panel.data, panel.family), []).append(panel)
+    found = []
+    for (_, _, family), group in groups.items():
+        bare = [panel for panel in group if panel.restorer == family and panel.defence == NONE]
+        if bare and len(group) > 1 and group[0].has_truth:
+            found.append(_market(bare[0], [*bare, *(panel for panel in group if panel is not bare[0])]))
+    return found
 
 
 def worst_by_image(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, str]]:
@@ -89,14 +93,13 @@ def _rivals(panel: Panel, budget: str) -> list[Outcome]:
     return [o for o in panel.outcomes if o.budget == budget and not o.is_noise and not o.cell.attack.known_seed]
 
 
-def _market(panels: Sequence[Panel]) -> Market:
-    bare = next(panel for panel in panels if panel.defence == NONE)
+def _market(bare: Panel, panels: Sequence[Panel]) -> Market:
     limited = [o for panel in panels for o in panel.outcomes if 0 < o.cell.eps < math.inf and not o.is_noise]
     limited.sort(key=lambda o: (o.cell.attack.norm != "linf", o.cell.attack.norm, o.cell.eps))
     budgets = list(dict.fromkeys(o.budget for o in limited))
     floor = {budget: worst_by_image(_rivals(bare, budget)) for budget in budgets}
     bargains = [_bargain(panel, bare, budgets, floor) for panel in panels]
-    return Market(bare.data, bare.label, budgets, bargains, _verdict(bargains, budgets))
+    return Market(bare.data, bare.family, budgets, bargains, _verdict(bargains, budgets))
 
 
 def _bargain(
@@ -114,7 +117,7 @@ def _held(panel: Panel, budget: str, floor: Mapping[str, tuple[float, str]]) -> 
     blind = worst_by_image([o for o in outcomes if o.cell.access == "blind"])
     gains = [worst[image][0] - floor[image][0] for image in worst if image in floor]
     names = [name for _, name in worst.values()]
-    bare = panel.defence == NONE
+    bare = panel.restorer == panel.family and panel.defence == NONE
     return Held(
         psnr=fmean(psnr for psnr, _ in worst.values()),
         blind=fmean(psnr for psnr, _ in blind.values()) if blind else None,
@@ -125,30 +128,31 @@ def _held(panel: Panel, budget: str, floor: Mapping[str, tuple[float, str]]) -> 
 
 
 def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> str:
-    """Who wins at the budget that most victims met, in words; a control that wins is named first."""
+    """Who holds most at the middle one of the budgets that all victims met, and who else was in the race."""
     shared = [i for i in range(len(budgets)) if all(bargain.held[i] for bargain in bargains)]
     if not shared:
-        return "No budget was tried on every defence, so they cannot be ranked."
+        return "No budget was tried on every victim, so they cannot be ranked."
     at = shared[len(shared) // 2]
     ranked = sorted(bargains, key=lambda bargain: -_at(bargain, at).psnr)
-    studied = [bargain for bargain in ranked if bargain.panel.kind == "purifier"]
-    controls = [bargain for bargain in ranked if bargain.is_control]
     best = ranked[0]
-    if best.panel.defence == NONE:
-        first = f"At {budgets[at]} no defence helps: the bare restorer holds {number(_at(best, at).psnr)} dB."
+    if best is bargains[0]:
+        parts = [f"At {budgets[at]} no defence helps: undefended it holds {number(_at(best, at).psnr)} dB."]
     else:
-        first = f"At {budgets[at]} {_words(best, at)}."
-    parts = [first]
-    if studied and studied[0] is not best:
-        parts.append(f"The best purifier: {_words(studied[0], at)}.")
-    if controls and controls[0] is not best:
-        parts.append(f"The best control: {_words(controls[0], at)}.")
-    if studied and _at(studied[0], at).blind is not None:
-        held = _at(studied[0], at)
+        parts = [f"At {budgets[at]} {_words(best, at)}."]
+    for title, members in (
+        ("purifier", [bargain for bargain in ranked if bargain.panel.kind == "purifier"]),
+        ("control", [bargain for bargain in ranked if bargain.is_control]),
+        ("fine-tuned restorer alone", [b for b in ranked if b.panel.defence == NONE and b is not bargains[0]]),
+    ):
+        if members and members[0] is not best:
+            parts.append(f"The best {title}: {_words(members[0], at)}.")
+    flattered = [b for b in ranked if _at(b, at).blind is not None and b.panel.kind == "purifier"]
+    if flattered:
+        held = _at(flattered[0], at)
         assert held.blind is not None
         parts.append(
-            f"An attacker who ignores {studied[0].panel.defence} would leave {number(held.blind)} dB: not looking at "
-            f"it flatters it by {number(held.blind - held.psnr)} dB."
+            f"Against an attacker who ignores it, {flattered[0].panel.label} would seem to hold {number(held.blind)} "
+            f"dB: that flatters it by {number(held.blind - held.psnr)} dB."
         )
     return " ".join(parts)
 
@@ -162,8 +166,25 @@ def _at(bargain: Bargain, index: int) -> Held:
 def _words(bargain: Bargain, index: int) -> str:
     held = _at(bargain, index)
     interval = f" ({number(held.interval[0])} to {number(held.interval[1])})" if held.interval else ""
-    price = f"{bargain.panel.nfe} model calls" if bargain.panel.nfe else "no model call"
+    price = f" and {bargain.panel.nfe} model calls" if bargain.panel.nfe else ""
+    gain = "" if held.gain is None else f", {number(held.gain)} dB{interval} more than undefended"
     return (
-        f"{bargain.panel.defence} holds {number(held.psnr)} dB, {number(held.gain)} dB{interval} over the bare "
-        f"restorer, for {number(bargain.cost)} dB of clean PSNR and {price}"
+        f"{bargain.panel.label} holds {number(held.psnr)} dB{gain}, for {number(bargain.cost)} dB of clean PSNR{price}"
     )
+
+
+def market_rows(found: Sequence[Market]) -> list[dict[str, object]]:
+    """All bargains at all budgets, for a table."""
+    return [
+        {
+            "data": market.data, "family": market.family, "victim": bargain.panel.label, "kind": bargain.panel.kind,
+            "nfe": bargain.panel.nfe, "clean": bargain.clean, "cost": bargain.cost, "budget": budget,
+            "psnr": held.psnr, "blind": held.blind, "gain": held.gain, "strongest": held.strongest,
+            "gain_low": held.interval[0] if held.interval else None,
+            "gain_high": held.interval[1] if held.interval else None,
+        }
+        for market in found
+        for bargain in market.bargains
+        for budget, held in zip(market.budgets, bargain.held, strict=True)
+        if held is not None
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from udc_robust.evaluation.bargains import Market
 from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, eps_label
 from udc_robust.evaluation.verdict import number
 
@@ -36,6 +37,66 @@ class Curves:
     alt: str
     restorers: list[tuple[int, str]]
     attacks: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Holds:
+    """One plot: what each victim of a market holds over eps.
+
+    Attributes:
+        svg, alt: the plot, and the plot in words.
+        victims: (colour index, marker, label).
+    """
+
+    data: str
+    family: str
+    norm: str
+    svg: str
+    alt: str
+    victims: list[tuple[int, str, str]]
+
+
+def hold_curves(markets: Sequence[Market]) -> list[Holds]:
+    """A plot for each market and norm: PSNR under the worst attack on each image, from the clean one at eps 0."""
+    found: list[Holds] = []
+    for market in markets:
+        for sign in NORM_SIGNS.values():
+            places = [i for i, budget in enumerate(market.budgets) if budget.startswith(sign)]
+            if places:
+                found.append(_holds(market, sign, places, f"holds{len(found)}"))
+    return found
+
+
+def _holds(market: Market, sign: str, places: Sequence[int], prefix: str) -> Holds:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    ticks = ["0", *(market.budgets[i].split("\N{NO-BREAK SPACE}")[1] for i in places)]
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
+        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
+        axes = figure.add_subplot()
+        for n, bargain in enumerate(market.bargains):
+            held = [math.nan if (h := bargain.held[i]) is None else h.psnr for i in places]
+            axes.plot(
+                range(len(ticks)), [bargain.clean, *held], color=_SERIES[n % len(_SERIES)],
+                marker=_MARKERS[n % len(_MARKERS)], markersize=5, linewidth=1.2 if bargain.is_control else 2,
+                linestyle="--" if bargain.is_control else "-",
+            )  # fmt: skip
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlabel(f"eps, {sign}", color=_INK)
+        axes.set_ylabel("PSNR (dB)", color=_INK)
+        _quiet(axes)
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    alt = "; ".join(
+        f"{b.panel.label}: {number(b.clean, 1)} clean, "
+        + ", ".join(f"{number(h.psnr, 1)} at {market.budgets[i]}" for i in places if (h := b.held[i]) is not None)
+        for b in market.bargains
+    )
+    victims = [
+        (n % len(_SERIES), _MARKER_SIGNS[n % len(_MARKERS)], b.panel.label) for n, b in enumerate(market.bargains)
+    ]
+    return Holds(market.data, market.family, sign, _inline(svg.getvalue(), prefix), alt, victims)
 
 
 def drop_curves(panels: Sequence[Panel]) -> list[Curves]:
@@ -100,7 +161,7 @@ def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: s
 
 
 def _dress(axes, panels: Sequence[Panel], norm: str) -> None:  # type: ignore[no-untyped-def]
-    """Ticks at the eps of the run, on a log axis when they double; a quiet frame."""
+    """Ticks at the eps of the run, on a log axis when they double."""
     outcomes = [outcome for panel in panels for found in _attacks(panel, norm).values() for outcome in found]
     labels = {outcome.cell.eps: eps_label(outcome.cell) for outcome in outcomes}
     ticks = sorted(labels)
@@ -110,13 +171,18 @@ def _dress(axes, panels: Sequence[Panel], norm: str) -> None:  # type: ignore[no
     axes.minorticks_off()
     axes.set_xlabel(f"eps, {NORM_SIGNS[norm]}", color=_INK)
     axes.set_ylabel("drop (dB)" if panels[0].has_truth else "PSNR to clean restoration (dB)", color=_INK)
+    _quiet(axes)
+    if panels[0].has_truth:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
+def _quiet(axes) -> None:  # type: ignore[no-untyped-def]
+    """A frame that does not compete with the curves."""
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_INK, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
-    if panels[0].has_truth:
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
 
 
 def _inline(svg: str, prefix: str) -> str:

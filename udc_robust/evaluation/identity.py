@@ -91,6 +91,7 @@ def facts_of(
             "network": type(restorer.network).__name__,
             "parameters": sum(p.numel() for p in restorer.network.parameters()),
             "trained": restorer.trained,
+            "parent": restorer.parent,
             "origin": Path(restorer.origin).name if restorer.trained else restorer.origin,
             "light": restorer.network_domain,
         }

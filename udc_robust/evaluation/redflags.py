@@ -194,3 +194,12 @@ def _seed(panel: Panel) -> Iterable[Gap]:
         if known and others:
             best = min(others, key=psnr_left)
             yield psnr_left(known[0]) - psnr_left(best), _words(known[0], best)
+
+
+def flag_rows(panels: Sequence[Panel]) -> list[dict[str, object]]:
+    """All flags of all victims, for a table."""
+    return [
+        {"data": p.data, "victim": p.label, "flag": f.name, "rule": f.rule, "state": f.state, "value": f.value}
+        for p in panels
+        for f in red_flags(p)
+    ]

@@ -14,10 +14,16 @@ from urllib.parse import quote
 
 import yaml
 
-from udc_robust.evaluation import curves, gallery, verdict
+from udc_robust.evaluation import bargains, curves, gallery, redflags, verdict
 from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, Run, read_run
+from udc_robust.evaluation.tables import to_csv
 from udc_robust.files import write_text
 
+FLAG_COLUMNS = ("data", "victim", "flag", "rule", "state", "value")
+MARKET_COLUMNS = (
+    "data", "family", "victim", "kind", "nfe", "clean", "cost", "budget", "psnr", "blind", "gain", "gain_low",
+    "gain_high", "strongest",
+)  # fmt: skip
 # Rows of the per-image table that are shown at once; the rest folds away.
 _SHOWN_IMAGES = 16
 
@@ -37,7 +43,10 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     read = _named([read_run(Path(path)) for path in runs])
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     panels = _panels(read)
-    shown, left_out = gallery.choose(panels)
+    traded = bargains.markets(panels)
+    # Cheap rivals have their place in the tables; pictures and paragraphs are for what is studied.
+    studied = [panel for panel in panels if panel.kind in ("none", "purifier")] if traded else panels
+    shown, left_out = gallery.choose(studied)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -48,13 +57,17 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     environment.filters |= {"number": verdict.number, "percent": _percent}
     page = environment.get_template("report.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
-        headline=verdict.headline(panels),
+        headline=" ".join(market.verdict for market in traded[:1]) or verdict.headline(panels),
+        markets=traded,
+        holds=curves.hold_curves(traded),
+        flags=[(panel, redflags.red_flags(panel)) for panel in panels],
         warnings=verdict.warnings(read, panels),
         budget_notes=[verdict.budget_note(domain) for domain in sorted({panel.domain for panel in panels})],
         norm_note=verdict.norm_note(),
-        panels=[_panel_context(panel) for panel in panels],
-        curves=curves.drop_curves(panels),
-        gallery=_groups(gallery.cards(panels, shown)),
+        panels=[_panel_context(panel) for panel in studied],
+        figures=[_panel_context(panel) for panel in panels],
+        curves=curves.drop_curves(studied),
+        gallery=_groups(gallery.cards(studied, shown)),
         left_out=left_out,
         costs=[cost for panel in panels for cost in _costs(panel)],
         sources=[_source(run, out) for run in read],
@@ -62,6 +75,9 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         mini=any("mini" in panel.restorer for panel in panels),
     )
     write_text(out, page)
+    write_text(out.with_suffix(".flags.csv"), to_csv(FLAG_COLUMNS, redflags.flag_rows(panels)))
+    if traded:
+        write_text(out.with_suffix(".defences.csv"), to_csv(MARKET_COLUMNS, bargains.market_rows(traded)))
     return out
 
 

@@ -93,6 +93,7 @@ class Panel:
 
     Attributes:
         label: name of the restorer and its defence, with its run before them when several runs are shown.
+        family: the restorer that this one was fine-tuned from; itself where it was not.
         defence: name of what stands before the restorer; ``none`` for nothing.
         kind: of the defence.
         nfe: model calls of the defence for one restoration.
@@ -104,6 +105,7 @@ class Panel:
     label: str
     data: str
     restorer: str
+    family: str
     defence: str
     kind: str
     nfe: int
@@ -156,6 +158,7 @@ class Run:
             label=prefix + label,
             data=block.label,
             restorer=restorer,
+            family=self.facts["restorers"][restorer].get("parent") or restorer,
             defence=place[2],
             kind=defence.kind,
             nfe=facts["nfe"],

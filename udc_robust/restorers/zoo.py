@@ -37,10 +37,10 @@ class Restorer(nn.Module):
 
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
-        recipe: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None, parent: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.name, self.network, self.trained, self.origin = name, network, trained, origin
+        self.name, self.network, self.trained, self.origin, self.parent = name, network, trained, origin, parent
         self.domain, self.recipe = domain, dict(recipe or {})
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
@@ -102,14 +102,19 @@ def find_class(name: str) -> type[nn.Module]:
     if name in NETWORKS:
         return own_network(name)
     if ":" in name or "." in name:
-        return _user_class(name)
+        return user_class(name)
     try:
         return basicsr_network(name)
     except UserError:
         raise unknown_name("network", name, [*NETWORKS, *shipped_checkpoints()]) from None
 
 
-def _user_class(path: str) -> type[nn.Module]:
+def user_class(path: str) -> type[nn.Module]:
+    """Import a network class by ``package.module:Class`` (or a dot) or ``file.py:Class``.
+
+    Raises:
+        UserError: no such module, or no network of that name in it.
+    """
     module_path, _, class_name = path.rpartition(":" if ":" in path else ".")
     try:
         if module_path.endswith(".py"):
@@ -193,7 +198,7 @@ def looks_like(state: Mapping[str, Tensor]) -> str | None:
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
     facts: dict[str, Any] = {}
-    for key in ("network", "options", "domain"):
+    for key in ("network", "options", "domain", "parent"):
         if key in metadata:
             try:
                 facts[key] = json.loads(metadata[key])
