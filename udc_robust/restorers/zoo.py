@@ -177,7 +177,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     origin = str(weights) if weights else f"random weights, seed {seed}"
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
-        recipe={"network": network_name, "options": options},
+        recipe={"network": network_name, "options": options}, parent=facts.get("parent"),
     )  # fmt: skip
     return restorer.to(device).eval()
 
