@@ -13,6 +13,7 @@ from udc_robust.config_file import Number, Strict, check_config
 from udc_robust.defences import random_transforms, transforms
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.halftone import Halftone
+from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
 
 
@@ -73,9 +74,7 @@ def load_purifier(
     from udc_robust.defences import pipeline  # imports diffusers, which is slow
 
     loaded = pipeline.load_purifier(purifier)
-    plan = loaded.plan(
-        noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta
-    )  # fmt: skip
+    plan = loaded.plan(noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta)
     return loaded.purifier(plan)
 
 
@@ -86,6 +85,17 @@ def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
     loaded = pipeline.load_purifier(purifier)
     purifying = loaded.purifier(loaded.plan(noise_level=noise_level))
     return transforms.PlainDenoiser(purifying.model, purifying.schedule, noise_level, purifying.multiple)
+
+
+def load_quilting(images: str, size: int = 5, overlap: int = 2, count: int = 10_000, neighbours: int = 1) -> Defence:
+    """Quilting with patches of the clean images in a folder, which must not be those that are tested."""
+    from udc_robust.data.images import list_images, read_image
+    from udc_robust.defences.quilting import Quilting, clean_patches
+
+    require(size >= 2, "size", "2 or more pixels", size)
+    require(count >= 1, "count", "1 or more patches", count)
+    clean = [read_image(path).pixels for path in list_images(images)]
+    return Quilting(clean_patches(clean, size, count), overlap, neighbours)
 
 
 KINDS: dict[str, Kind] = {
@@ -106,6 +116,7 @@ KINDS: dict[str, Kind] = {
         Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
         Kind("crop", random_transforms.RandomCrop, Strength("share", 1.0, 0.1)),
         Kind("resize_pad", random_transforms.ResizeAndPad, Strength("smallest", 1.0, 0.5)),
+        Kind("quilting", load_quilting, reads_files=True),
         Kind("pixel_deflection", random_transforms.PixelDeflection, Strength("sigma", 0.0, 0.3)),
     )
 }
