@@ -10,7 +10,7 @@ from udc_robust.config import EvaluateConfig, RestorerConfig
 from udc_robust.config_file import check_config, load_config, number
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
-from udc_robust.training.config import DiffusionConfig, TrainConfig
+from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 
@@ -90,10 +90,10 @@ def test_files_and_overrides(tmp_path) -> None:
 def test_every_shipped_config_is_valid() -> None:
     paths = sorted(shipped("configs").rglob("*.yaml"))
     assert paths
+    schemas = {
+        "train": TrainConfig, "diffusion": DiffusionConfig, "finetune": FinetuneConfig, "networks": RestorerConfig,
+    }  # fmt: skip
     for path in paths:
         folder = path.relative_to(shipped("configs")).parts[0]
-        schema = {"train": TrainConfig, "diffusion": DiffusionConfig, "networks": RestorerConfig}.get(
-            folder, EvaluateConfig
-        )
-        load_config(path, schema)
+        load_config(path, schemas.get(folder, EvaluateConfig))
         assert path.read_text().startswith("# "), f"{path} should begin with a line that says what it is for"

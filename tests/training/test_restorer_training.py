@@ -6,10 +6,8 @@ import json
 
 import pytest
 import torch
-from torch import nn
 
 from udc_robust.config_file import check_config
-from udc_robust.data.images import write_image
 from udc_robust.data.samples import PairedFolders
 from udc_robust.errors import UserError
 from udc_robust.restorers.weights import read_weights
@@ -18,18 +16,6 @@ from udc_robust.training import restorer as training
 from udc_robust.training.batches import PairBatches, loader
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.pace import learning_rate
-
-
-@pytest.fixture
-def sets(tmp_path):
-    """Eight pairs: smooth scenes, and the same scenes darkened and shifted in colour."""
-    generator = torch.Generator().manual_seed(0)
-    for part, count in (("train", 8), ("validation", 2)):
-        for i in range(count):
-            scene = nn.functional.interpolate(torch.rand(1, 3, 6, 6, generator=generator), (32, 40), mode="bilinear")[0]
-            write_image(tmp_path / part / "gt" / f"{i}.png", scene)
-            write_image(tmp_path / part / "lq" / f"{i}.png", scene * torch.tensor([0.7, 0.8, 0.6]).view(3, 1, 1))
-    return tmp_path
 
 
 def _config(sets, **changes) -> TrainConfig:

@@ -54,6 +54,7 @@ def load_vgg() -> VggDistance | None:
 
     if not weights_file().is_file():
         return None
-    network = vgg19()
-    network.load_state_dict(torch.load(weights_file(), map_location="cpu", weights_only=True))
+    with torch.device("meta"):  # its classifier is nine tenths of it, and is not used
+        network = vgg19()
+    network.load_state_dict(torch.load(weights_file(), map_location="cpu", weights_only=True), assign=True)
     return VggDistance(network.features)

@@ -1,0 +1,201 @@
+"""Fine-tuning from a parent to a checkpoint: resuming, many processes, other networks, and mistakes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from udc_robust.config_file import check_config
+from udc_robust.errors import UserError
+from udc_robust.restorers.weights import read_weights, save_weights
+from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
+from udc_robust.training import recipes
+from udc_robust.training.config import FinetuneConfig
+from udc_robust.training.finetune import finetune
+
+TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
+
+
+def _parent(folder: Path, network: str = "NAFNet", options: dict | None = None) -> Path:
+    options = options or TINY
+    torch.manual_seed(0)
+    path = folder / f"{network}.safetensors"
+    save_weights(path, build_network(network, options), {"network": network, "options": options, "domain": "srgb"})
+    return path
+
+
+def _values(sets, **changes) -> dict:
+    return {
+        "name": "hard", "parent": str(_parent(sets)), "train": str(sets / "train"), "recipe": "adversarial",
+        "validation": str(sets / "validation"), "patch_size": 16, "batch_size": 4, "steps": 12, "lr": 0.003,
+        "warmup": 2, "ema": 0.5, "inner_steps": 2, "validate_every": 8, "save_every": 5, "validation_crops": 2,
+        "validation_size": 16, **changes,
+    }  # fmt: skip
+
+
+def _config(sets, **changes) -> FinetuneConfig:
+    return check_config(_values(sets, **changes), FinetuneConfig, "test")
+
+
+def _same(a: Path, b: Path) -> bool:
+    one, other = (read_weights(path)[0] for path in (a, b))
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> None:
+    facts = finetune(_config(sets, steps=40, plain_share=0.25, eps=["2/255", "4/255"]), sets / "out")
+    before, after = facts["parent_validation"], facts["validation"]
+    assert after["attacked_psnr"] > before["attacked_psnr"] + 1 and before["psnr"] > before["attacked_psnr"]
+    restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
+    assert restorer.recipe == {"network": "NAFNet", "options": TINY}
+    assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
+    card = (sets / "out" / "hard.md").read_text()
+    assert "NAFNet.safetensors" in card and "recipe: `adversarial`" in card
+    assert f"| PGD-10, crops | {before['attacked_psnr']:.2f} | {after['attacked_psnr']:.2f} |" in card
+    assert json.loads(card.split("```json")[1].split("```")[0])["inner_steps"] == 2
+    assert any((sets / "out").rglob("events.out.tfevents.*"))
+
+
+def test_a_recipe_through_a_purifier_is_validated_through_it(sets, tiny_purifier, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(sets))
+    purifier = {"name": str(tiny_purifier), "noise_level": [58, 60], "samples": 2}
+    changes = {"recipe": "both", "purifier": purifier, "perceptual": 0.1, "colour_jitter": 0.05, "steps": 2}
+    changes["lr"] = 1e-9
+    facts = finetune(_config(sets, **changes), sets / "out")
+    assert facts["perceptual"] is False and "no perceptual loss: VGG-19 is not at" in capsys.readouterr().err
+    assert "behind purifier" in (sets / "out" / "hard.md").read_text()
+    # The weights hardly moved, so the difference is that of an untrained purifier.
+    assert facts["validation"]["psnr"] < facts["parent_validation"]["psnr"] - 0.3
+
+
+def test_a_stopped_finetuning_resumes_to_the_same_weights(sets, tiny_purifier, monkeypatch) -> None:
+    config = _config(sets, recipe="both", purifier={"name": str(tiny_purifier), "noise_level": [5, 9]}, plain_share=0.2)
+    finetune(config, sets / "whole")
+    true_recipe, calls = recipes.RECIPES["both"], []
+
+    def stops(*args):
+        calls.append(1)
+        if len(calls) > 8:  # after the state of step 5, before that of step 10
+            raise KeyboardInterrupt
+        return true_recipe(*args)
+
+    monkeypatch.setitem(recipes.RECIPES, "both", stops)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config, sets / "stopped")
+    monkeypatch.setitem(recipes.RECIPES, "both", true_recipe)
+    finetune(config, sets / "stopped")
+    assert _same(sets / "whole" / "hard.safetensors", sets / "stopped" / "hard.safetensors")
+
+
+@pytest.mark.parametrize(
+    "network, options",
+    [
+        ("Restormer", {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1, "heads": [1, 1, 2, 2]}),
+        ("DISCNet", {"nf": 4, "kernel_cond": "img", "multi_scale": True}),
+    ],
+)
+def test_networks_of_other_families(sets, network, options) -> None:
+    parent = _parent(sets, network, options)
+    finetune(_config(sets, parent=str(parent), steps=2, inner_steps=1, recipe="trades"), sets / "out")
+    assert not _same(parent, sets / "out" / "hard.safetensors")
+
+
+def test_two_processes_train_as_one(sets) -> None:
+    """Gradients are averaged and a row's luck is its own, so the split over processes only rounds differently."""
+    path = sets / "config.yaml"
+    path.write_text(yaml.safe_dump(_values(sets, steps=6, plain_share=0.3, validation_crops=1, validate_every=6)))
+    finetune(check_config(yaml.safe_load(path.read_text()), FinetuneConfig, "test"), sets / "one")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "udc_robust", "finetune", str(path), "--out", str(sets / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as processes:
+        try:
+            _, errors = processes.communicate(timeout=120)
+        finally:
+            processes.terminate()  # the launcher takes its workers with it
+    assert processes.returncode == 0, errors[-2000:]
+    one, two = (read_weights(sets / name / "hard.safetensors")[0] for name in ("one", "two"))
+    start = read_weights(sets / "NAFNet.safetensors")[0]
+    moved = sum((one[name] - start[name]).abs().sum().item() for name in one)
+    apart = sum((one[name] - two[name]).abs().sum().item() for name in one)
+    assert moved > 0.1 and apart < 0.01 * moved
+
+
+def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> None:
+    other = _parent(sets, "NAFNet", {**TINY, "width": 8})
+    cases = [
+        ({"parent": "nafnet_mimi"}, "unknown parent 'nafnet_mimi': did you mean 'nafnet_mini'"),
+        ({"network": "DISCNet", "options": {}}, "does not fit DISCNet"),
+        ({"batch_size": 9}, r"batch_size 9 is larger than the data \(8 pairs\)"),
+        ({"validation_size": 64}, "lower `validation_size` 64"),
+        ({"recipe": "both", "purifier": "purifier_minni"}, "unknown purifier"),
+        ({"recipe": "both", "purifier": {"name": str(tiny_purifier), "noise_level": 61}}, "noise_level 61"),
+    ]
+    for change, message in cases:
+        values = {"parent": str(other), **change}
+        with pytest.raises(UserError, match=message):
+            finetune(_config(sets, **values), tmp_path / "out")
+    facts = tiny_purifier / "facts.json"
+    before = facts.read_text()
+    facts.write_text('{"domain": "tonemapped"}')
+    try:
+        with pytest.raises(UserError, match="learnt tonemapped images, but these are srgb"):
+            finetune(_config(sets, recipe="purified", purifier=str(tiny_purifier)), tmp_path / "out")
+    finally:
+        facts.write_text(before)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"recipe": "both"}, "recipe 'both' needs a `purifier`"),
+        ({"purifier": "x"}, "takes no `purifier`"),
+        ({"recipe": "trades", "loss": "psnr"}, "takes loss l1, l2 or charbonnier"),
+        ({"eps": [0.1, 0.05]}, "eps must rise"),
+        ({"eps": 4}, "did you mean 4/255"),
+        ({"recipe": "madry"}, "recipe: Input should be"),
+        ({"inner_step": 3}, "did you mean 'inner_steps'"),
+    ],
+)
+def test_mistakes_in_the_config(sets, change, message) -> None:
+    with pytest.raises(UserError, match=message):
+        _config(sets, **change)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(sets, monkeypatch) -> None:
+    true_recipe, calls = recipes.RECIPES["adversarial"], []
+
+    def diverges(*args):
+        calls.append(1)
+        return true_recipe(*args) * (float("inf") if len(calls) > 7 else 1)
+
+    monkeypatch.setitem(recipes.RECIPES, "adversarial", diverges)
+    with pytest.raises(UserError, match=r"loss is inf at step 7: lower `lr`; the last state is .*state\.pt"):
+        finetune(_config(sets), sets / "out")
+    state = torch.load(sets / "out" / "state.pt", weights_only=True)
+    assert state["step"] == 5 and all(part.isfinite().all() for part in state["network"].values())
+
+
+def test_a_full_disk_is_told_and_the_last_state_stays(sets, monkeypatch) -> None:
+    saved, true_save = [], torch.save
+
+    def full(content, path):
+        if saved:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved.append(path)
+        true_save(content, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"cannot write .*state\.pt: No space left on device"):
+        finetune(_config(sets), sets / "out")
+    assert torch.load(sets / "out" / "state.pt", weights_only=True)["step"] == 5
+    assert not [path for path in (sets / "out").iterdir() if path.name.endswith((".tmp", ".tmp.pt"))]
