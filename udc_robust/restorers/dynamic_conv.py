@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +59,13 @@ def predicted_dynamic_conv(
     assert head.bias is not None
     tensors = (feature, hidden, head.weight.flatten(1), head.bias, *(() if slope is None else (slope,)))
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
-    with torch.autocast(feature.device.type, enabled=False):
+    with _without_autocast(feature.device.type):
         return _PredictedDynamicConv.apply(kernel_size, *(t.to(dtype) for t in tensors))
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    known = torch.amp.is_autocast_available(device_type)  # not on the meta device, where shapes and costs are found
+    return torch.autocast(device_type, enabled=False) if known else nullcontext()
 
 
 def _pad(feature: torch.Tensor, kernel_size: int) -> torch.Tensor:
@@ -115,7 +121,7 @@ class _PredictedDynamicConv(torch.autograd.Function):
         wants: tuple[bool, ...] = ctx.needs_input_grad[1:]  # type: ignore[attr-defined]
         # create_graph: the gradient itself will be differentiated
         gradients = _differentiable_gradients if torch.is_grad_enabled() else _gradients
-        with torch.autocast(g.device.type, enabled=False):
+        with _without_autocast(g.device.type):
             return None, *gradients(size, tensors, g, wants)
 
 
