@@ -58,6 +58,22 @@ def test_hub_round_trip(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_square_canvas_is_black_and_centres_the_image() -> None:
+    canvas = torch.zeros(2, 3, 64, 64)
+    canvas[..., 11:52, 15:48] = image((2, 3, 41, 33))  # (64 - 41) // 2 and (64 - 33) // 2: the smaller half comes first
+    expected = fill_(Uformer(**TINY))(canvas)[..., 11:52, 15:48]
+    net = fill_(Uformer(**TINY, square_canvas=True))
+    assert torch.equal(net(image((2, 3, 41, 33))), expected)
+    assert (net.size_multiple, net.min_size) == (1, 1)
+
+
+@torch.no_grad()
+def test_square_canvas_changes_nothing_for_squares_that_fit() -> None:
+    x = image((1, 3, 32, 32))
+    assert torch.equal(fill_(Uformer(**TINY, square_canvas=True))(x), fill_(Uformer(**TINY))(x))
+
+
 def test_training_size_is_part_of_the_function() -> None:
     """Same names and shapes, but a bottleneck no larger than its window is not shifted."""
     at_32, at_64 = fill_(Uformer(**{**TINY, "img_size": 32})), fill_(Uformer(**TINY))

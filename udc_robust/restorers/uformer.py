@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from udc_robust.errors import UserError, unknown_name
@@ -24,8 +25,8 @@ class Uformer(RestorerMixin, nn.Module):
     """Encoder, bottleneck and decoder of LeWin blocks for sRGB images ``(B,3,H,W)`` in [0,1]; output not clamped.
 
     Sizes are multiples of ``size_multiple`` (128 for the published networks) on each side. The published network takes
-    squares only and its scripts centre the image on a square black canvas; rectangles give the same as theirs for
-    squares but are another protocol for the rest, so say which one a number was measured with.
+    squares only and its scripts centre the image on a square black canvas, which ``square_canvas`` does too; without
+    it, rectangles are cheaper, give the same for squares and differ for the rest: say which one a number is from.
 
     Args:
         img_size: side of the training crops. It fixes the window and the shift of each stage, so it changes the
@@ -41,6 +42,7 @@ class Uformer(RestorerMixin, nn.Module):
         token_projection: only ``linear``.
         token_mlp: only ``leff``.
         modulator: add a learned offset to the window tokens of the decoder; on in all published networks.
+        square_canvas: take any size and centre the image on the smallest black square that the stages can divide.
     """
 
     domain = "srgb"
@@ -63,13 +65,16 @@ class Uformer(RestorerMixin, nn.Module):
         token_projection: str = "linear",
         token_mlp: str = "leff",
         modulator: bool = False,
+        square_canvas: bool = False,
     ) -> None:
         super().__init__()
         _check_options(img_size, in_chans, dd_in, depths, num_heads, token_projection, token_mlp)
         self.dd_in = dd_in
         scales = [1, 2, 4, 8, 16, 8, 4, 2, 1]
         windows = [min(win_size, img_size // scale) for scale in scales]
-        self.size_multiple = self.min_size = math.lcm(*(s * w for s, w in zip(scales, windows, strict=True)))
+        self.stride = math.lcm(*(s * w for s, w in zip(scales, windows, strict=True)))
+        self.square_canvas = square_canvas
+        self.size_multiple = self.min_size = 1 if square_canvas else self.stride
         if modulator and min(windows[5:]) < win_size:
             raise UserError(f"Uformer: img_size {img_size} is too small for the modulator, use at least {8 * win_size}")
         drop_rates = _drop_rates(depths, drop_path_rate)
@@ -106,6 +111,9 @@ class Uformer(RestorerMixin, nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Restore ``(B,dd_in,H,W)`` to ``(B,in_chans,H,W)``."""
         self.check_image(x, self.dd_in)
+        return on_square_canvas(self._restored, x, self.stride) if self.square_canvas else self._restored(x)
+
+    def _restored(self, x: torch.Tensor) -> torch.Tensor:
         z = channels_last(self.input_proj(x))
         skips = []
         for i in range(4):
@@ -167,6 +175,15 @@ class Upsample(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Double the resolution of ``(B,H,W,C)``."""
         return channels_last(self.deconv(channels_first(x)))
+
+
+def on_square_canvas(network: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Run ``network`` on ``(B,C,H,W)`` in the middle of a black square whose side is a multiple; cut the result out."""
+    height, width = x.shape[-2:]
+    side = math.ceil(max(height, width) / multiple) * multiple
+    top, left = (side - height) // 2, (side - width) // 2
+    canvas = F.pad(x, (left, side - width - left, top, side - height - top))
+    return network(canvas)[..., top : top + height, left : left + width]
 
 
 def _drop_rates(depths: Sequence[int], largest: float) -> list[list[float]]:
