@@ -1,7 +1,8 @@
 """Time and memory of the restoration networks, forward and input gradient, as ratios measured in one run.
 
 Each figure comes from a process of its own, so that peak memory is the network's. Official sizes, random weights.
-DISCNet also runs with its dynamic convolution in the plain unfold form, and basicsr's SwinIR is the outside reference.
+CPU seconds are summed over the threads; other processes disturb them less. DISCNet and UDC-UNet also run with their
+dynamic convolution in the plain unfold form, and basicsr's SwinIR is the outside reference.
 
 Example: python scripts/bench_networks.py --size 256 --only DISCNet "DISCNet unfold"
 """
@@ -84,12 +85,14 @@ def measure(name: str, size: int, rounds: int) -> dict[str, float]:
         before = reset_peak()
         work()
         figures[f"{label} MiB"] = peak_mib() - before
-        times = []
+        times, cpu_times = [], []
         for _ in range(rounds):
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             work()
             times.append(time.perf_counter() - started)
+            cpu_times.append(time.process_time() - cpu_started)
         figures[f"{label} s"] = statistics.median(times) * 1e6 / size**2
+        figures[f"{label} CPU s"] = statistics.median(cpu_times) * 1e6 / size**2
     return figures
 
 
@@ -105,7 +108,7 @@ def main() -> None:
         return
     figures = {}
     print(f"{options.size} x {options.size}, one image, {torch.get_num_threads()} threads; seconds are per megapixel")
-    print(f"{'network':18s} {'forward s':>10s} {'MiB':>8s} {'gradient s':>11s} {'MiB':>8s}")
+    print(f"{'network':18s} {'forward s':>10s} {'CPU s':>8s} {'MiB':>8s} {'gradient s':>11s} {'CPU s':>8s} {'MiB':>8s}")
     for name in options.only or OFFICIAL:
         command = [
             sys.executable,
@@ -120,8 +123,8 @@ def main() -> None:
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = figures[name] = json.loads(answer.splitlines()[-1])
         print(
-            f"{name:18s} {found['forward s']:10.2f} {found['forward MiB']:8.0f} "
-            f"{found['gradient s']:11.2f} {found['gradient MiB']:8.0f}",
+            f"{name:18s} {found['forward s']:10.2f} {found['forward CPU s']:8.2f} {found['forward MiB']:8.0f} "
+            f"{found['gradient s']:11.2f} {found['gradient CPU s']:8.2f} {found['gradient MiB']:8.0f}",
             flush=True,
         )
     for name in ("DISCNet", "UDCUNet"):
