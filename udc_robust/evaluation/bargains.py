@@ -166,7 +166,8 @@ def _at(bargain: Bargain, index: int) -> Held:
 def _words(bargain: Bargain, index: int) -> str:
     held = _at(bargain, index)
     interval = f" ({number(held.interval[0])} to {number(held.interval[1])})" if held.interval else ""
-    price = f" and {bargain.panel.nfe} model calls" if bargain.panel.nfe else ""
+    calls = bargain.panel.nfe
+    price = f" and {calls} model call{'s' if calls > 1 else ''}" if calls else ""
     gain = "" if held.gain is None else f", {number(held.gain)} dB{interval} more than undefended"
     return (
         f"{bargain.panel.label} holds {number(held.psnr)} dB{gain}, for {number(bargain.cost)} dB of clean PSNR{price}"

@@ -16,7 +16,7 @@ import yaml
 
 from udc_robust.evaluation import bargains, curves, gallery, redflags, verdict
 from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, Run, read_run
-from udc_robust.evaluation.tables import to_csv
+from udc_robust.evaluation.tables import DRAWS, to_csv
 from udc_robust.files import write_text
 
 FLAG_COLUMNS = ("data", "victim", "flag", "rule", "state", "value")
@@ -127,14 +127,21 @@ def _worse_count(outcome: Outcome) -> str:
 
 
 def _clean_row(panel: Panel) -> dict[str, Any]:
-    empty = dict.fromkeys(("drop", "interval", "noise_drop", "noise_level", "broken"))
-    row = {name: panel.clean[name] for name in ("psnr", "ssim", "lpips", "ms_ssim", "gmsd", "worse_than_input")}
-    return {"kind": "clean", "attack": "clean", "budget": "none", "l2": "0", "linf": "0", "rms": ""} | empty | row
+    empty = dict.fromkeys(("drop", "interval", "noise_drop", "noise_level", "broken", "eot"))
+    row = {name: panel.clean[name] for name in ("psnr", "ssim", "lpips", "ms_ssim", "gmsd", "worse_than_input", *DRAWS)}
+    return (
+        {"kind": "clean", "attack": "clean", "budget": "none", "l2": "0", "linf": "0", "rms": "", "exactness": ""}
+        | empty
+        | row
+    )
 
 
 def _row(panel: Panel, outcome: Outcome) -> dict[str, Any]:
     """One line of the tables; figures that do not exist are None."""
-    columns = ("psnr", "drop", "noise_drop", "ssim", "lpips", "ms_ssim", "gmsd", "worse_than_input", "broken")
+    columns = (
+        "psnr", "drop", "noise_drop", "ssim", "lpips", "ms_ssim", "gmsd", "worse_than_input", "broken", "exactness",
+        "eot", *DRAWS,
+    )  # fmt: skip
     return {
         "kind": "noise" if outcome.is_noise else "attack",
         "attack": outcome.cell.label,
@@ -206,6 +213,9 @@ def _costs(panel: Panel) -> list[dict[str, Any]]:
                 "attack": label,
                 "norm": NORM_SIGNS[norm],
                 "access": outcomes[0].summary["access"],
+                "calls": panel.nfe * (means["forwards"] or 0)
+                if panel.nfe and outcomes[0].cell.access != "blind"
+                else 0,
                 "seconds": _mean([outcome.seconds for outcome in outcomes]),
                 "peak": max(peaks, default=None),
                 **means,

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from udc_robust.evaluation.cells import eps_text
+from udc_robust.evaluation.victims import victim_label
 from udc_robust.files import shipped
 from udc_robust.restorers.basicsr_bridge import NETWORKS
 from udc_robust.restorers.weights import read_weights
@@ -31,11 +32,11 @@ def print_summary(run: Path) -> None:
     """The headline table of a finished run."""
     with open(run / "summary.csv", newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    table = _table("restorer", "attack", "eps", "PSNR", "drop", "noise drop", "SSIM", "LPIPS", "worse than input")
+    table = _table("victim", "attack", "eps", "PSNR", "drop", "noise drop", "SSIM", "LPIPS", "worse than input")
     for row in rows:
         figures = [_shorten(row[name]) for name in ("psnr", "drop", "noise_drop", "ssim", "lpips", "worse_than_input")]
         eps = "" if row["attack"] == "clean" else f"{row['norm']} {eps_text(float(row['eps']))}"
-        table.add_row(row["restorer"], row["attack"], eps, *figures)
+        table.add_row(victim_label(row["restorer"], row["defence"]), row["attack"], eps, *figures)
     _console().print(table)
 
 

@@ -56,11 +56,14 @@ def drop_interval(outcome: Outcome) -> tuple[float, float] | None:
 
 
 def strongest(panel: Panel) -> list[Strongest]:
-    """The most damaging attack at each limited budget, by norm and rising eps; noise does not compete."""
+    """The most damaging attack at each limited budget, by norm and rising eps.
+
+    Noise does not compete, nor does an attacker who was told the seed: that is an upper bound, not a threat.
+    """
     best: dict[tuple[str, float], Outcome] = {}
     for outcome in panel.outcomes:
         budget = (outcome.cell.attack.norm, outcome.cell.eps)
-        if outcome.is_noise or math.isinf(outcome.cell.eps):
+        if outcome.is_noise or math.isinf(outcome.cell.eps) or outcome.cell.attack.known_seed:
             continue
         if budget not in best or outcome.damage > best[budget].damage:
             best[budget] = outcome
