@@ -14,7 +14,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 VERBS = [
     *("evaluate", "report", "attack", "restore", "synth", "fetch"),
-    *("psf-code", "train restorer", "purify", "train diffusion", "models", "configs", "doctor"),
+    *("psf-code", "train restorer", "purify", "train diffusion", "train classifier", "models", "configs", "doctor"),
 ]
 
 

@@ -285,6 +285,24 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
     )
 
 
+@train_app.command("classifier")
+def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a classifier: clean, on a defence's images, hybrid, or against attacks; the same command resumes.
+
+    Example: `udc-robust train classifier hybrid train=cifar10_train.npz validation=cifar10_test.npz`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.training.classifier import train_classifier as run
+    from udc_robust.training.config import ClassifierConfig
+
+    settings = load_config(_config_path(config), ClassifierConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    typer.echo(f"{folder / settings.name}.safetensors, {facts['seconds']} s; share of test images classified rightly:")
+    for name, figures in facts["validation"]["accuracy"].items():
+        typer.echo(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
+
+
 @train_app.command("diffusion")
 def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
     """Train a purifier's diffusion model on a folder of images; the same command resumes.

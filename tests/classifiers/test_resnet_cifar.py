@@ -1,0 +1,74 @@
+"""CIFAR ResNets: the paper's shape, and the two public layouts of checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from udc_robust.classifiers.data import read_archive
+from udc_robust.classifiers.resnet_cifar import ResNetCifar, from_public
+from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
+from udc_robust.errors import UserError
+from udc_robust.metrics.accuracy_curve import top_k_correct
+
+
+@pytest.mark.parametrize("depth, parameters", [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])
+def test_sizes_are_those_of_the_paper(depth, parameters) -> None:
+    """0.27, 0.46, 0.66 and 0.85 million in the paper's table 6; the weights alone, as option A has no parameters."""
+    with torch.device("meta"):
+        network = ResNetCifar(depth)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) + 1 == depth
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_batch_equals_singles_and_any_size_goes(shortcut) -> None:
+    network = ResNetCifar(8, num_classes=7, width=4, shortcut=shortcut).eval()
+    for size in (4, 8, 13, 32):
+        x = torch.rand(3, 3, size, size)
+        scores = network(x)
+        assert scores.shape == (3, 7)
+        assert torch.allclose(scores[1:2], network(x[1:2]), atol=1e-5)
+
+
+def test_option_a_takes_every_other_pixel_and_pads_with_zeros() -> None:
+    block = ResNetCifar(8, width=4).layer2[0]
+    x = torch.rand(1, 4, 6, 6)
+    shortcut = block._shortcut(x)
+    assert shortcut.shape == (1, 8, 3, 3)
+    assert torch.equal(shortcut[:, 2:6], x[:, :, ::2, ::2]) and (shortcut[:, [0, 1, 6, 7]] == 0).all()
+
+
+@pytest.mark.parametrize("shortcut, last, mean", [("A", "linear", 0.485), ("B", "fc", 0.4914)])
+def test_public_layouts_are_known(tmp_path, shortcut, last, mean) -> None:
+    network = ResNetCifar(8, num_classes=5, width=4, shortcut=shortcut)
+    state = {f"module.{name}".replace("linear", last): tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state, "best_prec1": 91.5}, tmp_path / "net.th")
+    loaded = load_classifier(ClassifierSpec("mine", weights=str(tmp_path / "net.th")))
+    assert loaded.trained and float(loaded.mean[0]) == pytest.approx(mean)
+    x = torch.rand(2, 3, 8, 8)
+    assert torch.equal(loaded(x), network.eval()((x - loaded.mean) / loaded.std))
+
+
+def test_an_imagenet_resnet_is_none_of_ours() -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        assert from_public(torchvision.models.resnet18(weights=None).state_dict()) is None
+
+
+@pytest.mark.shared
+def test_the_public_checkpoint_classifies_the_kit(shared) -> None:
+    """81.0 % on the whole set."""
+    loaded = load_classifier(ClassifierSpec("public", weights=str(shared / "data/weights/resnet20-12fca82f.th")))
+    x, labels = read_archive(shared / "data/cls/cifar10_jpeg_test.npz").spread(300).batch(range(300))
+    with torch.no_grad():
+        share = top_k_correct(loaded(x), labels, 1).double().mean()
+    assert 0.75 < share < 0.87
+
+
+@pytest.mark.parametrize("options, message", [({"depth": 21}, "6 n"), ({"shortcut": "C"}, "A or B")])
+def test_bad_options(options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        ResNetCifar(**options)

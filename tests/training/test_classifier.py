@@ -1,0 +1,175 @@
+"""Training a classifier: every mode learns, it resumes to the same weights, and mistakes are told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from udc_robust.classifiers.data import load_images
+from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
+from udc_robust.config_file import check_config, load_config
+from udc_robust.data.images import write_image
+from udc_robust.errors import UserError
+from udc_robust.files import shipped
+from udc_robust.restorers.weights import read_weights
+from udc_robust.training import classifier as training
+from udc_robust.training import classifier_losses
+from udc_robust.training.classifier_losses import MODES, Lesson
+from udc_robust.training.config import ClassifierConfig
+from udc_robust.training.labelled_batches import LabelledBatches
+
+LOW = {"kind": "low_resolution", "factor": 2}
+NOISE = {"kind": "noise", "sigma": 0.1}
+
+
+def _config(**changes) -> ClassifierConfig:
+    values = {
+        "name": "tiny", "train": "digits:train", "validation": "digits:test", "validation_limit": 100, "patch_size": 8,
+        "network": "resnet8", "options": {"width": 4}, "pad": 1, "flip": False, "batch_size": 32, "steps": 12,
+        "warmup": 2, "lr": 0.01, "ema": 0.5, "validate_every": 12, "save_every": 5, "eps": "16/255", "inner_steps": 2,
+    }  # fmt: skip
+    return check_config({**values, **changes}, ClassifierConfig, "test")
+
+
+def test_it_learns_and_its_weights_serve(tmp_path) -> None:
+    facts = training.train_classifier(_config(steps=60, transforms=[LOW], mode="hybrid"), tmp_path)
+    figures = facts["validation"]["accuracy"]
+    assert figures["original"]["top1"] > 0.4 and figures["low_resolution"]["top1"] > 0.3
+    loaded = load_classifier(ClassifierSpec("tiny", weights=str(tmp_path / "tiny.safetensors")))
+    assert loaded.classes == tuple(map(str, range(10)))
+    test = load_images("digits:test", 8).spread(100)
+    again = training.accuracies(loaded, test, {"original": None}, torch.device("cpu"))
+    assert again["original"] == figures["original"]
+    card = (tmp_path / "tiny.md").read_text()
+    assert f"| low_resolution | {100 * figures['low_resolution']['top1']:.2f} % |" in card and "1438 images" in card
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(tmp_path, monkeypatch) -> None:
+    config = _config(mode="hybrid_adversarial", transforms=[NOISE])
+    training.train_classifier(config, tmp_path / "whole")
+    true_mode, calls = MODES["hybrid_adversarial"], []
+
+    def stops(*arguments):
+        calls.append(1)
+        if len(calls) > 8:
+            raise KeyboardInterrupt
+        return true_mode(*arguments)
+
+    monkeypatch.setitem(MODES, "hybrid_adversarial", stops)
+    with pytest.raises(KeyboardInterrupt):
+        training.train_classifier(config, tmp_path / "stopped")
+    monkeypatch.setitem(MODES, "hybrid_adversarial", true_mode)
+    training.train_classifier(config, tmp_path / "stopped")
+    whole, resumed = (read_weights(tmp_path / name / "tiny.safetensors")[0] for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_lowers_its_own_loss_on_one_batch(mode) -> None:
+    config = _config(mode=mode, transforms=[LOW])
+    images = load_images("digits:train", 8)
+    classifier = training._classifier(config, images)
+    network = training.MaskedClassifier(classifier) if mode in ("xat", "xvat") else classifier
+    network.train()
+    low = training.build_defence("low_resolution", {"factor": 2})
+    lesson = Lesson(config, classifier, {"transformed": [low]}.get(mode, [None, low] if "hybrid" in mode else [None]))
+    x, labels, seeds = LabelledBatches(images, pad=1, flip=False, batch=16, steps=1, seed=0)[0]
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=0.01)
+    losses = []
+    for _ in range(12):
+        value = MODES[mode](lesson, network, x, labels, seeds.tolist())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(float(value.detach()))
+    assert losses[-1] < 0.8 * losses[0], losses
+    assert classifier.training and all(p.requires_grad for p in classifier.parameters())
+
+
+def test_rows_are_dealt_to_the_representations() -> None:
+    noise, low = (
+        training.build_defence(block["kind"], {k: v for k, v in block.items() if k != "kind"}) for block in (NOISE, LOW)
+    )
+    lesson = Lesson(_config(), torch.nn.Identity(), [None, noise, low])
+    x = torch.rand(7, 3, 8, 8)
+    y = lesson.represent(x, range(7))
+    assert torch.equal(y[::3], x[::3])
+    assert torch.equal(y[2::3], low(x[2::3], low.draw(x[2::3], None)))
+    assert not torch.equal(y[1::3], x[1::3]) and torch.equal(lesson.represent(x, range(7)), y)
+    alone = Lesson(_config(), torch.nn.Identity(), [noise]).represent(x[4:5], [4])
+    assert torch.allclose(alone, y[4:5])  # an image's noise is its own
+
+
+def test_inner_attacks_are_those_of_the_core(monkeypatch) -> None:
+    seen = []
+    true_attack = classifier_losses.attack
+    monkeypatch.setattr(
+        classifier_losses, "attack", lambda *a, **k: seen.append((a[2].name, a[4], k["steps"])) or true_attack(*a, **k)
+    )
+    config = _config(inner_steps=3)
+    classifier = training._classifier(config, load_images("digits:train", 8)).train()
+    x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
+    for mode in ("madry", "trades", "sat"):
+        MODES[mode](Lesson(config, classifier, [None]), classifier, x, labels, [1, 2, 3, 4])
+    assert seen == [("cross_entropy", "pgd", 3), ("divergence", "pgd", 3), ("cross_entropy", "pgd", 3)]
+
+
+def test_batches_hold_every_image_once_an_epoch() -> None:
+    images = load_images("digits:test", 8).spread(40)
+
+    def make(**changes) -> LabelledBatches:
+        return LabelledBatches(images, **{"pad": 1, "flip": True, "batch": 8, "steps": 10, "seed": 1, **changes})
+
+    still = make(pad=0, flip=False)
+    epochs = [torch.cat([still[step][0] for step in range(5 * e, 5 * e + 5)]) for e in (0, 1)]
+    everything = images.batch(range(40))[0]
+    for epoch in epochs:
+        assert torch.equal(epoch.flatten(1).sort(0).values, everything.flatten(1).sort(0).values)
+    assert not torch.equal(epochs[0], epochs[1])
+    whole = make()
+    shares = [make(rank=rank, ranks=2)[3] for rank in (0, 1)]
+    for part, left, right in zip(whole[3], *shares, strict=True):
+        assert torch.equal(part[::2], left) and torch.equal(part[1::2], right)
+    assert all(torch.equal(a, b) for a, b in zip(make()[7], whole[7], strict=True))
+    assert not torch.equal(make(seed=2)[0][0], whole[0][0])
+
+
+@pytest.mark.parametrize(
+    "path", sorted((shipped("configs") / "classifiers").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_shipped_configs_take_a_step(path) -> None:
+    config = load_config(path, ClassifierConfig, ["weights=null", "inner_steps=1"])
+    images = load_images("digits:train", config.patch_size)
+    classifier = training._classifier(config, images).train()
+    learnt = [training.build_defence(block.kind, block.options) for block in config.transforms]
+    lesson = Lesson(config, classifier, learnt if config.mode == "transformed" else [None, *learnt])
+    x, labels, seeds = LabelledBatches(images, pad=config.pad, flip=config.flip, batch=4, steps=1, seed=0)[0]
+    MODES[config.mode](lesson, classifier, x, labels, seeds.tolist()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in classifier.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"mode": "hybird"}, "mode"),
+        ({"mode": "hybrid"}, "needs `transforms`"),
+        ({"mode": "transformed", "transforms": [LOW, NOISE]}, "learns one of `transforms`"),
+        ({"transforms": [{"kind": "halftoon"}]}, "did you mean 'halftone'"),
+        ({"pad": 8}, "pad 8 must be below patch_size 8"),
+        ({"eps": 8}, "less than or equal to 1"),
+    ],
+)
+def test_bad_settings(changes, message) -> None:
+    with pytest.raises(UserError, match=message):
+        _config(**changes)
+
+
+def test_bad_data(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"batch_size 2000 is larger than the data \(1438 images\)"):
+        training.train_classifier(_config(batch_size=2000), tmp_path / "a")
+    for name in ("cat", "dog"):
+        write_image(tmp_path / "set" / name / "0.png", torch.zeros(3, 8, 8))
+    with pytest.raises(UserError, match="different classes: 0, 1, 2"):
+        training.train_classifier(_config(validation=tmp_path / "set"), tmp_path / "b")
+    with pytest.raises(UserError, match="unknown classifier 'resnet9'"):
+        training.train_classifier(_config(network="resnet9"), tmp_path / "c")

@@ -1,0 +1,118 @@
+"""The small residual networks for 32 x 32 images (He et al. 2016, section 4.2): ResNet-20, -32, -44, -56.
+
+Two public families of checkpoints load. Akamaster's have the paper's shortcuts without parameters ("option A") and end
+in ``linear``; chenyaofo's project with 1 x 1 convolutions ("option B", ``downsample``) and end in ``fc``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from udc_robust.errors import UserError
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int, projection: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Module | None = None
+        self._stride, self._new_channels = stride, out_channels - channels
+        if projection and (stride > 1 or self._new_channels):
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B,C,H,W)`` to ``(B,C',H/stride,W/stride)``."""
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self._shortcut(x))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        if self.downsample is not None:
+            return self.downsample(x)
+        if self._stride == 1 and not self._new_channels:
+            return x
+        # Every other pixel, and zeros for the channels that are new, half of them on either side.
+        before = self._new_channels // 2
+        return F.pad(x[:, :, :: self._stride, :: self._stride], (0, 0, 0, 0, before, self._new_channels - before))
+
+
+class ResNetCifar(PyTorchModelHubMixin, nn.Module):
+    """Three stages of ``(depth - 2) / 6`` blocks, 16, 32 and 64 channels wide.
+
+    Args:
+        depth: 20, 32, 44, 56 in the paper; any ``6 n + 2``.
+        num_classes: scores it answers.
+        width: channels of the first stage.
+        shortcut: ``A`` (paddding with zeros, the paper's) or ``B`` (projection).
+
+    Raises:
+        UserError: a depth that is not ``6 n + 2``, or another shortcut.
+    """
+
+    def __init__(self, depth: int = 20, num_classes: int = 10, width: int = 16, shortcut: str = "A") -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise UserError(f"depth of a CIFAR ResNet must be 6 n + 2 (20, 32, 44, 56), not {depth}")
+        if shortcut not in ("A", "B"):
+            raise UserError(f"shortcut of a CIFAR ResNet must be A or B, not {shortcut!r}")
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        blocks, channels = (depth - 2) // 6, width
+        for stage in range(3):
+            row = []
+            for i in range(blocks):
+                row.append(Block(channels, width * 2**stage, 2 if stage and not i else 1, shortcut == "B"))
+                channels = width * 2**stage
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*row))
+        self.linear = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw scores ``(B,num_classes)`` of normalised images ``(B,3,H,W)``, any size from 4 pixels up."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        for name in ("layer1", "layer2", "layer3"):
+            y = self.get_submodule(name)(y)
+        return self.linear(y.mean((2, 3)))
+
+
+def from_public(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a public checkpoint: its entries by our names, and the options and the normalisation it was trained with.
+
+    Args:
+        state: names and tensors, without ``module.``.
+
+    Returns:
+        None where it is no CIFAR ResNet. The facts have ``options``, ``mean`` and ``std``.
+    """
+    ours = {re.sub(r"^fc\.", "linear.", name): tensor for name, tensor in state.items()}
+    blocks = {name.split(".")[1] for name in ours if re.match(r"layer1\.\d+\.conv1\.weight", name)}
+    if not blocks or not {"conv1.weight", "linear.weight", "layer3.0.conv2.weight"} <= ours.keys():
+        return None
+    if ours["conv1.weight"].shape[-1] != 3 or any(name.startswith("layer4") for name in ours):
+        return None  # an ImageNet ResNet
+    projects = any(".downsample." in name for name in ours)
+    options = {
+        "depth": 6 * len(blocks) + 2, "num_classes": len(ours["linear.weight"]), "width": len(ours["conv1.weight"]),
+        "shortcut": "B" if projects else "A",
+    }  # fmt: skip
+    # Akamaster normalises by ImageNet's statistics, chenyaofo by CIFAR-10's.
+    mean, std = (CIFAR_MEAN, CIFAR_STD) if projects else (IMAGENET_MEAN, IMAGENET_STD)
+    return ours, {"options": options, "mean": list(mean), "std": list(std)}
+
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -1,0 +1,162 @@
+"""Training a classifier, on images, on what a defence makes of them, or against attacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.attacks import Streams, image_seed
+from udc_robust.classifiers.data import LabelledImages, load_images
+from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
+from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
+from udc_robust.defences.defence import Defence
+from udc_robust.defences.registry import build_defence
+from udc_robust.errors import UserError
+from udc_robust.files import write_text
+from udc_robust.metrics.accuracy_curve import top_k_correct
+from udc_robust.restorers.weights import save_weights
+from udc_robust.training.classifier_losses import MODES, Lesson
+from udc_robust.training.config import ClassifierConfig
+from udc_robust.training.labelled_batches import LabelledBatches
+from udc_robust.training.loop import Validation, start, train
+from udc_robust.training.masks import MaskedClassifier
+
+Defences = Mapping[str, Defence | None]
+"""Representations by name; None is the image itself."""
+
+
+@torch.no_grad()
+def accuracies(
+    classifier: nn.Module, images: LabelledImages, defences: Defences, device: torch.device, batch: int = 256
+) -> dict[str, dict[str, float]]:
+    """Share of images classified rightly behind each defence: ``top1``, and ``top5`` where there are more classes.
+
+    Randomness of a defence is drawn from each image's own stream.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    found: dict[str, dict[str, list[Tensor]]] = {name: {"top1": [], "top5": []} for name in defences}
+    for first in range(0, len(images), batch):
+        rows = range(first, min(first + batch, len(images)))
+        x, labels = (part.to(device) for part in images.batch(rows))
+        streams = [image_seed(0, images.keys[i], "accuracy") for i in rows]
+        for name, defence in defences.items():
+            scores = classifier(x if defence is None else defence(x, defence.draw(x, Streams(streams))))
+            for k in (1, 5):
+                found[name][f"top{k}"].append(top_k_correct(scores, labels, k))
+    classifier.train(was_training)
+    kinds = ("top1", "top5") if len(images.classes) > 5 else ("top1",)
+    return {name: {k: torch.cat(rows[k]).double().mean().item() for k in kinds} for name, rows in found.items()}
+
+
+def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
+    """Train, resume where a former call was stopped, and write ``NAME.safetensors`` and its model card.
+
+    Returns:
+        The facts of the card: seconds, validation figures, parameters.
+
+    Raises:
+        UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
+    """
+    accelerator = start(config, out)
+    images, validation = (load_images(source, config.patch_size) for source in (config.train, config.validation))
+    if images.classes != validation.classes:
+        raise UserError(
+            f"{config.train} and {config.validation} have different classes: {_difference(images, validation)}"
+        )
+    validation = validation.spread(config.validation_limit or len(validation))
+    defences: dict[str, Defence | None] = {"original": None}
+    for block in config.transforms:
+        defences[block.label] = build_defence(block.kind, block.options).to(accelerator.device)
+    classifier = _classifier(config, images)
+    network: nn.Module = MaskedClassifier(classifier) if config.mode in ("xat", "xvat") else classifier
+    network.train()
+    learnt = list(defences.values())[1:] if config.mode == "transformed" else list(defences.values())
+    plain = config.mode not in ("transformed", "hybrid", "hybrid_adversarial")
+    mode, lesson = MODES[config.mode], Lesson(config, classifier, [None] if plain else learnt)
+    batches = LabelledBatches(
+        images, pad=config.pad, flip=config.flip, batch=config.batch_size, steps=config.steps, seed=config.seed,
+        rank=accelerator.process_index, ranks=accelerator.num_processes,
+    )  # fmt: skip
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+        x, labels, seeds = batch
+        return mode(lesson, network, x, labels, seeds.tolist())
+
+    def check(network: nn.Module) -> Validation:
+        figures = accuracies(network, validation, defences, accelerator.device)
+        top1 = {name: figure["top1"] for name, figure in figures.items()}
+        told = ", ".join(f"{name} {share:.1%}" for name, share in top1.items())
+        return Validation({"accuracy": figures}, {f"top1_{name}": share for name, share in top1.items()}, told)
+
+    trained = train(accelerator, config, out, network, batches, loss, check)
+    result = trained.network.classifier if isinstance(trained.network, MaskedClassifier) else trained.network
+    assert isinstance(result, Classifier)
+    facts = {
+        "name": config.name, "network": config.network,
+        "options": {**config.options, "num_classes": len(images.classes)},
+        "mean": result.mean.flatten().tolist(), "std": result.std.flatten().tolist(), "classes": images.classes,
+        "mode": config.mode, "transforms": [block.model_dump(mode="json") for block in config.transforms],
+        "parameters": sum(p.numel() for p in result.network.parameters()), "steps": config.steps,
+        "seconds": round(trained.seconds), "data": images.name, "images": len(images),
+        "validation_images": len(validation), "validation": trained.validation, "licence": config.licence,
+        "seed": config.seed,
+    }  # fmt: skip
+    if accelerator.is_main_process:
+        save_weights(out / f"{config.name}.safetensors", result.network, facts)
+        write_text(out / f"{config.name}.md", classifier_card(config, facts))
+    return facts
+
+
+def _classifier(config: ClassifierConfig, images: LabelledImages) -> Classifier:
+    """The network to begin with, for the classes of the data; CIFAR-10's statistics unless others are given."""
+    spec = ClassifierSpec(
+        config.name, config.network, {**config.options, "num_classes": len(images.classes)}, config.weights,
+        config.mean or (None if config.weights else CIFAR_MEAN), config.std or (None if config.weights else CIFAR_STD),
+    )  # fmt: skip
+    return load_classifier(spec, seed=config.seed)
+
+
+def _difference(images: LabelledImages, validation: LabelledImages) -> str:
+    only = set(images.classes) ^ set(validation.classes)
+    return f"{', '.join(sorted(only)[:3])} is in one only" if only else "their order differs"
+
+
+def classifier_card(config: ClassifierConfig, facts: dict[str, Any]) -> str:
+    """The card that travels with the weights, as Markdown."""
+    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    rows = "\n".join(
+        f"| {name} | " + " | ".join(f"{100 * share:.2f} %" for share in figure.values()) + " |"
+        for name, figure in facts["validation"]["accuracy"].items()
+    )
+    kinds = list(next(iter(facts["validation"]["accuracy"].values())))
+    return f"""---
+license: {config.licence.lower()}
+library_name: udc_robust
+tags: [image-classification, adversarial-robustness]
+---
+# {config.name}
+
+{config.about.strip()}
+
+- network: `{config.network}`, {facts["parameters"]:,} parameters; raw scores, normalisation inside; mode: {config.mode}
+- data: {facts["images"]} images of {facts["data"]}; tested on {facts["validation_images"]} images never trained on
+- trained for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
+
+| test images | {" | ".join(kinds)} |
+|---|{"---|" * len(kinds)}
+{rows}
+
+Clean figures: they say nothing about attacks.
+
+Made by `udc-robust train classifier` with
+
+```json
+{json.dumps(settings, indent=1)}
+```
+"""

@@ -1,0 +1,116 @@
+"""The modes of training a classifier: each is one function from a batch to its loss.
+
+A network sees a batch in one call, clean and attacked images together: a wrapper for several processes expects one call
+a step, and batch normalisation one set of statistics. Inner attacks go through the one `attack()`, in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from udc_robust.attacks import Linf, Streams, Victim, attack, objective
+from udc_robust.defences.defence import Defence, Defended, value_of
+from udc_robust.training.config import ClassifierConfig
+from udc_robust.training.sinkhorn import sinkhorn_divergence
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a mode works with.
+
+    Attributes:
+        classifier: the very weights that train, without the wrapper of several processes: attacks go through it.
+        representations: what becomes of an image before it is learnt; None is the image itself.
+    """
+
+    config: ClassifierConfig
+    classifier: nn.Module
+    representations: Sequence[Defence | None]
+
+    def shares(self, seeds: Sequence[int]) -> list[tuple[Defence | None, slice, list[int]]]:
+        """Each representation, the rows of a batch that it gets, dealt like cards, and their seeds."""
+        n = len(self.representations)
+        return [(each, slice(k, None, n), list(seeds[k::n])) for k, each in enumerate(self.representations)]
+
+    def represent(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The batch in its representations."""
+        y = x.clone()
+        for defence, rows, own in self.shares(seeds):
+            if defence is not None and own:
+                y[rows] = value_of(defence, x[rows], defence.draw(x[rows], Streams(own)))
+        return y
+
+    def attacked(self, victim: Victim, x: Tensor, labels: Tensor | None, seeds: Sequence[int]) -> Tensor:
+        """PGD from a random start, not rounded: on the cross-entropy, or without labels on TRADES' divergence."""
+        goal = objective("divergence" if labels is None else "cross_entropy")
+        return attack(
+            victim, x, goal, Linf(self.config.eps), "pgd", target=labels, seeds=seeds, steps=self.config.inner_steps,
+            step_size=self.config.step_size, round_8_bit=False,
+        ).x_adv  # fmt: skip
+
+
+Mode = Callable[[Lesson, nn.Module, Tensor, Tensor, list[int]], Tensor]
+"""``(lesson, network, images, labels, seeds) -> loss``"""
+
+
+def plain(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """Cross-entropy of the images in their representations: clean, transformed and hybrid training."""
+    return F.cross_entropy(network(lesson.represent(x, seeds)), labels)
+
+
+def hybrid_adversarial(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """Hybrid training on attacked images; a represented one is attacked through its representation (BPDA)."""
+    x_adv = x.clone()
+    for defence, rows, own in lesson.shares(seeds):
+        victim: Victim = lesson.classifier
+        if defence is not None:
+            victim = Defended(defence, lesson.classifier, defence.crossings["bpda"])
+        if own:
+            x_adv[rows] = lesson.attacked(victim, x[rows], labels[rows], own)
+    return F.cross_entropy(network(lesson.represent(x_adv, seeds)), labels)
+
+
+def madry(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """Cross-entropy of the worst images within the budget (Madry et al. 2018, eq. 2.1)."""
+    return F.cross_entropy(network(lesson.attacked(lesson.classifier, x, labels, seeds)), labels)
+
+
+def trades(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """Clean cross-entropy, and how far an attack moves the answer (Zhang et al. 2019, eq. 5)."""
+    x_adv = lesson.attacked(lesson.classifier, x, None, seeds)
+    clean, moved = network(torch.cat([x, x_adv])).chunk(2)
+    away = objective("divergence").values(moved, clean).mean()
+    return F.cross_entropy(clean, labels) + lesson.config.beta * away
+
+
+def sat(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """Adversarial cross-entropy, and the Sinkhorn divergence of clean and attacked scores (Bouniot et al. 2021)."""
+    x_adv = lesson.attacked(lesson.classifier, x, labels, seeds)
+    clean, moved = network(torch.cat([x, x_adv])).chunk(2)
+    return F.cross_entropy(moved, labels) + sinkhorn_divergence(clean, moved)
+
+
+def xat(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """Cross-entropy of clean and of masked images, and the pixels that masks keep (arXiv 1912.01810)."""
+    clean, masked, kept = network(x, Streams(seeds).uniform(x[:, :1]))
+    share = lesson.config.mask_share
+    mixed = (1 - share) * F.cross_entropy(clean, labels) + share * F.cross_entropy(masked, labels)
+    return mixed + lesson.config.mask_penalty * kept
+
+
+def xvat(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+    """As `xat`, with the divergence from the clean answer in place of the masked images' labels."""
+    clean, masked, kept = network(x, Streams(seeds).uniform(x[:, :1]))
+    away = objective("divergence").values(masked, clean.detach()).mean()
+    return F.cross_entropy(clean, labels) + lesson.config.mask_share * away + lesson.config.mask_penalty * kept
+
+
+MODES: dict[str, Mode] = {
+    "clean": plain, "transformed": plain, "hybrid": plain, "hybrid_adversarial": hybrid_adversarial, "madry": madry,
+    "trades": trades, "sat": sat, "xat": xat, "xvat": xvat,
+}  # fmt: skip
