@@ -83,6 +83,16 @@ def test_a_row_does_not_depend_on_its_neighbours(tiny_purifier, name, monkeypatc
     assert torch.allclose(whole[::2], even, atol=2e-6) and torch.allclose(whole[1::2], odd, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", sorted(recipes.RECIPES))
+def test_a_batch_may_hold_plain_rows_only(tiny_purifier, name) -> None:
+    workshop = _workshop(tiny_purifier, name, plain_share=0.999999)
+    loss = recipes.RECIPES[name](workshop, workshop.restorer, *_batch(2), Streams([0, 1]), 0)
+    if name in ("adversarial", "noise", "purified"):
+        lq, gt = _batch(2)
+        assert loss.item() == pytest.approx(workshop.loss(workshop.restorer(lq), gt).item())
+    assert loss.isfinite()
+
+
 def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:
     lq, gt = _batch(6)
     for share, low, high in ((0.0, 6, 6), (0.5, 1, 5)):

@@ -81,20 +81,25 @@ def perturb(
 
 def attacked(workshop: Workshop, victim: Victim, lq: Tensor, target: Tensor, streams: Streams, step: int) -> Tensor:
     """The batch after the inner attack of this step; ``plain_share`` of the rows stay as they are."""
-    config, rows = workshop.config, changed_rows(workshop, lq, streams)
-    x = lq.clone()
-    if len(rows):
+    config, threat = workshop.config, workshop.threat(step)
+
+    def change(rows: Tensor) -> Tensor:
         with frozen(workshop.restorer.network):
-            x[rows] = perturb(
-                victim, lq[rows], target[rows], workshop.threat(step), streams.of(rows),
+            return perturb(
+                victim, lq[rows], target[rows], threat, streams.of(rows),
                 steps=config.inner_steps, step_size=config.step_size,
             )  # fmt: skip
+
+    return mixed(lq, streams, config.plain_share, change)
+
+
+def mixed(lq: Tensor, streams: Streams, plain_share: float, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """The batch with ``change(rows)`` in place of some rows; each stays as it is with probability ``plain_share``."""
+    rows = (streams.uniform(lq[:, 0, 0, 0]) >= plain_share).nonzero()[:, 0]
+    x = lq.clone()
+    if len(rows):
+        x[rows] = change(rows)
     return x
-
-
-def changed_rows(workshop: Workshop, lq: Tensor, streams: Streams) -> Tensor:
-    """Numbers of the rows that do not stay as they are."""
-    return (streams.uniform(lq[:, 0, 0, 0]) >= workshop.config.plain_share).nonzero()[:, 0]
 
 
 def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[Tensor, Tensor]:
@@ -107,9 +112,8 @@ def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[T
 
 def noise(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Random noise of the attack's norm: what robustness costs nothing clever."""
-    rows = changed_rows(workshop, lq, streams)
-    x = lq.clone()
-    x[rows] = workshop.threat(step).noise(lq[rows], streams.of(rows))
+    threat = workshop.threat(step)
+    x = mixed(lq, streams, workshop.config.plain_share, lambda rows: threat.noise(lq[rows], streams.of(rows)))
     return workshop.loss(network(x), gt)
 
 
@@ -130,10 +134,8 @@ def trades(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, strea
 
 def purified(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """What the purifier makes of the captures, drawn anew each time (Sensors 2025, 25(11), 3386)."""
-    rows = changed_rows(workshop, lq, streams)
-    x = lq.clone()
-    if len(rows):
-        x[rows] = purify(workshop.purifier(step), lq[rows], streams.of(rows))
+    purifier = workshop.purifier(step)
+    x = mixed(lq, streams, workshop.config.plain_share, lambda rows: purify(purifier, lq[rows], streams.of(rows)))
     return workshop.loss(network(x), gt)
 
 

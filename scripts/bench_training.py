@@ -1,0 +1,95 @@
+"""Cost of fine-tuning, as ratios measured in one run.
+
+A step of adversarial training with k inner steps against a plain step, beside k + 1 (an inner step computes no weight
+gradients); and the share of a step in which purified training waits for its batch.
+
+Example: OMP_NUM_THREADS=1 python scripts/bench_training.py --restorer discnet_mini --size 128 --batch 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks import Streams
+from udc_robust.config_file import check_config
+from udc_robust.data.embedded import EmbeddedPairs
+from udc_robust.training.batches import SeededPairs, loader
+from udc_robust.training.config import FinetuneConfig
+from udc_robust.training.finetune import load_parent, load_purifiers
+from udc_robust.training.recipes import RECIPES, Workshop
+
+ROUNDS = 7
+
+
+def stepper(parent: str, recipe: str, **changes: object) -> Callable[[Tensor, Tensor, Tensor, int], None]:
+    """A whole optimiser step of a recipe: ``(lq, gt, seeds, step)``."""
+    values = {
+        "name": "bench", "parent": parent, "train": ".", "validation": ".", "recipe": recipe, "loss": "psnr", **changes,
+    }  # fmt: skip
+    config = check_config(values, FinetuneConfig, "bench")
+    restorer = load_parent(config, "tonemapped").train()
+    restorer.network.eval()
+    purifiers = load_purifiers(config.purifier, "tonemapped") if config.purifier else []
+    for purifier in purifiers:
+        purifier.requires_grad_(False)
+    workshop = Workshop(config, restorer, purifiers, None)
+    optimizer = torch.optim.AdamW(restorer.parameters(), lr=1e-6)
+
+    def work(lq: Tensor, gt: Tensor, seeds: Tensor, step: int) -> None:
+        loss = RECIPES[recipe](workshop, restorer, lq, gt, Streams(seeds.tolist()), step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--restorer", default="nafnet_mini")
+    parser.add_argument("--purifier", default="purifier_mini")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+
+    batches = SeededPairs(
+        list(EmbeddedPairs(8, options.size)), patch=options.size, batch=options.batch, steps=options.rounds + 1, seed=0
+    )
+    inner = (1, 2, 3, 5, 10)
+    candidates = {"plain": stepper(options.restorer, "noise", plain_share=0.999999)}
+    candidates |= {f"{k} inner steps": stepper(options.restorer, "adversarial", inner_steps=k) for k in inner}
+    candidates["purified"] = stepper(options.restorer, "purified", purifier=options.purifier)
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    waits: list[float] = []
+    before = time.perf_counter()
+    for step, batch in enumerate(loader(batches, 0)):
+        lq, gt, seeds = batch
+        waits.append(time.perf_counter() - before)
+        for name, work in candidates.items():  # in turn, so that a drift of the machine hits all of them
+            started = time.perf_counter()
+            work(lq, gt, seeds, step)
+            times[name].append(time.perf_counter() - started)
+        before = time.perf_counter()
+    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+    shape = f"{options.batch} x {options.size} x {options.size}"
+    print(f"{options.restorer}, {shape}, {torch.get_num_threads()} threads; medians of {options.rounds} rounds")
+    print(f"  plain step {1000 * medians['plain']:.0f} ms")
+    for k in inner:
+        ratio = medians[f"{k} inner steps"] / medians["plain"]
+        print(f"  {k:2d} inner steps: {ratio:5.2f} plain steps, {ratio / (k + 1):.2f} x (k + 1)")
+    wait = statistics.median(waits[1:])
+    share = wait / (wait + medians["purified"])
+    print(
+        f"  purified step: {medians['purified'] / medians['plain']:.2f} plain steps; waits {100 * share:.2f} % for data"
+    )
+
+
+if __name__ == "__main__":
+    main()
