@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that made the shipped checkpoints, in order: about an hour on two cores. It resumes where it was stopped.
+# Everything that made the shipped checkpoints, in order: some hours on two cores. It resumes where it was stopped.
 # Example: scripts/train_minis.sh hdr     (a folder of panoramas, as `udc-robust fetch --out hdr` makes it)
 set -euo pipefail
 hdr=${1:?folder of HDR panoramas}
@@ -19,6 +19,13 @@ done
 for name in nafnet_mini_start nafnet_mini discnet_mini_start discnet_mini_middle discnet_mini; do
   udc-robust train restorer "$name"
 done
-for name in nafnet_mini discnet_mini; do
-  cp "runs/train/$name/$name.safetensors" "runs/train/$name/$name.md" checkpoints/
+ship() { cp "runs/train/$1/$1.safetensors" "runs/train/$1/$1.md" checkpoints/; }
+ship nafnet_mini
+ship discnet_mini
+udc-robust train diffusion purifier_mini
+rm -rf checkpoints/purifier_mini
+cp -r runs/train/purifier_mini/purifier_mini checkpoints/
+for name in nafnet_mini_{adversarial,both,purified,noise} discnet_mini_adversarial; do
+  udc-robust finetune "$name"
+  ship "$name"
 done
