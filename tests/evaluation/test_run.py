@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from torch import nn
+from small_run import OPTIONS, rows_of, run, values
 
 from udc_robust.attacks import Linf, attack, image_seed, objective
 from udc_robust.config import EvaluateConfig
-from udc_robust.config_file import check_config, load_config
+from udc_robust.config_file import load_config
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
 from udc_robust.evaluation.run import evaluate
@@ -27,55 +25,10 @@ from udc_robust.metrics import psnr, ssim
 from udc_robust.restorers.weights import save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 
-OPTIONS = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
-
-
-@pytest.fixture
-def workplace(tmp_path):
-    """Five pairs of two sizes and a small network with weights."""
-    generator = torch.Generator().manual_seed(0)
-    for i in range(5):
-        size = (24, 32) if i < 3 else (36, 28)
-        gt = nn.functional.interpolate(torch.rand(1, 3, 5, 5, generator=generator), size, mode="bicubic")[0].clamp(0, 1)
-        write_image(tmp_path / "gt" / f"{i}.png", gt)
-        write_image(
-            tmp_path / "lq" / f"{i}.png", (0.9 * gt + 0.02 * torch.rand(gt.shape, generator=generator)).clamp(0, 1)
-        )
-    torch.manual_seed(1)
-    network = build_network("NAFNet", OPTIONS)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.15)
-    save_weights(tmp_path / "tiny.safetensors", network, {"network": "NAFNet", "options": OPTIONS, "domain": "srgb"})
-    return tmp_path
-
-
-def _values(workplace: Path, **changes) -> dict:
-    return {
-        "name": "test", "batch_size": 2, "gallery": 2, "lpips": None, "eps": ["2/255", "4/255"],
-        "data": [{"kind": "pairs", "name": "five", "lq": str(workplace / "lq"), "gt": str(workplace / "gt")}],
-        "restorers": [{"name": "tiny", "weights": str(workplace / "tiny.safetensors")}],
-        "attacks": [
-            "noise",
-            {"method": "pgd", "steps": 3},
-            {"method": "cw", "norm": "l2", "steps": 4, "search_steps": 3},
-        ],
-        **changes,
-    }  # fmt: skip
-
-
-def _run(workplace: Path, out: str, **changes) -> Path:
-    evaluate(check_config(_values(workplace, **changes), EvaluateConfig, "test"), workplace / out)
-    return workplace / out
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as handle:
-        return list(csv.DictReader(handle))
-
 
 def test_figures_can_be_computed_again_from_the_files(workplace) -> None:
-    out = _run(workplace, "out")
-    rows = _rows(out / "results.csv")
+    out = run(workplace, "out")
+    rows = rows_of(out / "results.csv")
     assert len(rows) == 5 * (1 + 2 + 2 + 1)
     restorer = load_restorer(RestorerSpec("tiny", weights=str(workplace / "tiny.safetensors")), "srgb")
     for row in rows:
@@ -103,9 +56,9 @@ def test_figures_can_be_computed_again_from_the_files(workplace) -> None:
 
 
 def test_summary_is_the_mean_of_the_rows(workplace) -> None:
-    out = _run(workplace, "out")
-    rows = [r for r in _rows(out / "results.csv") if r["attack"] == "pgd" and float(r["eps"]) > 0.01]
-    (summary,) = [r for r in _rows(out / "summary.csv") if r["attack"] == "pgd" and float(r["eps"]) > 0.01]
+    out = run(workplace, "out")
+    rows = [r for r in rows_of(out / "results.csv") if r["attack"] == "pgd" and float(r["eps"]) > 0.01]
+    (summary,) = [r for r in rows_of(out / "summary.csv") if r["attack"] == "pgd" and float(r["eps"]) > 0.01]
     assert float(summary["psnr"]) == pytest.approx(np.mean([float(r["psnr"]) for r in rows]), abs=1e-4)
     drops = [float(r["psnr_clean"]) - float(r["psnr"]) for r in rows]
     assert float(summary["drop"]) == pytest.approx(np.mean(drops), abs=1e-4)
@@ -115,31 +68,31 @@ def test_summary_is_the_mean_of_the_rows(workplace) -> None:
 
 
 def test_an_image_alone_gets_the_same_attack(workplace) -> None:
-    out = _run(workplace, "out")
+    out = run(workplace, "out")
     x, gt = (read_image(workplace / part / "2.png").pixels[None] for part in ("lq", "gt"))
     restorer = load_restorer(RestorerSpec("tiny", weights=str(workplace / "tiny.safetensors")), "srgb")
     seed = image_seed(0, "five/2", "pgd-linf-4_255")
     result = attack(restorer, x, objective("mse"), Linf(4 / 255), "pgd", target=gt, seeds=[seed], steps=3)
     (row,) = [
-        r for r in _rows(out / "results.csv") if (r["attack"], r["image"]) == ("pgd", "2") and float(r["eps"]) > 0.01
+        r for r in rows_of(out / "results.csv") if (r["attack"], r["image"]) == ("pgd", "2") and float(r["eps"]) > 0.01
     ]
     assert psnr(result.adv_output.double(), gt.double()).item() == pytest.approx(float(row["psnr"]), abs=1e-3)
 
 
 def test_cutting_the_journal_anywhere_ends_in_the_same_bytes(workplace) -> None:
-    out = _run(workplace, "out")
+    out = run(workplace, "out")
     whole, journal = (out / "results.csv").read_bytes(), (out / "journal.jsonl").read_bytes()
     for share in (0.0, 0.3, 0.77, 0.999):
         (out / "journal.jsonl").write_bytes(journal[: int(len(journal) * share)])
         (out / "results.csv").unlink()
-        _run(workplace, "out")
+        run(workplace, "out")
         assert (out / "results.csv").read_bytes() == whole
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(workplace) -> None:
-    whole = (_run(workplace, "whole") / "results.csv").read_bytes()
+    whole = (run(workplace, "whole") / "results.csv").read_bytes()
     config = workplace / "run.yaml"
-    config.write_text(yaml.safe_dump(_values(workplace)))
+    config.write_text(yaml.safe_dump(values(workplace)))
     command = [sys.executable, "-m", "udc_robust", "evaluate", str(config), "--out", str(workplace / "killed")]
     journal = workplace / "killed" / "journal.jsonl"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -159,7 +112,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(workplace) -> None:
 
 
 def test_batch_size_changes_nothing_but_rounding(workplace) -> None:
-    a, b = (_rows(_run(workplace, f"b{n}", batch_size=n) / "results.csv") for n in (1, 3))
+    a, b = (rows_of(run(workplace, f"b{n}", batch_size=n) / "results.csv") for n in (1, 3))
     for one, three in zip(a, b, strict=True):
         assert (one["image"], one["attack"], one["eps"]) == (three["image"], three["attack"], three["eps"])
         assert float(one["psnr"]) == pytest.approx(float(three["psnr"]), abs=1e-3)
@@ -167,13 +120,13 @@ def test_batch_size_changes_nothing_but_rounding(workplace) -> None:
 
 def test_a_folder_without_ground_truth_is_measured_against_the_clean_restoration(workplace) -> None:
     data = [{"kind": "folder", "lq": str(workplace / "lq")}]
-    out = _run(workplace, "out", data=data, attacks=[{"method": "pgd", "steps": 3}])
-    for row in _rows(out / "results.csv"):
+    out = run(workplace, "out", data=data, attacks=[{"method": "pgd", "steps": 3}])
+    for row in rows_of(out / "results.csv"):
         assert row["reference"] == "clean"
         assert row["attack"] == "clean" or (row["against"] == "clean" and float(row["psnr"]) < 60)
-    assert {row["drop"] for row in _rows(out / "summary.csv")} == {"n/a"}
+    assert {row["drop"] for row in rows_of(out / "summary.csv")} == {"n/a"}
     with pytest.raises(UserError, match="use `against: clean`"):
-        _run(workplace, "out2", data=data, attacks=[{"method": "pgd", "against": "gt"}])
+        run(workplace, "out2", data=data, attacks=[{"method": "pgd", "against": "gt"}])
 
 
 def test_linear_light(workplace) -> None:
@@ -183,36 +136,36 @@ def test_linear_light(workplace) -> None:
     data = [{"kind": "pairs", "name": "lin", "lq": str(workplace / "lin_lq"), "gt": str(workplace / "lin_gt")}]
     changes = {"data": [{**data[0], "domain": "linear"}], "attacks": [{"method": "pgd", "steps": 3, "eps": 0.1}]}
     with pytest.raises(UserError, match="round_8_bit: false"):
-        _run(workplace, "no", **changes)
-    out = _run(workplace, "out", round_8_bit=False, **changes)
+        run(workplace, "no", **changes)
+    out = run(workplace, "out", round_8_bit=False, **changes)
     x_adv = np.load(out / "images" / "lin" / "0" / "tiny" / "pgd-linf-0.1.input.npy")
-    row = next(r for r in _rows(out / "results.csv") if r["attack"] == "pgd")
+    row = next(r for r in rows_of(out / "results.csv") if r["attack"] == "pgd")
     assert float(row["linf"]) == pytest.approx(0.1, rel=1e-3) and x_adv.max() > 1
 
 
 def test_a_run_folder_of_another_config_is_left_alone(workplace) -> None:
-    out = _run(workplace, "out")
+    out = run(workplace, "out")
     before = (out / "results.csv").read_bytes()
     with pytest.raises(UserError, match=r"run with another attacks, seed: choose another `out`"):
-        _run(workplace, "out", seed=5, attacks=["fgsm"])
+        run(workplace, "out", seed=5, attacks=["fgsm"])
     assert (out / "results.csv").read_bytes() == before
     (workplace / "full").mkdir()
     (workplace / "full" / "diary.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty and holds no run"):
-        _run(workplace, "full")
+        run(workplace, "full")
 
 
-def test_other_weights_under_the_same_name_are_another_run(workplace) -> None:
-    out = _run(workplace, "out")
+def test_other_weights_under_the_same_name_are_anotherrun(workplace) -> None:
+    out = run(workplace, "out")
     network = build_network("NAFNet", OPTIONS)
     save_weights(workplace / "tiny.safetensors", network, {"network": "NAFNet", "options": OPTIONS, "domain": "srgb"})
     with pytest.raises(UserError, match="another fingerprint"):
-        _run(workplace, "out")
+        run(workplace, "out")
     assert (out / "results.csv").is_file()
 
 
 def test_the_config_of_a_run_makes_the_same_run_again(workplace) -> None:
-    first = _run(workplace, "first")
+    first = run(workplace, "first")
     config = load_config(first / "config.yaml", EvaluateConfig)
     evaluate(config, workplace / "again")
     assert (workplace / "again" / "results.csv").read_bytes() == (first / "results.csv").read_bytes()
@@ -220,7 +173,7 @@ def test_the_config_of_a_run_makes_the_same_run_again(workplace) -> None:
 
 def test_untrained_networks_are_marked(workplace) -> None:
     restorers = [{"name": "random", "network": "NAFNet", "options": OPTIONS}]
-    out = _run(workplace, "out", restorers=restorers, attacks=["fgsm"])
+    out = run(workplace, "out", restorers=restorers, attacks=["fgsm"])
     facts = json.loads((out / "run.json").read_text())
     assert facts["restorers"]["random"]["trained"] is False
 
@@ -243,7 +196,7 @@ def test_mistakes_are_told_before_any_work(workplace, changes, message, monkeypa
 
         monkeypatch.setattr(metrics, "load_lpips", missing)
     with pytest.raises(UserError, match=message):
-        _run(workplace, "out", **changes)
+        run(workplace, "out", **changes)
     assert not (workplace / "out").exists()
 
 
@@ -262,10 +215,10 @@ def test_a_full_disk_keeps_what_was_computed(workplace, monkeypatch) -> None:
 
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(UserError, match="No space left"):
-        _run(workplace, "out", save_images=False, gallery=0)
+        run(workplace, "out", save_images=False, gallery=0)
     monkeypatch.setattr(module.os, "fsync", true_fsync)
     kept = len((workplace / "out" / "journal.jsonl").read_bytes().splitlines())
     assert kept >= 1
-    _run(workplace, "out", save_images=False, gallery=0)
-    whole = _run(workplace, "whole", save_images=False, gallery=0)
+    run(workplace, "out", save_images=False, gallery=0)
+    whole = run(workplace, "whole", save_images=False, gallery=0)
     assert (workplace / "out" / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
