@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
@@ -106,27 +103,6 @@ def test_networks_of_other_families(sets, network, options) -> None:
     parent = _parent(sets, network, options)
     finetune(_config(sets, parent=str(parent), steps=2, inner_steps=1, recipe="trades"), sets / "out")
     assert not _same(parent, sets / "out" / "hard.safetensors")
-
-
-def test_two_processes_train_as_one(sets) -> None:
-    """Gradients are averaged and a row's luck is its own, so the split over processes only rounds differently."""
-    path = sets / "config.yaml"
-    path.write_text(yaml.safe_dump(_values(sets, steps=6, plain_share=0.3, validation_crops=1, validate_every=6)))
-    finetune(check_config(yaml.safe_load(path.read_text()), FinetuneConfig, "test"), sets / "one")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "udc_robust", "finetune", str(path), "--out", str(sets / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as processes:
-        try:
-            _, errors = processes.communicate(timeout=120)
-        finally:
-            processes.terminate()  # the launcher takes its workers with it
-    assert processes.returncode == 0, errors[-2000:]
-    one, two = (read_weights(sets / name / "hard.safetensors")[0] for name in ("one", "two"))
-    start = read_weights(sets / "NAFNet.safetensors")[0]
-    moved = sum((one[name] - start[name]).abs().sum().item() for name in one)
-    apart = sum((one[name] - two[name]).abs().sum().item() for name in one)
-    assert moved > 0.1 and apart < 0.01 * moved
 
 
 def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> None:
