@@ -17,6 +17,10 @@ Kernel = tuple[tuple[int, int, float], ...]
 """``(rows down, columns right, weight)``: where a pixel's error goes when rows are walked from left to right."""
 
 
+# Planes done together: enough that the interpreter's time does not count, few enough for the processor's cache.
+_BLOCK = 256
+
+
 def _kernel(divisor: int, *rows: Mapping[int, int]) -> Kernel:
     """Weights by rows down and columns right, in the order in which a pixel receives them: oldest source first."""
     entries = ((down, right, weight / divisor) for down, row in enumerate(rows) for right, weight in row.items())
@@ -52,11 +56,17 @@ def error_diffusion(x: Tensor, kernel: Kernel, levels: int = 2, *, serpentine: b
 
     Serpentine order turns round at every row, with the kernel mirrored in rows 1, 3, 5, ...
     """
-    batch, channels, height, width = x.shape
-    # Planes last: whatever is computed at once then lies in runs of batch * channels numbers.
-    planes = x.reshape(batch * channels, height * width).t().contiguous()
+    height, width = x.shape[-2:]
+    pixels = x.reshape(-1, height * width)
+    output = torch.empty_like(pixels)
     walk = _serpentine if serpentine else _wavefront
-    return walk(planes, height, width, kernel, levels).t().contiguous().view(x.shape)
+    block = len(pixels) if serpentine else _BLOCK
+    for start in range(0, len(pixels), block):
+        # Planes last: whatever is computed at once then lies in runs of as many numbers as there are planes.
+        planes = pixels[start : start + block].t().clone(memory_format=torch.contiguous_format)
+        walk(planes, height, width, kernel, levels)
+        output[start : start + block] = planes.t()
+    return output.view(x.shape)
 
 
 def slope_of(kernel: Kernel) -> int:
@@ -64,16 +74,15 @@ def slope_of(kernel: Kernel) -> int:
     return max(-((right - 1) // down) for down, right, _ in kernel if down)
 
 
-def _wavefront(x: Tensor, height: int, width: int, kernel: Kernel, levels: int) -> Tensor:
-    """Raster order on ``(height * width, planes)``."""
-    slope = slope_of(kernel)
+def _wavefront(planes: Tensor, height: int, width: int, kernel: Kernel, levels: int) -> None:
+    """Raster order on ``(height * width, planes)``, in place: a pixel is read once, before its dot is written."""
+    slope, count = slope_of(kernel), planes.shape[1]
     above = max(down for down, _, _ in kernel)
     lags = [slope * down + right for down, right, _ in kernel]
-    planes, output = x.shape[1], torch.empty_like(x)
     # The errors of the last fronts, with rows of zeros above the image; nothing older can be asked for.
-    errors = x.new_zeros(max(lags) + 1, above + height, planes)
-    values, rounded = x.new_empty(2, height, planes)
-    stride = (max(width - slope, 0) * planes, 1)  # of an image narrower than the slope, a front is one pixel
+    errors = planes.new_zeros(max(lags) + 1, above + height, count)
+    values, dots = planes.new_empty(2, height, count)
+    stride = (max(width - slope, 0) * count, 1)  # in an image narrower than the slope, a front is one pixel
     for front in range(width + slope * (height - 1)):
         first, last = max(0, -((width - 1 - front) // slope)), min(height - 1, front // slope)
         now = errors[front % len(errors)]
@@ -82,26 +91,23 @@ def _wavefront(x: Tensor, height: int, width: int, kernel: Kernel, levels: int) 
         if first > last:
             continue
         rows = last + 1 - first
-        place = (first * width + front - slope * first) * planes
-        v, q = values[:rows], rounded[:rows]
-        v.copy_(x.as_strided((rows, planes), stride, place))
+        here = planes.as_strided((rows, count), stride, (first * width + front - slope * first) * count)
+        v, q, sum_so_far = values[:rows], dots[:rows], here
         for (down, _, weight), lag in zip(kernel, lags, strict=True):
-            source = errors[(front - lag) % len(errors)]
-            v.add_(source[above + first - down : above + last + 1 - down], alpha=weight)
-        nearest_level(v, levels, out=q)
-        output.as_strided((rows, planes), stride, place).copy_(q)
+            source = errors[(front - lag) % len(errors)][above + first - down : above + last + 1 - down]
+            sum_so_far = torch.add(sum_so_far, source, alpha=weight, out=v)
+        here.copy_(nearest_level(v, levels, out=q))
         torch.sub(v, q, out=now[above + first : above + last + 1])
-    return output
 
 
-def _serpentine(x: Tensor, height: int, width: int, kernel: Kernel, levels: int) -> Tensor:
-    """Pixel after pixel on ``(height * width, planes)``; rows above are taken in at once."""
-    margin, planes = 2, x.shape[1]
+def _serpentine(planes: Tensor, height: int, width: int, kernel: Kernel, levels: int) -> None:
+    """Pixel after pixel on ``(height * width, planes)``, in place; rows above are taken in at once."""
+    margin, count = 2, planes.shape[1]
     above = max(down for down, _, _ in kernel)
-    errors = x.new_zeros(above + height, width + 2 * margin, planes)
-    values, output = x.clone().view(height, width, planes), torch.empty_like(x).view(height, width, planes)
-    for row in range(height):
-        v = values[row]
+    errors = planes.new_zeros(above + height, width + 2 * margin, count)
+    v = planes.new_empty(width, count)
+    for row, dots in enumerate(planes.view(height, width, count)):
+        v.copy_(dots)
         for down, right, weight in kernel:
             if down:
                 mirrored = -right if (row - down) % 2 else right
@@ -112,9 +118,8 @@ def _serpentine(x: Tensor, height: int, width: int, kernel: Kernel, levels: int)
         for column in range(width)[::forward]:
             for right, weight in ahead:
                 v[column].add_(current[margin + column - right], alpha=weight)
-            nearest_level(v[column], levels, out=output[row, column])
-            torch.sub(v[column], output[row, column], out=current[margin + column])
-    return output.view(height * width, planes)
+            nearest_level(v[column], levels, out=dots[column])
+            torch.sub(v[column], dots[column], out=current[margin + column])
 
 
 def soft_error_diffusion(x: Tensor, kernel: Kernel, levels: int = 2, sharpness: float = 10.0) -> Tensor:

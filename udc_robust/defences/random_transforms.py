@@ -157,7 +157,7 @@ def _place(uniform: Tensor, room: int) -> list[int]:
 
 
 def _side(uniform: float, smallest: float, side: int) -> int:
-    least = max(1, math.ceil(smallest * side))
+    least = max(1, math.ceil(smallest * side - 1e-9))  # 310/331 of 331 is 310 whatever the rounding
     return min(side, least + math.floor(uniform * (side - least + 1)))
 
 

@@ -114,8 +114,9 @@ KINDS: dict[str, Kind] = {
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
         Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
         Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
-        Kind("crop", random_transforms.RandomCrop, Strength("share", 1.0, 0.1)),
-        Kind("resize_pad", random_transforms.ResizeAndPad, Strength("smallest", 1.0, 0.5)),
+        # These two move the picture, so that a PSNR says nothing and cannot be tuned to.
+        Kind("crop", random_transforms.RandomCrop),
+        Kind("resize_pad", random_transforms.ResizeAndPad),
         Kind("quilting", load_quilting, reads_files=True),
         Kind("pixel_deflection", random_transforms.PixelDeflection, Strength("sigma", 0.0, 0.3)),
     )
