@@ -190,6 +190,53 @@ def purify(
         typer.echo(path)
 
 
+@app.command("noise-level")
+def noise_level(
+    restorer: Annotated[str, typer.Argument(help="A name of `udc-robust models`, or package.module:Class.")],
+    purifier: Annotated[str, typer.Argument(help="A shipped purifier, or the folder of one.")] = "purifier_mini",
+    weights: Weights = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of captures; none: those built in.")] = None,
+    gt: Annotated[Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.")] = None,
+    domain: Domain = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    levels: Annotated[str, typer.Option("--levels", help="Noise levels (timesteps) to measure.")] = "5,10,20,50",
+    eps: Annotated[str, typer.Option("--eps", help="Linf budget of the attacks, e.g. 4/255.")] = "4/255",
+    steps: Annotated[int, typer.Option("--steps", help="Steps of PGD.")] = 10,
+    eot: Annotated[int, typer.Option("--eot", help="Purified draws averaged for each gradient.")] = 2,
+    samples: Annotated[int, typer.Option("--samples", help="Purified draws that the purifier averages.")] = 1,
+    max_cost: Annotated[float, typer.Option("--max-cost", help="Clean PSNR a level may cost, in dB.")] = 0.5,
+    module: Annotated[str | None, typer.Option("--module", help="Part of the restorer to take features from.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    seed: int = 0,
+    out: OutFolder = None,
+) -> None:
+    """Choose a purifier's noise level: by PSNR under attack, and by UAD-RS's distance of features; resumes.
+
+    Give images that are tested nowhere else, and keep the one level for every attack.
+
+    Example: `udc-robust noise-level nafnet_mini purifier_mini --images tuning/lq --gt tuning/gt --out runs/levels`
+    """
+    from udc_robust.defences.noise_level import anls_level, restoration_level
+    from udc_robust.evaluation.level_study import parse_levels, study
+    from udc_robust.evaluation.show import print_levels
+
+    if (images is None) != (gt is None):
+        raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")
+    where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
+    data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
+    folder = out or Path("runs/levels")
+    figures = study(
+        _restorer_block(restorer, weights), purifier, data, parse_levels(levels), folder,
+        attack={"method": "pgd", "eps": eps, "steps": steps, "eot": eot}, samples=samples, module=module, seed=seed,
+        device=device, command=shlex.join(["udc-robust", *sys.argv[1:]]),
+    )  # fmt: skip
+    print_levels(figures)
+    typer.echo(f"table and plot: {folder / 'levels.csv'}, {folder / 'levels.png'}")
+    kept, near = restoration_level(figures, max_cost), anls_level(figures)
+    typer.echo(f"by restoration level {kept.level} ({kept.reason}); by features level {near.level} ({near.reason})")
+
+
 @app.command()
 def synth(
     sources: Annotated[Path, typer.Argument(help="Folder of HDR panoramas, HDR stills or photographs.")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from udc_robust.defences.noise_level import NO_PURIFIER, LevelFigures
 from udc_robust.evaluation.cells import eps_text
 from udc_robust.evaluation.victims import victim_label
 from udc_robust.files import shipped
@@ -37,6 +39,16 @@ def print_summary(run: Path) -> None:
         figures = [_shorten(row[name]) for name in ("psnr", "drop", "noise_drop", "ssim", "lpips", "worse_than_input")]
         eps = "" if row["attack"] == "clean" else f"{row['norm']} {eps_text(float(row['eps']))}"
         table.add_row(victim_label(row["restorer"], row["defence"]), row["attack"], eps, *figures)
+    _console().print(table)
+
+
+def print_levels(figures: Sequence[LevelFigures]) -> None:
+    """The table of a noise level study; PSNR in dB."""
+    table = _table("level", "sigma", "clean", "cost", "blind", "adaptive", "worse of both", "Frechet")
+    for f in figures:
+        psnrs = (f.psnr_clean, figures[0].psnr_clean - f.psnr_clean, f.psnr_blind, f.psnr_adaptive, f.psnr_attacked)
+        level = "none" if f.level == NO_PURIFIER else str(f.level)
+        table.add_row(level, f"{f.sigma:.4f}", *(f"{psnr:.2f}" for psnr in psnrs), f"{f.frechet:.4g}")
     _console().print(table)
 
 
