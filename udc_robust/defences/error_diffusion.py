@@ -54,7 +54,9 @@ def nearest_level(v: Tensor, levels: int, out: Tensor | None = None) -> Tensor:
 def error_diffusion(x: Tensor, kernel: Kernel, levels: int = 2, *, serpentine: bool = False) -> Tensor:
     """Halftone ``(B,C,H,W)`` images in [0,1], each channel alone; errors that leave the image are dropped.
 
-    Serpentine order turns round at every row, with the kernel mirrored in rows 1, 3, 5, ...
+    Serpentine order turns round at every row, with the kernel mirrored in rows 1, 3, 5, ... Pillow's Floyd-Steinberg
+    (``convert("1")``) is the same walk on 8-bit values, but it drops fractions of the error, clips each value to
+    0..255 and sets a dot from 129 on: tones agree, the texture does not.
     """
     height, width = x.shape[-2:]
     pixels = x.reshape(-1, height * width)
