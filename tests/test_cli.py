@@ -13,7 +13,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 
 VERBS = [
-    *("evaluate", "report", "attack", "restore", "synth", "fetch"),
+    *("evaluate", "report", "attack", "restore", "synth", "fetch", "noise-level"),
     *("psf-code", "train restorer", "purify", "train diffusion", "train classifier", "models", "configs", "doctor"),
 ]
 
