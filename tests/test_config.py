@@ -10,7 +10,7 @@ from udc_robust.config import EvaluateConfig, RestorerConfig
 from udc_robust.config_file import check_config, load_config, number
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
-from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
+from udc_robust.training.config import ClassifierConfig, DiffusionConfig, FinetuneConfig, TrainConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 
@@ -92,6 +92,7 @@ def test_every_shipped_config_is_valid() -> None:
     assert paths
     schemas = {
         "train": TrainConfig, "diffusion": DiffusionConfig, "finetune": FinetuneConfig, "networks": RestorerConfig,
+        "classifiers": ClassifierConfig,
     }  # fmt: skip
     for path in paths:
         folder = path.relative_to(shipped("configs")).parts[0]
