@@ -156,6 +156,8 @@ def test_the_rules_pick_as_stated(entries, max_cost) -> None:
     assert ("does not protect" in chosen.reason) == (picked.psnr_attacked <= 21.0)
     near = anls_level([*purified, bare])
     assert all((f.frechet, f.level) >= (by_level[near.level].frechet, near.level) for f in purified)
+    highest = max(by_level) == near.level and len(by_level) > 1
+    assert ("may lie above it" in near.reason) == highest
     assert ("no level comes nearer" in near.reason) == (by_level[near.level].frechet >= 21.0)
 
 

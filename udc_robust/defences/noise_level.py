@@ -161,12 +161,17 @@ def purified_features(
 def anls_level(figures: Sequence[LevelFigures]) -> Choice:
     """UAD-RS's adaptive noise level selection: the level of the smallest Frechet distance; on a tie the lower one.
 
+    It asks whether a perturbation is gone from the features, not what of the image is left: for a restorer it picks
+    higher levels than `restoration_level`, and their PSNR is lower.
+
     Raises:
         ValueError: no purifying level among them, or none without a purifier.
     """
     bare, purified = _split(figures)
     best = min(purified, key=lambda f: (f.frechet, f.level))
     doubt = "" if best.frechet < bare.frechet else "; no level comes nearer to clean images"
+    if len(purified) > 1 and best.level == max(f.level for f in purified):
+        doubt += "; the highest measured: the smallest distance may lie above it"
     return Choice(best.level, f"Frechet distance {best.frechet:.4g}, {bare.frechet:.4g} without a purifier{doubt}")
 
 
