@@ -161,8 +161,8 @@ def purified_features(
 def anls_level(figures: Sequence[LevelFigures]) -> Choice:
     """UAD-RS's adaptive noise level selection: the level of the smallest Frechet distance; on a tie the lower one.
 
-    It asks whether a perturbation is gone from the features, not what of the image is left: for a restorer it picks
-    higher levels than `restoration_level`, and their PSNR is lower.
+    It asks whether a perturbation is gone from the features, not what of the image is left: behind
+    our mini purifier the mini NAFNet's distance falls up to level 75, its attacked PSNR only rises up to level 10.
 
     Raises:
         ValueError: no purifying level among them, or none without a purifier.
