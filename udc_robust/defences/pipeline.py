@@ -6,9 +6,10 @@ Importing this module imports diffusers, which is slow: import it where it is us
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils import BaseOutput
+from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -257,12 +259,25 @@ def load_purifier(name: str | Path) -> PurificationPipeline:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("unet")
         if kind != ["diffusers", "UNet2DModel"]:
             raise UserError(f"{folder} holds a U-Net of kind {kind}: a purifier needs diffusers' UNet2DModel")
-        return PurificationPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        with no_progress_bars():
+            return PurificationPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except UserError:
         raise
     except Exception as error:  # damaged configs and weights end in many types
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise UserError(f"{folder} cannot be loaded ({reason}): save or copy the pipeline again") from error
+
+
+@contextlib.contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Silence diffusers while it loads: a bar over two files in a second tells nobody anything."""
+    before = diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            diffusers_logging.enable_progress_bar()
 
 
 def _require(folder: Path, files: Sequence[str]) -> None:
