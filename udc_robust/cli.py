@@ -84,7 +84,7 @@ def attack(
     restorer: RestorerName = "nafnet_mini",
     weights: Weights = None,
     gt: Annotated[Path | None, typer.Option("--gt", help="Folder of ground truths with the same file names.")] = None,
-    method: Annotated[str, typer.Option("--method", help="noise, fgsm, ifgsm, pgd, cw, simba or square.")] = "pgd",
+    method: Annotated[str, typer.Option("--method", help="noise, fgsm, ifgsm, pgd, cw, ddn, simba or square.")] = "pgd",
     norm: Annotated[str, typer.Option("--norm", help="linf or l2.")] = "linf",
     eps: Annotated[str, typer.Option("--eps", help="Budget, e.g. 4/255.")] = "4/255",
     steps: Annotated[int | None, typer.Option("--steps", help="Steps of the method.")] = None,
@@ -105,7 +105,7 @@ def attack(
     from udc_robust.evaluation.show import print_summary
 
     data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
-    block = {"method": method, "norm": norm} | ({} if method == "cw" else {"eps": eps})
+    block = {"method": method, "norm": norm} | ({} if method in ("cw", "ddn") else {"eps": eps})
     settings = check_config(
         {
             "name": "attack",

@@ -55,7 +55,7 @@ class ResNetCifar(PyTorchModelHubMixin, nn.Module):
         depth: 20, 32, 44, 56 in the paper; any ``6 n + 2``.
         num_classes: scores it answers.
         width: channels of the first stage.
-        shortcut: ``A`` (paddding with zeros, the paper's) or ``B`` (projection).
+        shortcut: ``A`` (padding with zeros, the paper's) or ``B`` (projection).
 
     Raises:
         UserError: a depth that is not ``6 n + 2``, or another shortcut.
