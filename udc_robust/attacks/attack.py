@@ -68,6 +68,7 @@ def attack(
     eot: int = 1,
     known_seed: bool = False,
     judge_seeds: Sequence[int] | None = None,
+    clean_outputs: Tensor | None = None,
     round_8_bit: bool = True,
     **options: Any,
 ) -> Result:
@@ -84,6 +85,7 @@ def attack(
         eot: answers of a random victim averaged for each gradient.
         known_seed: True gives the attacker the seeds of the judge, who then always makes the same draw: what remains of
             a random defence without its secret.
+        clean_outputs: the judged answers to ``x``, where they are known already; None: they are computed.
         round_8_bit: score the attack that a PNG can hold.
 
     Raises:
@@ -98,7 +100,7 @@ def attack(
     chance = Chance(judge_seeds if known_seed else [image_seed(seed, "victim") for seed in seeds], eot, known_seed)
     with frozen(victim):
         with torch.no_grad():
-            clean_outputs = answers(victim, x, judge_seeds, draws)
+            clean_outputs = answers(victim, x, judge_seeds, draws) if clean_outputs is None else clean_outputs[:draws]
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
             clean_values = _values(objective, clean_outputs, target)
@@ -132,18 +134,22 @@ def attack(
 def rejudged(
     result: Result,
     deployed: Victim,
-    x: Tensor,
     objective: Objective,
     *,
     target: Tensor | None,
     judge_seeds: Sequence[int],
-    draws: int = 1,
+    clean_outputs: Tensor,
 ) -> Result:
-    """What an attack that was made on one victim does to another: a transfer. Costs are those of making it."""
+    """What an attack that was made on one victim does to another: a transfer. Costs are those of making it.
+
+    Args:
+        target: see `attack`.
+        judge_seeds: of the draws that are judged.
+        clean_outputs: ``(draws,B,...)`` answers of ``deployed`` to the clean images, for the same seeds.
+    """
     with frozen(deployed), torch.no_grad():
-        clean_outputs = answers(deployed, x, judge_seeds, draws)
         target = objective.own_target(clean_outputs) if target is None else target
-        adv_outputs = answers(deployed, result.x_adv, judge_seeds, draws)
+        adv_outputs = answers(deployed, result.x_adv, judge_seeds, len(clean_outputs))
     clean_values, adv_values = (_values(objective, outputs, target) for outputs in (clean_outputs, adv_outputs))
     return replace(
         result, clean_outputs=clean_outputs, adv_outputs=adv_outputs, clean_values=clean_values, adv_values=adv_values,

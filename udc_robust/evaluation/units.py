@@ -29,6 +29,7 @@ class Batch:
     """Images of one size, with what every unit needs of them.
 
     Attributes:
+        clean: judged answers to the unattacked images, by victim.
         bare: attacks made on bare restorers, by restorer and cell: blind attacks are these, judged elsewhere.
     """
 
@@ -37,6 +38,7 @@ class Batch:
     lq: Tensor
     gt: Tensor | None
     keys: list[str] = field(init=False)
+    clean: dict[str, Tensor] = field(init=False, default_factory=dict)
     bare: dict[tuple[str, str], Result] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -45,6 +47,13 @@ class Batch:
     def seeds(self, config: EvaluateConfig, name: str) -> list[int]:
         """A seed for each image, of the run's seed and a name."""
         return [image_seed(config.seed, f"{self.inputs.label}/{key}", name) for key in self.keys]
+
+    def clean_outputs(self, config: EvaluateConfig, victim: Victim) -> Tensor:
+        """What a victim answers to the unattacked images ``(draws,B,3,H,W)``, computed once."""
+        if victim.label not in self.clean:
+            with torch.no_grad(), frozen(victim.deployed):
+                self.clean[victim.label] = answers(victim.deployed, self.lq, self.seeds(config, "judge"), config.draws)
+        return self.clean[victim.label]
 
 
 def load_batch(inputs: Inputs, indices: Sequence[int], device: str) -> Batch:
@@ -84,24 +93,24 @@ def _attack(config: EvaluateConfig, batch: Batch, victim: Victim, cell: Cell) ->
     target = batch.gt if _against(batch, cell) == "gt" else None
     judge = batch.seeds(config, "judge")
 
-    def made(seen: Any) -> Result:
+    def made(seen: Any, clean: Tensor | None) -> Result:
         return attack(
             seen, batch.lq, goal, threat, cell.attack.method, target=target, seeds=batch.seeds(config, cell.seed_key),
             judge_seeds=judge, draws=config.draws, eot=cell.attack.eot, known_seed=cell.attack.known_seed,
-            round_8_bit=config.round_8_bit, **cell.attack.options_at(cell.eps),
+            clean_outputs=clean, round_8_bit=config.round_8_bit, **cell.attack.options_at(cell.eps),
         )  # fmt: skip
 
     if cell.access != "blind":
-        result = made(victim.seen(cell.access))
+        result = made(victim.seen(cell.access), batch.clean_outputs(config, victim))
         if victim.defence is None:
             batch.bare[victim.restorer.name, cell.seed_key] = result
         return result, threat
     known = (victim.restorer.name, cell.seed_key)
     if known not in batch.bare:
-        batch.bare[known] = made(victim.restorer)
-    draws = config.draws
+        batch.bare[known] = made(victim.restorer, None)
     judged = rejudged(
-        batch.bare[known], victim.deployed, batch.lq, goal, target=target, judge_seeds=judge, draws=draws
+        batch.bare[known], victim.deployed, goal, target=target, judge_seeds=judge,
+        clean_outputs=batch.clean_outputs(config, victim),
     )  # fmt: skip
     return judged, threat
 
@@ -111,11 +120,13 @@ def _figures(
 ) -> dict[str, list[Any]]:
     """All figures of an attacked batch, a list over its images each."""
     domain, judge = victim.restorer.domain, batch.seeds(config, "judge")
-    noise_seeds = [seed + 1 for seed in batch.seeds(config, cell.seed_key)]
-    with frozen(victim.deployed):
-        noise = same_norm_noise(
-            victim.deployed, batch.lq, result, threat, noise_seeds, judge, len(result.adv_outputs)
-        )  # fmt: skip
+    noise = result.adv_outputs
+    if cell.access != "none":
+        noise_seeds = [seed + 1 for seed in batch.seeds(config, cell.seed_key)]
+        with frozen(victim.deployed):
+            noise = same_norm_noise(
+                victim.deployed, batch.lq, result, threat, noise_seeds, judge, len(result.adv_outputs)
+            )
     attacked, clean, noise = (for_metrics(y, domain) for y in (result.adv_outputs, result.clean_outputs, noise))
     x, x_adv = for_metrics(batch.lq, domain), for_metrics(result.x_adv, domain)
     reference = clean.mean(0) if batch.gt is None else for_metrics(batch.gt, domain)
@@ -158,8 +169,7 @@ def _save_pictures(config: EvaluateConfig, out: Path, batch: Batch, victim: Vict
 def clean_unit(config: EvaluateConfig, out: Path, batch: Batch, victim: Victim, lpips: Lpips) -> Unit:
     """Restore one batch unattacked."""
     domain = victim.restorer.domain
-    with torch.no_grad(), frozen(victim.deployed):
-        outputs = for_metrics(answers(victim.deployed, batch.lq, batch.seeds(config, "judge"), config.draws), domain)
+    outputs = for_metrics(batch.clean_outputs(config, victim), domain)
     if not outputs.isfinite().all():
         raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.restorer.origin}")
     x = for_metrics(batch.lq, domain)
