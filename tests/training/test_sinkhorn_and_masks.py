@@ -63,7 +63,7 @@ def test_the_generator_learns_to_hide_what_the_classifier_looks_at() -> None:
     optimizer = torch.optim.Adam(masked.generator.parameters(), lr=0.1)
 
     def hidden() -> tuple[float, float]:
-        logits = masked.generator(x)
+        logits = masked.generator(x).detach()
         return float(logits[:, :, 3, 3].mean()), float(logits[:, :, 0, 0].mean())
 
     first = hidden()
