@@ -137,3 +137,17 @@ def test_mistakes_in_files(files, tmp_path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             build_defence(kind, options)
+
+
+def test_a_purifier_takes_guidance(files) -> None:
+    steps = {**files["purifier"], "noise_level": 20, "sampler": "ddim", "steps": 3, "eta": 1.0}
+    x = images(1)
+    plain = build_defence("purifier", steps)
+    noise = noise_for(plain, x)
+    far = (plain(x, noise) - x).square().mean()
+    for guide in ({"low_frequency": 2.0}, {"gdmp": "mse", "gdmp_eps": "4/255"}, {"gdmp": "ssim", "gdmp_scale": 1000}):
+        assert (build_defence("purifier", {**steps, **guide})(x, noise) - x).square().mean() < far
+    with pytest.raises(UserError, match="gdmp guides noisy steps"):
+        build_defence("purifier", {**files["purifier"], "gdmp": "mse"})
+    with pytest.raises(UserError, match="unknown gdmp 'mes': did you mean 'mse'"):
+        build_defence("purifier", {**steps, "gdmp": "mes"})

@@ -69,13 +69,37 @@ def load_purifier(
     steps: int | None = None,
     samples: int = 1,
     eta: float = 0.0,
+    low_frequency: float | None = None,
+    gdmp: str | None = None,
+    gdmp_eps: float = 4 / 255,
+    gdmp_scale: float = 60_000.0,
 ) -> Defence:
-    """A diffusion purifier by name or folder; see `PurificationPipeline.plan` for the options."""
-    from udc_robust.defences import pipeline  # imports diffusers, which is slow
+    """A diffusion purifier by name or folder.
 
+    Args:
+        noise_level, sigma, sampler, steps, samples, eta: see `PurificationPipeline.plan`.
+        low_frequency: keep the input's frequencies under this radius in pixels; they carry their perturbation along.
+        gdmp: pull each noisy step toward the input by ``mse`` or ``ssim``; only a sampler with fresh noise has any.
+        gdmp_eps, gdmp_scale: see `guidance.gdmp`.
+
+    Raises:
+        UserError: impossible options, or a purifier that cannot be read.
+    """
+    from udc_robust.defences import guidance, pipeline  # the latter imports diffusers, which is slow
+
+    if gdmp not in (None, "mse", "ssim"):
+        raise unknown_name("gdmp", str(gdmp), ["mse", "ssim"])
     loaded = pipeline.load_purifier(purifier)
-    plan = loaded.plan(noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta)
-    return loaded.purifier(plan)
+    plan = loaded.plan(
+        noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta
+    )  # fmt: skip
+    if gdmp and plan.draws == 1:
+        raise UserError("gdmp guides noisy steps: use sampler ancestral, or ddim with eta above 0")
+    return loaded.purifier(
+        plan,
+        correct=guidance.low_frequency_consistency(low_frequency) if low_frequency else None,
+        shift=guidance.gdmp(gdmp_eps, gdmp, gdmp_scale) if gdmp else None,
+    )
 
 
 def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
