@@ -13,7 +13,19 @@ from typing import Annotated
 
 import typer
 
+from udc_robust.cli_options import (
+    ConfigPath,
+    Domain,
+    Images,
+    OutFolder,
+    Overrides,
+    RestorerName,
+    Weights,
+    config_path,
+)
+from udc_robust.cli_training import finetune, train_app
 from udc_robust.errors import UserError
+from udc_robust.processes import is_main
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,26 +34,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Measure and harden image restoration for under-display cameras against adversarial perturbations.",
 )
-train_app = typer.Typer(no_args_is_help=True, help="Train a network from a YAML file.")
 app.add_typer(train_app, name="train")
-
-ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value overrides, e.g. seed=1 attacks.0.eps=4/255")]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
-Images = Annotated[list[Path], typer.Argument(help="Image files or folders.")]
-RestorerName = Annotated[
-    str, typer.Option("--restorer", help="A name of `udc-robust models`, or package.module:Class.")
-]
-Weights = Annotated[str | None, typer.Option("--weights", help="A .pth or .safetensors file.")]
-Domain = Annotated[str | None, typer.Option("--domain", help="Light of the images: srgb, tonemapped or linear.")]
-
-
-def _config_path(path: Path) -> Path:
-    """A path, or the name of a config that ships with the package."""
-    from udc_robust.files import shipped
-
-    named = sorted(shipped("configs").rglob(path.with_suffix(".yaml").name))
-    return named[0] if named and not path.is_file() else path
+app.command()(finetune)
 
 
 @app.command()
@@ -56,12 +50,13 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     from udc_robust.evaluation.run import evaluate as run
     from udc_robust.evaluation.show import print_summary
 
-    settings = load_config(_config_path(config), EvaluateConfig, overrides or [])
+    settings = load_config(config_path(config), EvaluateConfig, overrides or [])
     folder = out or settings.out or Path("runs") / settings.name
     run(settings, folder, shlex.join(["udc-robust", *sys.argv[1:]]))
-    page = write_report([folder])
-    print_summary(folder)
-    typer.echo(f"report: {page}")
+    if is_main():
+        page = write_report([folder])
+        print_summary(folder)
+        typer.echo(f"report: {page}")
 
 
 @app.command()
@@ -310,82 +305,6 @@ def psf_code(
         found.save(out)
         typer.echo(f"basis: {out}", err=True)
     typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])
-
-
-@train_app.command("restorer")
-def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Train a restorer on paired folders; the same command resumes.
-
-    Example: `udc-robust train restorer nafnet_mini train=sets/train validation=sets/validation`
-    """
-    from udc_robust.config_file import load_config
-    from udc_robust.training.config import TrainConfig
-    from udc_robust.training.restorer import train_restorer as run
-
-    settings = load_config(_config_path(config), TrainConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
-    facts = run(settings, folder)
-    figures = facts["validation"]
-    typer.echo(
-        f"{folder / settings.name}.safetensors: {figures['psnr']:.2f} dB on validation, "
-        f"{figures['gain']:+.2f} dB over the degraded input, {facts['seconds']} s"
-    )
-
-
-@train_app.command("classifier")
-def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Train a classifier: clean, on a defence's images, hybrid, or against attacks; the same command resumes.
-
-    Example: `udc-robust train classifier hybrid train=cifar10_train.npz validation=cifar10_test.npz`
-    """
-    from udc_robust.config_file import load_config
-    from udc_robust.training.classifier import train_classifier as run
-    from udc_robust.training.config import ClassifierConfig
-
-    settings = load_config(_config_path(config), ClassifierConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
-    facts = run(settings, folder)
-    typer.echo(f"{folder / settings.name}.safetensors, {facts['seconds']} s; share of test images classified rightly:")
-    for name, figures in facts["validation"]["accuracy"].items():
-        typer.echo(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
-
-
-@train_app.command("diffusion")
-def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Train a purifier's diffusion model on a folder of images; the same command resumes.
-
-    Example: `udc-robust train diffusion purifier_mini train=sets/train/lq validation=sets/validation/lq`
-    """
-    from udc_robust.config_file import load_config
-    from udc_robust.training.config import DiffusionConfig
-    from udc_robust.training.diffusion import train_diffusion as run
-
-    settings = load_config(_config_path(config), DiffusionConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
-    facts = run(settings, folder)
-    typer.echo(f"{folder / settings.name}, {facts['parameters']:,} parameters, {facts['seconds']} s; PSNR in dB:")
-    for level, (noisy, purified) in facts["validation"]["one_step"].items():
-        typer.echo(f"noise level {level}: noisy {noisy:.2f}, one step {purified:.2f}")
-
-
-@app.command()
-def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Fine-tune a restorer against attacks, alone or behind a purifier; the same command resumes.
-
-    Example: `udc-robust finetune adversarial parent=mine.safetensors train=sets/train validation=sets/validation`
-    """
-    from udc_robust.config_file import load_config
-    from udc_robust.training.config import FinetuneConfig
-    from udc_robust.training.finetune import finetune as run
-
-    settings = load_config(_config_path(config), FinetuneConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
-    facts = run(settings, folder)
-    before, after = facts["parent_validation"], facts["validation"]
-    typer.echo(
-        f"{folder / settings.name}.safetensors: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
-        f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
-    )
 
 
 @app.command()

@@ -6,13 +6,26 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 from urllib.parse import quote
 
 from udc_robust.attacks import METHODS, THREATS, Threat
-from udc_robust.config import AttackConfig, DefenceConfig, EvaluateConfig
+from udc_robust.config import AttackConfig, DefenceConfig
 from udc_robust.restorers.light import value_range
 
 ACCESSES = ("blind", "bpda", "surrogate", "adaptive")
+
+
+class Budgeted(Protocol):
+    """The part of a run's config that cells are made of."""
+
+    @property
+    def attacks(self) -> Sequence[AttackConfig]:
+        """The attacks."""
+
+    @property
+    def eps(self) -> Sequence[float]:
+        """Budgets of attacks that name none."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +73,12 @@ def eps_text(eps: float) -> str:
     return f"{eps:g}"
 
 
-def cells(
-    config: EvaluateConfig, defence: DefenceConfig, ways: Collection[str] = (), random: bool = False
-) -> list[Cell]:
+def cells(config: Budgeted, defence: DefenceConfig, ways: Collection[str] = (), random: bool = False) -> list[Cell]:
     """All cells of one defence in order; a minimum-norm attack without eps gets the one cell of an unlimited budget.
 
     Args:
-        defence: what stands before the restorer.
-        ways: gradients that it has (``crossings``); none for the bare restorer.
+        defence: what stands before the network.
+        ways: gradients that it has (``crossings``); none for the bare network.
         random: whether it is random: only then there are seeds to know.
     """
     found = []

@@ -14,10 +14,10 @@ from udc_robust.evaluation.verdict import number
 
 # Stand-ins that matplotlib can draw with; the page's CSS variables replace them, so that dark mode has its own. The
 # page defines the series by Okabe and Ito's colour-blind-safe palette.
-_SERIES = [f"#0a0b{i:02x}" for i in range(7)]
-_INK, _GRID = "#0a0c00", "#0a0c01"
-_MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-_MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
+SERIES = [f"#0a0b{i:02x}" for i in range(7)]
+INK, GRID = "#0a0c00", "#0a0c01"
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ def _holds(market: Market, sign: str, places: Sequence[int], prefix: str) -> Hol
         for n, bargain in enumerate(market.bargains):
             held = [math.nan if (h := bargain.held[i]) is None else h.psnr for i in places]
             axes.plot(
-                range(len(ticks)), [bargain.clean, *held], color=_SERIES[n % len(_SERIES)],
-                marker=_MARKERS[n % len(_MARKERS)], markersize=5, linewidth=1.2 if bargain.is_control else 2,
+                range(len(ticks)), [bargain.clean, *held], color=SERIES[n % len(SERIES)],
+                marker=MARKERS[n % len(MARKERS)], markersize=5, linewidth=1.2 if bargain.is_control else 2,
                 linestyle="--" if bargain.is_control else "-",
             )  # fmt: skip
         axes.set_xticks(range(len(ticks)), ticks)
-        axes.set_xlabel(f"eps, {sign}", color=_INK)
-        axes.set_ylabel("PSNR (dB)", color=_INK)
-        _quiet(axes)
+        axes.set_xlabel(f"eps, {sign}", color=INK)
+        axes.set_ylabel("PSNR (dB)", color=INK)
+        quiet(axes)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     alt = "; ".join(
@@ -94,9 +94,9 @@ def _holds(market: Market, sign: str, places: Sequence[int], prefix: str) -> Hol
         for b in market.bargains
     )
     victims = [
-        (n % len(_SERIES), _MARKER_SIGNS[n % len(_MARKERS)], b.panel.label) for n, b in enumerate(market.bargains)
+        (n % len(SERIES), MARKER_SIGNS[n % len(MARKERS)], b.panel.label) for n, b in enumerate(market.bargains)
     ]
-    return Holds(market.data, market.family, sign, _inline(svg.getvalue(), prefix), alt, victims)
+    return Holds(market.data, market.family, sign, inline(svg.getvalue(), prefix), alt, victims)
 
 
 def drop_curves(panels: Sequence[Panel]) -> list[Curves]:
@@ -131,10 +131,10 @@ def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: s
         figure = Figure(figsize=(5.6, 3.5), layout="constrained")
         axes = figure.add_subplot()
         for panel in panels:
-            color = _SERIES[labels.index(panel.label) % len(_SERIES)]
+            color = SERIES[labels.index(panel.label) % len(SERIES)]
             for name, outcomes in _attacks(panel, norm).items():
                 eps = [outcome.cell.eps for outcome in outcomes]
-                marker = _MARKERS[names.index(name) % len(_MARKERS)]
+                marker = MARKERS[names.index(name) % len(MARKERS)]
                 axes.plot(
                     eps,
                     [outcome.level for outcome in outcomes],
@@ -153,10 +153,10 @@ def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: s
         data=panels[0].data,
         norm=NORM_SIGNS[norm],
         axis="drop in PSNR (dB)" if panels[0].has_truth else "PSNR to the clean restoration (dB)",
-        svg=_inline(svg.getvalue(), prefix),
+        svg=inline(svg.getvalue(), prefix),
         alt=_alt(panels, norm),
-        restorers=[(labels.index(panel.label) % len(_SERIES), panel.label) for panel in panels],
-        attacks=[(_MARKER_SIGNS[i % len(_MARKERS)], name) for i, name in enumerate(names)],
+        restorers=[(labels.index(panel.label) % len(SERIES), panel.label) for panel in panels],
+        attacks=[(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)],
     )
 
 
@@ -169,23 +169,23 @@ def _dress(axes, panels: Sequence[Panel], norm: str) -> None:  # type: ignore[no
         axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [labels[eps] for eps in ticks])
     axes.minorticks_off()
-    axes.set_xlabel(f"eps, {NORM_SIGNS[norm]}", color=_INK)
-    axes.set_ylabel("drop (dB)" if panels[0].has_truth else "PSNR to clean restoration (dB)", color=_INK)
-    _quiet(axes)
+    axes.set_xlabel(f"eps, {NORM_SIGNS[norm]}", color=INK)
+    axes.set_ylabel("drop (dB)" if panels[0].has_truth else "PSNR to clean restoration (dB)", color=INK)
+    quiet(axes)
     if panels[0].has_truth:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
 
 
-def _quiet(axes) -> None:  # type: ignore[no-untyped-def]
+def quiet(axes) -> None:  # type: ignore[no-untyped-def]
     """A frame that does not compete with the curves."""
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=0)
+    axes.tick_params(colors=INK, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
+    axes.spines["bottom"].set_color(GRID)
 
 
-def _inline(svg: str, prefix: str) -> str:
+def inline(svg: str, prefix: str) -> str:
     """Make a whole SVG file fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -193,9 +193,9 @@ def _inline(svg: str, prefix: str) -> str:
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    for i, color in enumerate(_SERIES):
+    for i, color in enumerate(SERIES):
         svg = svg.replace(color, f"var(--series-{i})")
-    return svg.replace(_INK, "var(--muted)").replace(_GRID, "var(--line)")
+    return svg.replace(INK, "var(--muted)").replace(GRID, "var(--line)")
 
 
 def _alt(panels: Sequence[Panel], norm: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import BaseModel
 
 import udc_robust
-from udc_robust.config import EvaluateConfig
+from udc_robust.config import DefenceConfig, EvaluateConfig
 from udc_robust.errors import UserError
 from udc_robust.evaluation.inputs import Inputs
 from udc_robust.evaluation.victims import Victim
@@ -25,11 +26,18 @@ def claim_folder(
     config: EvaluateConfig, out: Path, inputs: Sequence[Inputs], restorers: dict[tuple[str, str], Restorer]
 ) -> None:
     """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
-    resolved = json.loads(config.model_dump_json(exclude={"out"}))
-    resolved["fingerprint"] = {
-        "images": _digest([(data.label, data.keys, data.sizes, _files_digest(data)) for data in inputs]),
-        "weights": {r.name: _file_digest(r.origin) for r in restorers.values()} | _purifier_digests(config),
-    }
+    images = digest([(data.label, data.keys, data.sizes, _files_digest(data)) for data in inputs])
+    weights = {r.name: file_digest(r.origin) for r in restorers.values()} | purifier_digests(config.defences)
+    claim(out, config, {"images": images, "weights": weights})
+
+
+def claim(out: Path, config: BaseModel, fingerprint: Mapping[str, Any]) -> None:
+    """Write a resolved config with what it was run on into an empty folder; in a used one make sure they are the same.
+
+    Raises:
+        UserError: ``out`` holds another run, or something else.
+    """
+    resolved = json.loads(config.model_dump_json(exclude={"out"})) | {"fingerprint": dict(fingerprint)}
     path = out / "config.yaml"
     if path.is_file():
         try:
@@ -49,7 +57,8 @@ def claim_folder(
     write_text(path, yaml.safe_dump(resolved, sort_keys=False))
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """A short hash of plain values."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
@@ -61,16 +70,30 @@ def _files_digest(data: Inputs) -> str:
     return found.hexdigest()
 
 
-def _purifier_digests(config: EvaluateConfig) -> dict[str, str]:
+def purifier_digests(defences: Sequence[DefenceConfig]) -> dict[str, str]:
+    """Hashes of the purifiers' weights, by name."""
     from udc_robust.defences.pipeline import WEIGHTS, purifier_folder
 
-    names = {str(block.options["purifier"]) for block in config.defences if "purifier" in block.options}
-    return {name: _file_digest(str(purifier_folder(name) / WEIGHTS)) for name in sorted(names)}
+    names = {str(block.options["purifier"]) for block in defences if "purifier" in block.options}
+    return {name: file_digest(str(purifier_folder(name) / WEIGHTS)) for name in sorted(names)}
 
 
-def _file_digest(origin: str) -> str:
+def file_digest(origin: str) -> str:
+    """A short hash of a file; what is no file is told as it is."""
     path = Path(origin)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else origin
+
+
+def versions() -> dict[str, str]:
+    """Of what figures depend on."""
+    import torchvision
+
+    return {
+        "udc_robust": udc_robust.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
 
 
 def facts_of(
@@ -83,8 +106,6 @@ def facts_of(
     lpips_reason: str,
 ) -> dict[str, Any]:
     """Versions, seeds, data, restorers and defences, as ``run.json`` tells them."""
-    import torchvision
-
     described = {}
     for (name, _), restorer in restorers.items():
         described[name] = {
@@ -101,12 +122,7 @@ def facts_of(
         "seed": config.seed,
         "device": config.device,
         "threads": torch.get_num_threads(),
-        "versions": {
-            "udc_robust": udc_robust.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
+        "versions": versions(),
         "data": {data.label: {"images": len(data.keys), "domain": data.domain} for data in inputs},
         "restorers": described,
         "defences": {

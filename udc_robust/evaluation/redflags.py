@@ -1,7 +1,7 @@
 """Signs that an attack was too weak to believe the defence, each with its rule and its value.
 
-After Athalye et al. 2018 and Carlini et al. 2019, in dB of PSNR for restoration. A flag that is not raised proves
-nothing; one that is raised says which figures not to trust.
+After Athalye et al. 2018 and Carlini et al. 2019, in dB of PSNR for restoration and in points of accuracy for
+classifiers. A flag that is not raised proves nothing; one that is raised says which figures not to trust.
 """
 
 from __future__ import annotations
@@ -10,10 +10,48 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
-from udc_robust.evaluation.run_folder import Outcome, Panel
+from udc_robust.evaluation.run_folder import Outcome
 
 Settings = tuple[object, ...]
+
+
+class Panel(Protocol):
+    """One victim with what attacks made of it: a panel of a report."""
+
+    @property
+    def label(self) -> str:
+        """Name of the victim."""
+
+    @property
+    def data(self) -> str:
+        """Name of the images."""
+
+    @property
+    def outcomes(self) -> Sequence[Outcome]:
+        """All cells."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The unit that figures are in, and how much of it counts as a difference.
+
+    Attributes:
+        small: that chance may make; ``large``: by which an attack that is still gaining gains.
+        nothing: what an attack of an unlimited budget leaves of a victim at most.
+    """
+
+    unit: str
+    small: float
+    large: float
+    nothing: float
+
+
+DECIBELS = Scale("dB", 0.1, 0.2, 12.0)
+"""Of a restoration nothing but a constant image is left at about 10 dB."""
+POINTS = Scale("points", 1.0, 2.0, 5.0)
+"""Of accuracy in percent."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +70,25 @@ class Flag:
     state: str
 
 
-def red_flags(panel: Panel) -> list[Flag]:
+def red_flags(panel: Panel, scale: Scale = DECIBELS) -> list[Flag]:
     """All flags of a victim, from the attacks that its run holds."""
-    return [
-        _gap("single step beats many", "FGSM 0.1 dB below PGD", panel, _single_step, 0.1),
-        _gap("queries beat the gradient", "a query attack 0.1 dB below the best gradient attack", panel, _queries, 0.1),
-        _gap("transfer beats white box", "the blind attack 0.1 dB below the best other", panel, _transfer, 0.1),
-        _gap("noise beats white box", "random noise below the best gradient attack", panel, _noise, 0.0),
-        _gap("not monotone in eps", "a larger eps leaves 0.1 dB more", panel, _monotone, 0.1),
-        _unbounded(panel),
-        _gradients(panel),
-        _gap("still falling with more steps", "twice the steps take 0.2 dB more", panel, _steps, 0.2),
-        _gap("still falling with more EOT", "more answers a gradient take 0.2 dB more", panel, _eot, 0.2),
-        _gap("known seed weaker than EOT", "knowing the seed leaves 0.1 dB more than EOT", panel, _seed, 0.1),
+    small, large = (f"{size:g} {scale.unit}" for size in (scale.small, scale.large))
+    found: list[tuple[str, str, Callable[[Panel], Iterable[Gap]], float]] = [
+        ("single step beats many", f"FGSM {small} below PGD", _single_step, scale.small),
+        ("queries beat the gradient", f"a query attack {small} below the best gradient attack", _queries, scale.small),
+        ("transfer beats white box", f"the blind attack {small} below the best other", _transfer, scale.small),
+        ("noise beats white box", "random noise below the best gradient attack", _noise, 0.0),
+        ("not monotone in eps", f"a larger eps leaves {small} more", _monotone, scale.small),
+        ("still falling with more steps", f"twice the steps take {large} more", _steps, scale.large),
+        ("still falling with more EOT", f"more answers a gradient take {large} more", _eot, scale.large),
+        ("known seed weaker than EOT", f"knowing the seed leaves {small} more than EOT", _seed, scale.small),
     ]
+    gaps = [_gap(name, rule, panel, find, limit) for name, rule, find, limit in found]
+    return [*gaps[:5], _unbounded(panel, scale), _gradients(panel), *gaps[5:]]
 
 
 Gap = tuple[float, str]
-"""How far a rule is broken, in dB (positive: broken), and the two figures in words."""
+"""How far a rule is broken (positive: broken), and the two figures in words."""
 
 
 def _gap(name: str, rule: str, panel: Panel, find: Callable[[Panel], Iterable[Gap]], limit: float) -> Flag:
@@ -60,21 +99,17 @@ def _gap(name: str, rule: str, panel: Panel, find: Callable[[Panel], Iterable[Ga
     return Flag(name, rule, words, "raised" if gap > limit else "clear")
 
 
-def psnr_left(outcome: Outcome) -> float:
-    """Mean PSNR that an attack leaves, to the ground truth or else to the clean restoration."""
-    return float(outcome.summary["psnr"])
+def _left(outcome: Outcome) -> float:
+    return outcome.left
 
 
 def _words(a: Outcome, b: Outcome) -> str:
-    return f"{a.cell.label} {psnr_left(a):.2f} dB, {b.cell.label} {psnr_left(b):.2f} dB at {a.budget}"
+    return f"{a.cell.label} {a.left_text}, {b.cell.label} {b.left_text} at {a.budget}"
 
 
 def _attacks(panel: Panel) -> list[Outcome]:
-    """Attacks of a limited budget on the mean squared error; only those compare."""
-    return [
-        o for o in panel.outcomes
-        if not o.is_noise and 0 < o.cell.eps < math.inf and o.cell.attack.objective in ("mse", "psnr")
-    ]  # fmt: skip
+    """Attacks of a limited budget on the figure that all are judged by."""
+    return [o for o in panel.outcomes if not o.is_noise and 0 < o.cell.eps < math.inf and o.compares]
 
 
 def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
@@ -92,10 +127,10 @@ def _is_gradient(outcome: Outcome) -> bool:
 def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[Gap]:
     """Attacks that ought to be weaker than the best gradient attack of their budget."""
     for group in _by_budget(_attacks(panel)):
-        best = min((o for o in group if _is_gradient(o) and not weaker(o)), key=psnr_left, default=None)
+        best = min((o for o in group if _is_gradient(o) and not weaker(o)), key=_left, default=None)
         for other in group:
             if best is not None and weaker(other):
-                yield psnr_left(best) - psnr_left(other), _words(other, best)
+                yield best.left - other.left, _words(other, best)
 
 
 def _single_step(panel: Panel) -> Iterable[Gap]:
@@ -112,18 +147,18 @@ def _transfer(panel: Panel) -> Iterable[Gap]:
 
 def _noise(panel: Panel) -> Iterable[Gap]:
     for group in _by_budget(o for o in panel.outcomes if 0 < o.cell.eps < math.inf):
-        best = min((o for o in group if _is_gradient(o)), key=psnr_left, default=None)
+        best = min((o for o in group if _is_gradient(o)), key=_left, default=None)
         for other in group:
             if best is not None and other.is_noise:
-                yield psnr_left(best) - psnr_left(other), _words(other, best)
+                yield best.left - other.left, _words(other, best)
 
 
 def _monotone(panel: Panel) -> Iterable[Gap]:
     for curve in _series(panel, lambda o: o.cell.label):
         rising = sorted(curve, key=lambda o: o.cell.eps)
         for small, large in pairwise(rising):
-            here, there = (f"{psnr_left(o):.2f} dB at {o.budget}" for o in (small, large))
-            yield psnr_left(large) - psnr_left(small), f"{small.cell.label}: {here}, {there}"
+            here, there = (f"{o.left_text} at {o.budget}" for o in (small, large))
+            yield large.left - small.left, f"{small.cell.label}: {here}, {there}"
 
 
 def _series(panel: Panel, key: Callable[[Outcome], str]) -> list[list[Outcome]]:
@@ -133,14 +168,14 @@ def _series(panel: Panel, key: Callable[[Outcome], str]) -> list[list[Outcome]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _unbounded(panel: Panel) -> Flag:
-    """With the whole range as a budget nothing of an image is left: about 10 dB, a constant image."""
-    name, rule = "an unbounded attack fails", "over 12 dB are left at Linf 64/255 or more"
+def _unbounded(panel: Panel, scale: Scale) -> Flag:
+    """With the whole range as a budget nothing of an image is left."""
+    name, rule = "an unbounded attack fails", f"over {scale.nothing:g} {scale.unit} are left at Linf 64/255 or more"
     huge = [o for o in _attacks(panel) if o.cell.attack.norm == "linf" and o.cell.eps >= 64 / 255 and _is_gradient(o)]
     if not huge:
         return Flag(name, rule, "", "not measured")
-    best = min(huge, key=psnr_left)
-    return Flag(name, rule, f"{psnr_left(best):.2f} dB", "raised" if psnr_left(best) > 12 else "clear")
+    best = min(huge, key=_left)
+    return Flag(name, rule, best.left_text, "raised" if best.left > scale.nothing else "clear")
 
 
 def _gradients(panel: Panel) -> Flag:
@@ -177,14 +212,14 @@ def _steps(panel: Panel) -> Iterable[Gap]:
     for group in _twins(panel, "steps", "step_size"):
         if group[0].cell.attack.method in ("pgd", "ifgsm"):
             rising = sorted(group, key=lambda o: o.summary["backwards"])
-            yield psnr_left(rising[-2]) - psnr_left(rising[-1]), _words(rising[-2], rising[-1])
+            yield rising[-2].left - rising[-1].left, _words(rising[-2], rising[-1])
 
 
 def _eot(panel: Panel) -> Iterable[Gap]:
     for group in _twins(panel, "eot"):
         rising = sorted(group, key=lambda o: o.cell.attack.eot)
         if rising[0].summary["draws"] > 1:
-            yield psnr_left(rising[-2]) - psnr_left(rising[-1]), _words(rising[-2], rising[-1])
+            yield rising[-2].left - rising[-1].left, _words(rising[-2], rising[-1])
 
 
 def _seed(panel: Panel) -> Iterable[Gap]:
@@ -192,14 +227,14 @@ def _seed(panel: Panel) -> Iterable[Gap]:
         known = [o for o in group if o.cell.attack.known_seed]
         others = [o for o in group if not o.cell.attack.known_seed]
         if known and others:
-            best = min(others, key=psnr_left)
-            yield psnr_left(known[0]) - psnr_left(best), _words(known[0], best)
+            best = min(others, key=_left)
+            yield known[0].left - best.left, _words(known[0], best)
 
 
-def flag_rows(panels: Sequence[Panel]) -> list[dict[str, object]]:
+def flag_rows(panels: Sequence[Panel], scale: Scale = DECIBELS) -> list[dict[str, object]]:
     """All flags of all victims, for a table."""
     return [
         {"data": p.data, "victim": p.label, "flag": f.name, "rule": f.rule, "state": f.state, "value": f.value}
         for p in panels
-        for f in red_flags(p)
+        for f in red_flags(p, scale)
     ]

@@ -24,12 +24,12 @@ from udc_robust.evaluation.identity import claim_folder, facts_of
 from udc_robust.evaluation.inputs import Inputs, open_inputs
 from udc_robust.evaluation.journal import Journal
 from udc_robust.evaluation.matching import options_only, tune
-from udc_robust.evaluation.processes import Processes
 from udc_robust.evaluation.scores import Lpips
 from udc_robust.evaluation.tables import write_tables
 from udc_robust.evaluation.units import Batch, attacked_unit, clean_unit, load_batch
 from udc_robust.evaluation.victims import Victim, build_victims, load_restorers
 from udc_robust.files import write_text
+from udc_robust.processes import Processes
 from udc_robust.progress import console, progress
 
 
@@ -42,7 +42,7 @@ def evaluate(config: EvaluateConfig, out: Path, command: str = "") -> dict[str, 
     Raises:
         UserError: bad data or weights, or ``out`` holds a run of another config.
     """
-    device, processes = _device(config.device), Processes()
+    device, processes = checked_device(config.device), Processes()
     inputs = [open_inputs(block) for block in config.data]
     restorers = load_restorers(config, inputs)
     _check_targets(config, inputs)
@@ -88,7 +88,7 @@ def evaluate(config: EvaluateConfig, out: Path, command: str = "") -> dict[str, 
 
 
 def _of(victims: Sequence[Victim], restorer: str) -> list[Victim]:
-    return [victim for victim in victims if victim.restorer.name == restorer]
+    return [victim for victim in victims if victim.network.name == restorer]
 
 
 def _units(victims: Sequence[Victim], restorer: str) -> Iterator[tuple[Victim, Cell | None]]:
@@ -116,7 +116,12 @@ class _LazyBatch:
         return self._batch
 
 
-def _device(name: str) -> str:
+def checked_device(name: str) -> str:
+    """The device, which torch must have.
+
+    Raises:
+        UserError: no device of that name, or none here.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import yaml
@@ -25,7 +25,7 @@ from udc_robust.evaluation.victims import NONE, victim_label
 Row = Mapping[str, Any]
 NORM_SIGNS = {"linf": "L∞", "l2": "L2"}
 _NUMBERS = {"eot", "draws", "known_seed", "nfe"}
-_TEXT_COLUMNS = {*NAMES, "image", "unit"} - _NUMBERS
+_TEXT_COLUMNS = {*NAMES, "classifier", "image", "unit"} - _NUMBERS
 
 
 def eps_label(cell: Cell) -> str:
@@ -77,6 +77,21 @@ class Outcome:
         """The drop in dB; without ground truth the PSNR to the clean restoration."""
         drop = self.summary["drop"]
         return self.summary["psnr"] if drop is None else drop
+
+    @property
+    def left(self) -> float:
+        """What the attack leaves: mean PSNR in dB, to the ground truth or else to the clean restoration."""
+        return float(self.summary["psnr"])
+
+    @property
+    def left_text(self) -> str:
+        """The same in words."""
+        return f"{self.left:.2f} dB"
+
+    @property
+    def compares(self) -> bool:
+        """Whether it climbs the figure that it is judged by; only such attacks compare."""
+        return self.cell.attack.objective in ("mse", "psnr")
 
     @property
     def noise_level(self) -> float | None:
@@ -206,17 +221,42 @@ def _place_of(unit: str) -> tuple[str, ...]:
     return data, victim, cell
 
 
+class Files(NamedTuple):
+    """What a run folder holds: the config as written and what it was run on, facts and tables."""
+
+    settings: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    results: Sequence[Row]
+    summary: Sequence[Row]
+    timings: Sequence[Row]
+
+
 def read_run(path: Path) -> Run:
     """Read a run folder.
 
     Raises:
         UserError: no such folder, a file of a finished run is missing or damaged.
     """
+    files = read_files(path, "evaluate")
+    config = check_config(files.settings, EvaluateConfig, str(path / "config.yaml"))
+    return Run(path, config.name, config, *files)
+
+
+def read_files(path: Path, verb: str) -> Files:
+    """Read the files of a finished run.
+
+    Args:
+        verb: that makes such runs.
+
+    Raises:
+        UserError: no such folder, a file of a finished run is missing or damaged.
+    """
     if not path.is_dir():
-        raise UserError(f"no run folder at {path}: name the `out` folder of a finished `udc-robust evaluate`")
+        raise UserError(f"no run folder at {path}: name the `out` folder of a finished `udc-robust {verb}`")
     for name in ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv"):
         if not (path / name).is_file():
-            raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust evaluate` on it again")
+            raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust {verb}` on it again")
     try:
         values = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
@@ -227,9 +267,8 @@ def read_run(path: Path) -> Run:
         tables = [_read_csv(path / f"{name}.csv") for name in ("results", "summary", "timings")]
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
-    config = check_config(values, EvaluateConfig, str(path / "config.yaml"))
-    return Run(path, config.name, config, values, fingerprint, facts, *tables)
+        raise UserError(f"{path} is damaged ({reason}): run `udc-robust {verb}` on its config again") from error
+    return Files(values, fingerprint, facts, *tables)
 
 
 def _read_csv(path: Path) -> list[Row]:

@@ -72,7 +72,7 @@ def attacked_unit(config: EvaluateConfig, out: Path, batch: Batch, victim: Victi
     figures = _figures(config, batch, victim, cell, result, threat, lpips)
     _save_pictures(config, out, batch, victim, cell, result)
     names = {
-        "restorer": victim.restorer.name, "defence": victim.defence_name, "attack": cell.label,
+        "restorer": victim.network.name, "defence": victim.defence_name, "attack": cell.label,
         "method": cell.attack.method, "norm": cell.attack.norm, "eps": cell.eps, "objective": cell.attack.objective,
         "against": _against(batch, cell), "access": cell.access, "exactness": victim.exactness(cell.access),
         "eot": cell.attack.eot if victim.random and cell.access in victim.ways else 1, "draws": len(result.adv_outputs),
@@ -88,7 +88,7 @@ def _against(batch: Batch, cell: Cell) -> str:
 
 def _attack(config: EvaluateConfig, batch: Batch, victim: Victim, cell: Cell) -> tuple[Result, Threat]:
     """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
-    threat = cell.threat(victim.restorer.domain)
+    threat = cell.threat(victim.network.domain)
     goal = objective(cell.attack.objective, cell.attack.drop_db)
     target = batch.gt if _against(batch, cell) == "gt" else None
     judge = batch.seeds(config, "judge")
@@ -103,11 +103,11 @@ def _attack(config: EvaluateConfig, batch: Batch, victim: Victim, cell: Cell) ->
     if cell.access != "blind":
         result = made(victim.seen(cell.access), batch.clean_outputs(config, victim))
         if victim.defence is None:
-            batch.bare[victim.restorer.name, cell.seed_key] = result
+            batch.bare[victim.network.name, cell.seed_key] = result
         return result, threat
-    known = (victim.restorer.name, cell.seed_key)
+    known = (victim.network.name, cell.seed_key)
     if known not in batch.bare:
-        batch.bare[known] = made(victim.restorer, None)
+        batch.bare[known] = made(victim.network, None)
     judged = rejudged(
         batch.bare[known], victim.deployed, goal, target=target, judge_seeds=judge,
         clean_outputs=batch.clean_outputs(config, victim),
@@ -119,7 +119,7 @@ def _figures(
     config: EvaluateConfig, batch: Batch, victim: Victim, cell: Cell, result: Result, threat: Threat, lpips: Lpips
 ) -> dict[str, list[Any]]:
     """All figures of an attacked batch, a list over its images each."""
-    domain, judge = victim.restorer.domain, batch.seeds(config, "judge")
+    domain, judge = victim.network.domain, batch.seeds(config, "judge")
     noise = result.adv_outputs
     if cell.access != "none":
         noise_seeds = [seed + 1 for seed in batch.seeds(config, cell.seed_key)]
@@ -151,7 +151,7 @@ def _figures(
 
 def _save_pictures(config: EvaluateConfig, out: Path, batch: Batch, victim: Victim, cell: Cell, result: Result) -> None:
     """Attacked inputs of all images as files that hold them exactly, and pictures of the gallery's."""
-    domain = victim.restorer.domain
+    domain = victim.network.domain
     exact = ".png" if config.round_8_bit else ".npy"
     inputs, outputs = (for_metrics(image, domain).cpu() for image in (result.x_adv, result.adv_output))
     for i, index in enumerate(batch.indices):
@@ -168,10 +168,10 @@ def _save_pictures(config: EvaluateConfig, out: Path, batch: Batch, victim: Vict
 
 def clean_unit(config: EvaluateConfig, out: Path, batch: Batch, victim: Victim, lpips: Lpips) -> Unit:
     """Restore one batch unattacked."""
-    domain = victim.restorer.domain
+    domain = victim.network.domain
     outputs = for_metrics(batch.clean_outputs(config, victim), domain)
     if not outputs.isfinite().all():
-        raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.restorer.origin}")
+        raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.network.origin}")
     x = for_metrics(batch.lq, domain)
     reference = outputs.mean(0) if batch.gt is None else for_metrics(batch.gt, domain)
     figures = quality(outputs, reference, lpips)
@@ -184,7 +184,7 @@ def clean_unit(config: EvaluateConfig, out: Path, batch: Batch, victim: Victim, 
             if batch.gt is not None:
                 write_image(folder / "gt.png", reference[i].cpu())
     names = {
-        "restorer": victim.restorer.name, "defence": victim.defence_name, "attack": "clean", "method": "clean",
+        "restorer": victim.network.name, "defence": victim.defence_name, "attack": "clean", "method": "clean",
         "norm": "", "eps": 0.0, "draws": len(outputs), "nfe": victim.nfe,
     }  # fmt: skip
     return _rows(batch, names, figures), {"images": len(batch.lq)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from udc_robust.attacks import Victim as Answering
 from udc_robust.config import DefenceConfig, EvaluateConfig
@@ -20,21 +20,33 @@ from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 NONE = "none"
 
 
-def victim_label(restorer: str, defence: str) -> str:
-    """Name of a restorer behind a defence."""
-    return restorer if defence == NONE else f"{defence} + {restorer}"
+class Named(Protocol):
+    """A network with a name: a restorer or a classifier."""
+
+    name: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Its answer."""
+
+
+Network = TypeVar("Network", bound=Named)
+
+
+def victim_label(network: str, defence: str) -> str:
+    """Name of a network behind a defence."""
+    return network if defence == NONE else f"{defence} + {network}"
 
 
 @dataclass(frozen=True)
-class Victim:
-    """A restorer behind a defence (None: bare), for images of one domain.
+class Guarded(Generic[Network]):
+    """A network behind a defence (None: bare).
 
     Attributes:
         cells: the attacks that it meets.
         deployed: what is judged.
     """
 
-    restorer: Restorer
+    network: Network
     block: DefenceConfig
     defence: Defence | None
     cells: Sequence[Cell]
@@ -43,7 +55,7 @@ class Victim:
     @property
     def label(self) -> str:
         """Name in tables and folders."""
-        return victim_label(self.restorer.name, self.defence_name)
+        return victim_label(self.network.name, self.defence_name)
 
     @property
     def defence_name(self) -> str:
@@ -52,24 +64,24 @@ class Victim:
 
     @property
     def nfe(self) -> int:
-        """Model calls of the defence for one restoration."""
+        """Model calls of the defence for one image."""
         return 0 if self.defence is None else self.defence.nfe
 
     @property
     def random(self) -> bool:
-        """Whether two restorations of one image differ."""
+        """Whether two answers to one image differ."""
         return self.defence is not None and self.defence.random
 
     @property
     def ways(self) -> Collection[str]:
-        """Gradients that the defence has; none for a bare restorer."""
+        """Gradients that the defence has; none for a bare network."""
         return () if self.defence is None else self.defence.crossings
 
     def seen(self, access: str) -> Answering:
         """What an attacker with this access differentiates or asks."""
         if self.defence is None or access == "blind":
-            return self.restorer
-        return Defended(self.defence, self.restorer, self.defence.crossings.get(access))
+            return self.network
+        return Defended(self.defence, self.network, self.defence.crossings.get(access))
 
     def exactness(self, access: str) -> str:
         """What the attacker's gradient is; empty where there is none."""
@@ -78,6 +90,10 @@ class Victim:
         if self.defence is None:
             return "exact"
         return "of the bare restorer" if access == "blind" else self.defence.crossings[access].exactness
+
+
+Victim = Guarded[Restorer]
+"""A restorer behind a defence, for images of one domain."""
 
 
 def load_restorers(config: EvaluateConfig, inputs: Sequence[Inputs]) -> dict[tuple[str, str], Restorer]:

@@ -7,6 +7,11 @@ import os
 from collections.abc import Iterator
 
 
+def is_main() -> bool:
+    """Whether this process is the only one or the first: the one that speaks and writes what all share."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 class Processes:
     """Rank and count of this run's processes, and ways to wait for one another.
 
@@ -25,7 +30,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes what all share."""
+        """Whether this is the first process."""
         return self.rank == 0
 
     def wait(self) -> None:

@@ -1,0 +1,95 @@
+"""The verbs that train: each reads a config, runs, and says what came out. Of several processes one speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from udc_robust.cli_options import ConfigPath, OutFolder, Overrides, config_path
+from udc_robust.processes import is_main
+
+train_app = typer.Typer(no_args_is_help=True, help="Train a network from a YAML file.")
+
+
+@train_app.command("restorer")
+def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a restorer on paired folders; the same command resumes.
+
+    Example: `udc-robust train restorer nafnet_mini train=sets/train validation=sets/validation`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.training.config import TrainConfig
+    from udc_robust.training.restorer import train_restorer as run
+
+    settings = load_config(config_path(config), TrainConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    if not is_main():
+        return
+    figures = facts["validation"]
+    typer.echo(
+        f"{folder / settings.name}.safetensors: {figures['psnr']:.2f} dB on validation, "
+        f"{figures['gain']:+.2f} dB over the degraded input, {facts['seconds']} s"
+    )
+
+
+@train_app.command("classifier")
+def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a classifier: clean, on a defence's images, hybrid, or against attacks; the same command resumes.
+
+    Example: `udc-robust train classifier hybrid train=cifar10_train.npz validation=cifar10_test.npz`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.training.classifier import train_classifier as run
+    from udc_robust.training.config import ClassifierConfig
+
+    settings = load_config(config_path(config), ClassifierConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    if not is_main():
+        return
+    typer.echo(f"{folder / settings.name}.safetensors, {facts['seconds']} s; share of test images classified rightly:")
+    for name, figures in facts["validation"]["accuracy"].items():
+        typer.echo(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
+
+
+@train_app.command("diffusion")
+def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a purifier's diffusion model on a folder of images; the same command resumes.
+
+    Example: `udc-robust train diffusion purifier_mini train=sets/train/lq validation=sets/validation/lq`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.training.config import DiffusionConfig
+    from udc_robust.training.diffusion import train_diffusion as run
+
+    settings = load_config(config_path(config), DiffusionConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    if not is_main():
+        return
+    typer.echo(f"{folder / settings.name}, {facts['parameters']:,} parameters, {facts['seconds']} s; PSNR in dB:")
+    for level, (noisy, purified) in facts["validation"]["one_step"].items():
+        typer.echo(f"noise level {level}: noisy {noisy:.2f}, one step {purified:.2f}")
+
+
+def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Fine-tune a restorer against attacks, alone or behind a purifier; the same command resumes.
+
+    Example: `udc-robust finetune adversarial parent=mine.safetensors train=sets/train validation=sets/validation`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.training.config import FinetuneConfig
+    from udc_robust.training.finetune import finetune as run
+
+    settings = load_config(config_path(config), FinetuneConfig, overrides or [])
+    folder = out or settings.out or Path("runs/train") / settings.name
+    facts = run(settings, folder)
+    if not is_main():
+        return
+    before, after = facts["parent_validation"], facts["validation"]
+    typer.echo(
+        f"{folder / settings.name}.safetensors: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
+        f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
+    )
