@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -88,6 +88,7 @@ class AttackConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    plain_objectives: ClassVar[tuple[str, ...]] = ("mse", "psnr")
 
     method: str
     access: list[Literal["blind", "bpda", "surrogate", "adaptive"]] | None = None
@@ -122,7 +123,7 @@ class AttackConfig(BaseModel):
             for key in self.model_extra or {}:
                 if key not in chosen.options():
                     raise unknown_name(
-                        f"key of attack {self.method!r}", key, [*chosen.options(), *AttackConfig.model_fields]
+                        f"key of attack {self.method!r}", key, [*chosen.options(), *type(self).model_fields]
                     )
         except UserError as error:
             raise ValueError(str(error)) from error
@@ -158,7 +159,7 @@ class AttackConfig(BaseModel):
     @property
     def label(self) -> str:
         """Name of the attack in tables."""
-        extra = "" if self.objective in ("mse", "psnr") else f"-{self.objective}"
+        extra = "" if self.objective in self.plain_objectives else f"-{self.objective}"
         return self.name or f"{self.method}{extra}"
 
 
@@ -257,11 +258,23 @@ class EvaluateConfig(Strict):
             if twice:
                 raise ValueError(f"two {what} blocks are called {twice.pop()!r}: give them different names")
         self._check_names()
+        self._check_objectives()
         for attack in self.attacks:
             for eps in self.eps if attack.eps is None else attack.eps:
                 if attack.norm == "linf" and eps > 1 and all(d.domain != "linear" for d in self.data):
                     raise ValueError(f"eps {eps:g} is over the range of an image [0,1]: did you mean {eps:g}/255?")
         return self
+
+    def _check_objectives(self) -> None:
+        """Restorations have no classes."""
+        from udc_robust.attacks.classification import CLASSIFICATION
+
+        for attack in self.attacks:
+            if attack.objective in CLASSIFICATION:
+                raise ValueError(
+                    f"objective {attack.objective!r} of attack {attack.label!r} is for classifiers, which "
+                    "`udc-robust classify` attacks: restorers take mse, ssim, lpips, charbonnier or edge"
+                )
 
     def _check_names(self) -> None:
         """Blocks that name other blocks must find them."""

@@ -93,9 +93,7 @@ def _holds(market: Market, sign: str, places: Sequence[int], prefix: str) -> Hol
         + ", ".join(f"{number(h.psnr, 1)} at {market.budgets[i]}" for i in places if (h := b.held[i]) is not None)
         for b in market.bargains
     )
-    victims = [
-        (n % len(SERIES), MARKER_SIGNS[n % len(MARKERS)], b.panel.label) for n, b in enumerate(market.bargains)
-    ]
+    victims = [(n % len(SERIES), MARKER_SIGNS[n % len(MARKERS)], b.panel.label) for n, b in enumerate(market.bargains)]
     return Holds(market.data, market.family, sign, inline(svg.getvalue(), prefix), alt, victims)
 
 
