@@ -24,5 +24,6 @@ only() { # --only or --exclude, then names: those of them that the folder has
   synth sets_family/train "${family[@]}" --per-source 16 $(only --exclude "${test[@]}" "${tuning[@]}")
   synth sets_family/validation "${family[@]}" --per-source 6 $(only --only "${test[@]}" "${tuning[@]}")
   synth sets/test --psf phone --per-source 2 $(only --only "${test[@]}")
+  synth sets/other_display --psf phone_dense --per-source 2 $(only --only "${test[@]}")
   synth sets/tuning --psf phone --per-source 4 $(only --only "${tuning[@]}")
 }

@@ -159,3 +159,19 @@ def test_fine_tuned_restorers_are_measured_against_their_parent(tmp_path) -> Non
     (market,) = markets(list(read_run(tmp_path / "run").panels()))
     assert [b.panel.label for b in market.bargains] == ["nafnet_mini", "hardened"]
     assert all(held.gain > 0 for held in market.bargains[1].held) and market.bargains[1].cost == pytest.approx(-1)
+
+
+def test_the_verdict_begins_with_whether_purification_earns_its_calls(run) -> None:
+    (market,) = markets(list(read_run(run).panels()))
+    # The purifier lets 0.7 of the damage through, the blur 0.8, both for one dB of clean PSNR.
+    assert market.verdict.startswith("Purification earns its model calls: at L∞")
+    assert "more than blur + nafnet_mini, which costs no more clean PSNR." in market.verdict
+
+
+def test_a_purifier_that_a_blur_beats_earns_nothing(tmp_path, monkeypatch) -> None:
+    import fake_run
+
+    monkeypatch.setitem(fake_run.FRAGILITY, "purifier", 0.9)
+    write_fake_run(tmp_path / "run", **DEFENDED)
+    (market,) = markets(list(read_run(tmp_path / "run").panels()))
+    assert market.verdict.startswith("Purification does not earn its model calls:")

@@ -14,6 +14,8 @@ from udc_robust.evaluation.run_folder import Outcome, Panel
 from udc_robust.evaluation.verdict import mean_interval, number
 from udc_robust.evaluation.victims import NONE
 
+# Clean costs within this many dB count as the same.
+_SAME_COST = 0.1
 Interval = tuple[float, float] | None
 
 
@@ -25,6 +27,7 @@ class Held:
         blind: what it seems to hold against an attacker who does not know the defence; None for a bare restorer.
         gain: over the bare restorer, image by image; ``interval`` at 95 %. None for the bare restorer itself.
         strongest: the attack that is the worst on most images.
+        worst: the PSNR under the worst attack on each image.
     """
 
     psnr: float
@@ -32,6 +35,7 @@ class Held:
     gain: float | None
     interval: Interval
     strongest: str
+    worst: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def _held(panel: Panel, budget: str, floor: Mapping[str, tuple[float, str]]) -> 
         gain=None if bare or not gains else fmean(gains),
         interval=None if bare else mean_interval(gains),
         strongest=max(set(names), key=lambda name: (names.count(name), name)),
+        worst={image: psnr for image, (psnr, _) in worst.items()},
     )
 
 
@@ -135,6 +140,7 @@ def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> str:
     at = shared[len(shared) // 2]
     ranked = sorted(bargains, key=lambda bargain: -_at(bargain, at).psnr)
     best = ranked[0]
+    earned = _earned(ranked, at, budgets[at])
     if best is bargains[0]:
         parts = [f"At {budgets[at]} no defence helps: undefended it holds {number(_at(best, at).psnr)} dB."]
     else:
@@ -154,7 +160,30 @@ def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> str:
             f"Against an attacker who ignores it, {flattered[0].panel.label} would seem to hold {number(held.blind)} "
             f"dB: that flatters it by {number(held.blind - held.psnr)} dB."
         )
-    return " ".join(parts)
+    return " ".join([*earned, *parts])
+
+
+def _earned(ranked: Sequence[Bargain], at: int, budget: str) -> list[str]:
+    """Whether the best purifier beats whatever costs no more clean PSNR and holds most, image by image."""
+    purified = [bargain for bargain in ranked if bargain.panel.kind == "purifier"]
+    if not purified:
+        return []
+    best = purified[0]
+    rivals = [b for b in ranked if b.panel.kind != "purifier" and b.cost <= best.cost + _SAME_COST]
+    ours, rival = _at(best, at), rivals[0]  # the undefended restorer costs nothing, so there is one
+    gains = [psnr - _at(rival, at).worst[image] for image, psnr in ours.worst.items() if image in _at(rival, at).worst]
+    gain, interval = fmean(gains), mean_interval(gains)
+    if gain <= 0:
+        word = "does not earn its model calls"
+    elif interval is None or interval[0] <= 0:
+        word = "is not shown to earn its model calls"
+    else:
+        word = "earns its model calls"
+    spread = f" ({number(interval[0])} to {number(interval[1])})" if interval else ""
+    return [
+        f"Purification {word}: at {budget} {best.panel.label} holds {number(gain)} dB{spread} more than "
+        f"{rival.panel.label}, which costs no more clean PSNR."
+    ]
 
 
 def _at(bargain: Bargain, index: int) -> Held:
