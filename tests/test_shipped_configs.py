@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import load_config
+from udc_robust.data.embedded import EmbeddedPairs
+from udc_robust.defences.pipeline import load_purifier, shipped_purifiers
 from udc_robust.files import shipped
-from udc_robust.restorers.zoo import Restorer, RestorerSpec, build_network, load_restorer, published_networks
+from udc_robust.metrics import psnr
+from udc_robust.restorers.zoo import (
+    Restorer,
+    RestorerSpec,
+    build_network,
+    load_restorer,
+    published_networks,
+    shipped_checkpoints,
+)
 from udc_robust.training.config import TrainConfig
 
 MINIS = sorted((shipped("configs") / "train").glob("*.yaml"))
@@ -33,3 +44,27 @@ def test_published_networks_are_found_by_name(name) -> None:
     with torch.device("meta"):
         restorer = load_restorer(RestorerSpec(name), "srgb", device="meta")
     assert not restorer.trained and restorer.network_domain in ("srgb", "tonemapped", "linear")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "published_networks", "defences", "study", "transfer"])
+def test_evaluations_name_what_ships(name) -> None:
+    config = load_config(shipped("configs") / f"{name}.yaml", EvaluateConfig)
+    known = {*shipped_checkpoints(), *published_networks()}
+    assert {block.network or block.name for block in config.restorers} <= known
+    assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
+        *shipped_purifiers()
+    }
+
+
+def test_hardened_checkpoints_say_what_they_came_from() -> None:
+    for name in ("nafnet_mini_adversarial", "nafnet_mini_both", "nafnet_mini_purified", "nafnet_mini_noise"):
+        assert load_restorer(RestorerSpec(name), "tonemapped").parent == "nafnet_mini"
+    assert load_restorer(RestorerSpec("discnet_mini_adversarial"), "tonemapped").parent == "discnet_mini"
+
+
+@torch.no_grad()
+def test_the_shipped_purifier_takes_noise_away() -> None:
+    pipeline, x = load_purifier("purifier_mini"), EmbeddedPairs(count=1, size=64)[0].lq[None]
+    noisy = (x + 0.04 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    purified = pipeline(noisy, sigma=0.04, output_type="pt", generator=torch.Generator().manual_seed(1)).images
+    assert psnr(purified.double(), x.double()) > psnr(noisy.double(), x.double()) + 3
