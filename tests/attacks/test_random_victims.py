@@ -1,0 +1,88 @@
+"""Victims that answer differently each time: EOT, unknown and known seeds, counts, transfers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from udc_robust.attacks import Linf, Streams, answers, attack, objective, rejudged
+from udc_robust.attacks.meter import Meter
+from udc_robust.attacks.oracle import Chance, Oracle
+
+
+class Jittered(nn.Module):
+    """A non-linear restorer whose gain is drawn anew for each answer."""
+
+    random = True
+
+    def forward(self, x: Tensor, streams: Streams) -> Tensor:
+        gain = 1 + 0.5 * streams.normal(x.new_empty(len(x), 1, 1, 1))
+        return x + gain * (3 * x).sin() / 3
+
+
+def _images(batch: int = 2) -> Tensor:
+    levels = torch.rand(batch, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return torch.round((0.2 + 0.6 * levels) * 255) / 255
+
+
+def _oracle(x: Tensor, **chance) -> Oracle:
+    mse = objective("mse")
+    goal = torch.full((len(x),), torch.inf)
+    return Oracle(Jittered(), mse, x, 0.9 * x, goal, Meter(len(x)), Streams([1, 2]), Chance(seeds=[5, 6], **chance))
+
+
+def test_eot_is_the_mean_over_draws() -> None:
+    x = _images()
+    one_by_one = _oracle(x)
+    gradients = torch.stack([one_by_one.answer(x).gradient for _ in range(4)])
+    together = _oracle(x, eot=4).answer(x)
+    assert torch.allclose(together.gradient, gradients.mean(0), atol=1e-7)
+    assert not torch.allclose(gradients[0], gradients[1])
+
+
+def test_rows_keep_their_own_streams() -> None:
+    x = _images()
+    whole, part = _oracle(x), _oracle(x)
+    both = whole.values(x)
+    assert torch.equal(part.values(x[1:], rows=torch.tensor([1])), both[1:])
+    assert not torch.equal(whole.values(x), both)  # a query meets a fresh draw
+
+
+def test_every_draw_is_counted() -> None:
+    x = _images()
+    result = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", target=x, seeds=[1, 2], steps=3, eot=4, draws=5)
+    assert result.meter.backwards.tolist() == [12, 12] and result.meter.queries.tolist() == [1, 1]
+    assert len(result.adv_outputs) == len(result.clean_outputs) == 5
+
+
+def test_who_knows_the_seed_plays_against_a_fixed_victim() -> None:
+    x = _images()
+    options = {"target": x, "seeds": [1, 2], "judge_seeds": [8, 9], "steps": 5}
+    known = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", known_seed=True, draws=6, **options)
+    assert len(known.adv_outputs) == 1
+    judged = answers(Jittered(), known.x_adv, [8, 9])
+    assert torch.equal(judged, known.adv_outputs)
+    unknown = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", draws=6, **options)
+    first_draw = objective("mse").values(unknown.adv_outputs[0], x)
+    assert (known.adv_values >= first_draw - 1e-6).all()
+
+
+def test_an_image_alone_meets_the_same_draws() -> None:
+    x = _images()
+    options = {"steps": 3, "eot": 2, "draws": 3}
+    both = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", target=x, seeds=[1, 2], **options)
+    alone = attack(Jittered(), x[1:], objective("mse"), Linf(0.05), "pgd", target=x[1:], seeds=[2], **options)
+    assert torch.allclose(both.x_adv[1:], alone.x_adv, atol=1e-6)
+    assert torch.allclose(both.adv_outputs[:, 1:], alone.adv_outputs, atol=1e-6)
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_a_transfer_is_judged_on_the_other_victim(draws) -> None:
+    x, mse = _images(), objective("mse")
+    made = attack(lambda x: x + (3 * x).sin() / 3, x, mse, Linf(0.05), "pgd", target=x, seeds=[1, 2], steps=3)
+    clean = answers(Jittered(), x, [3, 4], draws)
+    moved = rejudged(made, Jittered(), mse, target=x, judge_seeds=[3, 4], clean_outputs=clean)
+    assert torch.equal(moved.adv_outputs, answers(Jittered(), made.x_adv, [3, 4], draws))
+    expected = torch.stack([mse.values(output, x) for output in moved.adv_outputs]).mean(0)
+    assert torch.allclose(moved.adv_values, expected) and moved.meter is made.meter and moved.x_adv is made.x_adv
