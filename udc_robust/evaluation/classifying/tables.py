@@ -1,0 +1,58 @@
+"""The tables of a study: ``results.csv`` (a row an image and cell), ``summary.csv`` (a row a cell), ``timings.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from udc_robust.evaluation.tables import to_csv
+from udc_robust.evaluation.verdict import mean_interval
+from udc_robust.files import write_text
+
+NAMES = (
+    "data", "classifier", "defence", "attack", "method", "norm", "eps", "objective", "access", "exactness", "eot",
+    "draws", "known_seed", "nfe",
+)  # fmt: skip
+SHARES = (
+    "top1", "top5", "top1_one_draw", "top1_worst_draw", "top1_clean", "top5_clean", "top1_noise", "top5_noise",
+)  # fmt: skip
+COSTS = ("linf", "l2", "forwards", "backwards", "queries")
+RESULT_COLUMNS = (
+    *NAMES, "image", "label", "answer", *SHARES, "margin", "objective_clean", "objective_attacked", *COSTS,
+    "bad_gradients",
+)  # fmt: skip
+SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin", *COSTS, "bad_gradients")
+
+
+def write_tables(out: Path, units: Sequence[dict[str, Any]]) -> None:
+    """Write the three tables from the journal's units, in an order that does not depend on when they finished."""
+    units = sorted(units, key=lambda unit: unit["unit"])
+    rows = sorted((row for unit in units for row in unit["rows"]), key=_order)
+    write_text(out / "results.csv", to_csv(RESULT_COLUMNS, rows))
+    write_text(out / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
+    timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
+    write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
+
+
+def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (*(row["eps"] if name == "eps" else str(row.get(name, "")) for name in NAMES[:7]), row["image"])
+
+
+def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a cell: shares of the images in [0,1] and means; ``top1_low`` to ``top1_high`` is the 95 % interval."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(name, "") for name in NAMES), []).append(row)
+    return [_summary(names, members) for names, members in groups.items()]
+
+
+def _summary(names: tuple[Any, ...], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    summary: dict[str, Any] = dict(zip(NAMES, names, strict=True)) | {"images": len(rows)}
+    for column in (*SHARES, "margin", *COSTS):
+        known: list[float] = [row[column] for row in rows if column in row]
+        summary[column] = fmean(known) if known else None
+    summary["bad_gradients"] = sum(row.get("bad_gradients", 0) for row in rows)
+    summary["top1_low"], summary["top1_high"] = mean_interval([row["top1"] for row in rows]) or (None, None)
+    return summary
