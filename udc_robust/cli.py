@@ -60,6 +60,26 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
 
 
 @app.command()
+def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Attack classifiers, bare and behind defences, and write a report; the same command resumes.
+
+    Example: `udc-robust classify halftone_study data.0.source=cifar10_jpeg_test.npz`
+    """
+    from udc_robust.config_file import load_config
+    from udc_robust.evaluation.classifying.config import ClassifyConfig
+    from udc_robust.evaluation.classifying.report import print_robust, write_report
+    from udc_robust.evaluation.classifying.run import classify as run
+
+    settings = load_config(config_path(config), ClassifyConfig, overrides or [])
+    folder = out or settings.out or Path("runs") / settings.name
+    run(settings, folder, shlex.join(["udc-robust", *sys.argv[1:]]))
+    if is_main():
+        page = write_report([folder])
+        print_robust(folder)
+        typer.echo(f"report: {page}")
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import yaml
@@ -28,6 +28,9 @@ MARKET_COLUMNS = (
 _SHOWN_IMAGES = 16
 
 
+AnyRun = TypeVar("AnyRun", bound=Any)
+
+
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Write the report of finished runs and return its path.
 
@@ -38,24 +41,14 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     Raises:
         UserError: a folder holds no finished run, or a file of it is damaged.
     """
-    import jinja2
-
-    read = _named([read_run(Path(path)) for path in runs])
+    read = named([read_run(Path(path)) for path in runs])
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     panels = _panels(read)
     traded = bargains.markets(panels)
     # Cheap rivals have their place in the tables; pictures and paragraphs are for what is studied.
     studied = [panel for panel in panels if panel.kind in ("none", "purifier")] if traded else panels
     shown, left_out = gallery.choose(studied)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"number": verdict.number, "percent": _percent}
-    page = environment.get_template("report.html.j2").render(
+    page = template("report.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
         headline=" ".join(market.verdict for market in traded[:1]) or verdict.headline(panels),
         markets=traded,
@@ -69,8 +62,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         curves=curves.drop_curves(studied),
         gallery=_groups(gallery.cards(studied, shown)),
         left_out=left_out,
-        costs=[cost for panel in panels for cost in _costs(panel)],
-        sources=[_source(run, out) for run in read],
+        costs=[cost for panel in panels for cost in costs_of(panel.label, panel.data, panel.nfe, panel.outcomes)],
+        sources=[source_of(run, out) for run in read],
         embedded=any(block.kind == "embedded" for run in read for block in run.config.data),
         mini=any("mini" in panel.restorer for panel in panels),
     )
@@ -81,7 +74,22 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     return out
 
 
-def _named(runs: Sequence[Run]) -> list[Run]:
+def template(name: str) -> Any:
+    """A page of ours, which escapes what users wrote."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": verdict.number, "percent": _percent}
+    return environment.get_template(name)
+
+
+def named(runs: Sequence[AnyRun]) -> list[AnyRun]:
     """Give runs of one name their folders too, so that they can be told apart."""
     names = [run.name for run in runs]
     for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(run.path.resolve())):
@@ -195,11 +203,15 @@ def _groups(cards: Iterable[gallery.Card]) -> list[dict[str, Any]]:
     ]
 
 
-def _costs(panel: Panel) -> list[dict[str, Any]]:
-    """What each attack cost an image on average over its budgets, and the largest memory peak."""
+def costs_of(victim: str, data: str, nfe: int, cells_of: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """What each attack cost an image on average over its budgets, and the largest memory peak.
+
+    Args:
+        nfe: model calls of the victim's defence for one image.
+    """
     found = []
     # The budgets of one attack lie side by side.
-    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.label, o.cell.attack.norm)):
+    for (label, norm), cells in groupby(cells_of, lambda o: (o.cell.label, o.cell.attack.norm)):
         outcomes = list(cells)
         means = {
             name: _mean([outcome.summary[name] for outcome in outcomes])
@@ -208,14 +220,12 @@ def _costs(panel: Panel) -> list[dict[str, Any]]:
         peaks = [outcome.peak_bytes / 2**20 for outcome in outcomes if outcome.peak_bytes is not None]
         found.append(
             {
-                "data": panel.data,
-                "restorer": panel.label,
+                "data": data,
+                "restorer": victim,
                 "attack": label,
                 "norm": NORM_SIGNS[norm],
                 "access": outcomes[0].summary["access"],
-                "calls": panel.nfe * (means["forwards"] or 0)
-                if panel.nfe and outcomes[0].cell.access != "blind"
-                else 0,
+                "calls": nfe * (means["forwards"] or 0) if nfe and outcomes[0].cell.access != "blind" else 0,
                 "seconds": _mean([outcome.seconds for outcome in outcomes]),
                 "peak": max(peaks, default=None),
                 **means,
@@ -229,7 +239,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _source(run: Run, out: Path) -> dict[str, Any]:
+def source_of(run: Any, out: Path) -> dict[str, Any]:
     """Where a run's numbers come from: its command, config, versions and, linked by relative name, its files."""
     folder = Path(os.path.relpath(run.path.resolve(), out.resolve().parent))
     names = ("results.csv", "summary.csv", "timings.csv", "run.json", "config.yaml")

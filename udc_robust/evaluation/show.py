@@ -30,6 +30,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def console_table(*columns: str) -> tuple[Console, Table]:
+    """A console, and an empty table for it."""
+    return _console(), _table(*columns)
+
+
 def print_summary(run: Path) -> None:
     """The headline table of a finished run."""
     with open(run / "summary.csv", newline="", encoding="utf-8") as handle:
