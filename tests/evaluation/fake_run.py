@@ -107,6 +107,7 @@ def _facts(config: EvaluateConfig, images: int, trained: bool) -> dict[str, Any]
         "restorers": described, "defences": {
             victim: {
                 "kind": d.kind, "options": {}, "ways": WAYS[d.kind], "random": d.kind == "purifier", "nfe": NFE[d.kind],
+                "gradients": {way: {"exactness": "exact", "memory": "all"} for way in WAYS[d.kind]},
             }
             for victim, _, d in _victims(config)
         }, "lpips_reason": "weights of alex are not on this machine",

@@ -104,6 +104,7 @@ def test_knowing_more_hurts_more(defended) -> None:
     means = {r["attack"]: float(r["psnr"]) for r in rows_of(out / "summary.csv") if r["defence"] == "noisy"}
     assert means["pgd adaptive"] < means["square"] < means["clean"] and means["pgd adaptive"] < means["noise"]
     facts = json.loads((out / "run.json").read_text())["defences"]
+    assert facts["noisy + tiny"].pop("gradients")["adaptive"]["exactness"] == "exact"
     assert facts["noisy + tiny"] == {
         "kind": "noise", "options": {"sigma": 0.02}, "ways": ["bpda", "adaptive"], "random": True, "nfe": 0,
     }  # fmt: skip

@@ -19,8 +19,8 @@ from udc_robust.attacks.streams import Streams
 class Defence(nn.Module):
     """Images ``(B,C,H,W)`` in [0,1] and their randomness in, images of the same shape out.
 
-    A subclass writes ``forward``, ``draw`` when it is random, and ``stand_in`` or ``crossings`` when its own gradient
-    is no use to an attacker.
+    A subclass writes ``forward(x, noise)``, the transformation as deployed; ``draw`` when it is random; ``stand_in`` or
+    ``crossings`` when its own gradient is no use to an attacker.
 
     Attributes:
         nfe: model calls for one image.
@@ -33,10 +33,6 @@ class Defence(nn.Module):
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Randomness ``(B,...)`` for these images, each from its own stream; empty for a deterministic defence."""
         return x.new_empty(len(x), 0)
-
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Transform the images as deployed, with the randomness of `draw`."""
-        raise NotImplementedError
 
     def stand_in(self, x: Tensor, noise: Tensor) -> Tensor:
         """A differentiable approximation of ``forward`` for the attacker; ``forward`` itself where it is one."""

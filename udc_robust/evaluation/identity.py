@@ -130,6 +130,7 @@ def facts_of(
                 "kind": victim.block.kind,
                 "options": victim.block.options | dict(tuned.get(victim.label, {})),
                 "ways": list(victim.ways),
+                "gradients": victim.gradients(),
                 "random": victim.random,
                 "nfe": victim.nfe,
             }

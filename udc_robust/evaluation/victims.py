@@ -83,6 +83,11 @@ class Guarded(Generic[Network]):
             return self.network
         return Defended(self.defence, self.network, self.defence.crossings.get(access))
 
+    def gradients(self) -> dict[str, dict[str, str]]:
+        """How exact each gradient past the defence is, and what it keeps in memory."""
+        crossings = {} if self.defence is None else self.defence.crossings
+        return {name: {"exactness": way.exactness, "memory": way.memory} for name, way in crossings.items()}
+
     def exactness(self, access: str) -> str:
         """What the attacker's gradient is; empty where there is none."""
         if access in ("none", "query"):
