@@ -50,7 +50,7 @@ class Scale:
 
 DECIBELS = Scale("dB", 0.1, 0.2, 12.0)
 """Of a restoration nothing but a constant image is left at about 10 dB."""
-POINTS = Scale("points", 1.0, 2.0, 5.0)
+POINTS = Scale("points", 2.0, 3.0, 5.0)
 """Of accuracy in percent."""
 
 
