@@ -88,9 +88,14 @@ def report(
 
     Example: `udc-robust report runs/before runs/after --out compare.html`
     """
+    from udc_robust.evaluation.classifying.report import write_report as write_study
+    from udc_robust.evaluation.classifying.run_folder import is_study
     from udc_robust.evaluation.report import write_report
 
-    typer.echo(f"report: {write_report(runs, out)}")
+    studies = [is_study(path) for path in runs]
+    if any(studies) and not all(studies):
+        raise UserError("runs of restorers and of classifiers have no report together: name either")
+    typer.echo(f"report: {(write_study if all(studies) else write_report)(runs, out)}")
 
 
 @app.command()

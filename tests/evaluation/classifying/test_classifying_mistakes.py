@@ -9,11 +9,14 @@ import torch
 import yaml
 from small_study import block, run, values
 
+from udc_robust.classifiers.zoo import shipped_classifiers
 from udc_robust.cli import main
 from udc_robust.config import EvaluateConfig
-from udc_robust.config_file import check_config
+from udc_robust.config_file import check_config, load_config
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
+from udc_robust.evaluation.classifying.config import ClassifyConfig
+from udc_robust.files import shipped
 
 
 @pytest.mark.parametrize(
@@ -123,3 +126,9 @@ def test_the_command_line_writes_a_report(place, monkeypatch, capsys) -> None:
         main()
     told = capsys.readouterr().out
     assert stopped.value.code == 0 and "halftone + tiny" in told and (place / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["halftone_study", "classifiers_quickstart"])
+def test_shipped_studies_are_valid_and_their_classifiers_ship(name) -> None:
+    config = load_config(shipped("configs") / f"{name}.yaml", ClassifyConfig)
+    assert {classifier.name for classifier in config.classifiers} <= set(shipped_classifiers())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import math
 import re
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from small_study import make_workplace, rows_of, run
 
+from udc_robust.cli import main
 from udc_robust.errors import UserError
 from udc_robust.evaluation.classifying.report import write_report
 from udc_robust.evaluation.classifying.robust import breaking, budgets, standings
@@ -107,3 +109,11 @@ def test_a_damaged_folder_is_told(place) -> None:
     (out / "run.json").unlink()
     with pytest.raises(UserError, match=r"holds no finished run: run\.json is missing; run `udc-robust classify`"):
         write_report([out])
+
+
+def test_the_report_verb_knows_a_study(finished, tmp_path, monkeypatch, capsys) -> None:
+    out = tmp_path / "again.html"
+    monkeypatch.setattr(sys, "argv", ["udc-robust", "report", str(finished), "--out", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0 and "halftone + tiny" in out.read_text()

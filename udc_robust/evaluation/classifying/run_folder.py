@@ -143,6 +143,12 @@ class Run:
         return self.summary[key][0]
 
 
+def is_study(path: Path) -> bool:
+    """Whether a run folder is one of classifiers."""
+    config = path / "config.yaml"
+    return config.is_file() and "\nclassifiers:" in config.read_text(encoding="utf-8")
+
+
 def read_run(path: Path) -> Run:
     """Read the folder of a study.
 
