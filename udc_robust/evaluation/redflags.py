@@ -195,6 +195,7 @@ def _settings(outcome: Outcome, *but: str) -> Settings:
     """What an attack is, but for some of its settings and its name."""
     attack = outcome.cell.attack
     options = {**(attack.model_extra or {}), "eot": attack.eot, "known_seed": attack.known_seed}
+    options["jitter"] = getattr(attack, "jitter", 0.0)  # of classifiers
     kept = sorted((key, str(value)) for key, value in options.items() if key not in but)
     return (attack.method, attack.objective, outcome.budget, outcome.cell.access, *kept)
 

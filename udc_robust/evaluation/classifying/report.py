@@ -86,12 +86,12 @@ def _study(panels: Sequence[Panel]) -> Study:
 
 
 def headline(study: Study) -> str:
-    """What the most protected victim seems to hold at the largest budget, and what it holds.
+    """What the most protected victim seems to hold at the middle budget, and what it holds.
 
     That is the halftone which does best against those who do not know it, or the best of other defences.
     """
-    at = len(study.grid) - 1
-    defended = [s for s in study.standings if at >= 0 and _at(s, at) and _held(s, at).blind is not None]
+    at = len(study.grid) // 2
+    defended = [s for s in study.standings if study.grid and _at(s, at) and _held(s, at).blind is not None]
     halftones = [s for s in defended if s.panel.kind == "halftone"]
     if not defended:
         return "How many images small perturbations make these classifiers take for something else."

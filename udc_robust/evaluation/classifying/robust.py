@@ -73,7 +73,9 @@ def budgets(panels: Sequence[Panel]) -> list[tuple[str, float]]:
 
 def ways(outcome: Outcome) -> str:
     """What kind of attacker it is: its access, or ``jitter`` for gradients at several places near by."""
-    return "jitter" if getattr(outcome.cell.attack, "jitter", 0) else str(outcome.summary["access"])
+    access = str(outcome.summary["access"])
+    explores = access in ("bpda", "surrogate", "adaptive") and getattr(outcome.cell.attack, "jitter", 0)
+    return "jitter" if explores else access
 
 
 def _counts(outcome: Outcome) -> bool:
