@@ -60,12 +60,17 @@ class Bargain:
 
 @dataclass(frozen=True)
 class Market:
-    """All victims of one family on one data block; the first bargain is the undefended restorer."""
+    """All victims of one family on one data block; the first bargain is the undefended restorer.
+
+    Attributes:
+        headline: the first sentence of the verdict.
+    """
 
     data: str
     family: str
     budgets: Sequence[str]
     bargains: Sequence[Bargain]
+    headline: str
     verdict: str
 
 
@@ -103,7 +108,8 @@ def _market(bare: Panel, panels: Sequence[Panel]) -> Market:
     budgets = list(dict.fromkeys(o.budget for o in limited))
     floor = {budget: worst_by_image(_rivals(bare, budget)) for budget in budgets}
     bargains = [_bargain(panel, bare, budgets, floor) for panel in panels]
-    return Market(bare.data, bare.family, budgets, bargains, _verdict(bargains, budgets))
+    sentences = _verdict(bargains, budgets)
+    return Market(bare.data, bare.family, budgets, bargains, sentences[0], " ".join(sentences))
 
 
 def _bargain(
@@ -132,11 +138,13 @@ def _held(panel: Panel, budget: str, floor: Mapping[str, tuple[float, str]]) -> 
     )
 
 
-def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> str:
-    """Who holds most at the middle one of the budgets that all victims met, and who else was in the race."""
+def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> list[str]:
+    """Whether purification earns its calls, then who holds most at the middle one of the budgets that all victims met,
+    and who else was in the race.
+    """
     shared = [i for i in range(len(budgets)) if all(bargain.held[i] for bargain in bargains)]
     if not shared:
-        return "No budget was tried on every victim, so they cannot be ranked."
+        return ["No budget was tried on every victim, so they cannot be ranked."]
     at = shared[len(shared) // 2]
     ranked = sorted(bargains, key=lambda bargain: -_at(bargain, at).psnr)
     best = ranked[0]
@@ -160,7 +168,7 @@ def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> str:
             f"Against an attacker who ignores it, {flattered[0].panel.label} would seem to hold {number(held.blind)} "
             f"dB: that flatters it by {number(held.blind - held.psnr)} dB."
         )
-    return " ".join([*earned, *parts])
+    return [*earned, *parts]
 
 
 def _earned(ranked: Sequence[Bargain], at: int, budget: str) -> list[str]:
@@ -179,10 +187,11 @@ def _earned(ranked: Sequence[Bargain], at: int, budget: str) -> list[str]:
         word = "is not shown to earn its model calls"
     else:
         word = "earns its model calls"
-    spread = f" ({number(interval[0])} to {number(interval[1])})" if interval else ""
+    spread = f" (95 % interval of the gain {number(interval[0])} to {number(interval[1])})" if interval else ""
+    more = "more" if gain > 0 else "less"
     return [
-        f"Purification {word}: at {budget} {best.panel.label} holds {number(gain)} dB{spread} more than "
-        f"{rival.panel.label}, which costs no more clean PSNR."
+        f"Purification {word}: at {budget} {best.panel.label} holds {number(abs(gain))} dB {more} than "
+        f"{rival.panel.label}, which costs no more clean PSNR{spread}."
     ]
 
 
