@@ -24,7 +24,6 @@ from udc_robust.defences.crossing import Checkpointed
 from udc_robust.defences.defence import Exact
 from udc_robust.defences.pipeline import load_purifier
 
-
 # glibc keeps freed blocks under these sizes, in pieces: what a run then holds says little about what it needs.
 _UNFRAGMENTED = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
