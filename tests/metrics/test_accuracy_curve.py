@@ -13,6 +13,7 @@ from udc_robust.metrics.accuracy_curve import (
     area_under,
     breaking_distances,
     envelope,
+    holds,
     top_k_correct,
 )
 
@@ -92,3 +93,9 @@ def test_top_k() -> None:
     assert top_k_correct(scores, labels, 1).tolist() == [False, False]
     assert top_k_correct(scores, labels, 2).tolist() == [True, False]
     assert top_k_correct(scores, labels, 5).all()
+
+
+@given(st.integers(0, 191), st.integers(1, 64))
+def test_an_attack_of_exactly_its_budget_counts_at_it(level, levels) -> None:
+    change = (torch.tensor([level + levels]) / 255 - torch.tensor([level]) / 255).abs()  # float32, as attacks measure
+    assert not holds(change, levels / 255).any() and holds(change, (levels - 0.5) / 255).all()

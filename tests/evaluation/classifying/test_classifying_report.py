@@ -35,7 +35,7 @@ def test_robust_accuracy_is_of_the_worst_attack_on_each_image(finished, panels) 
         mine = [r for r in results if r["defence"] == defence and r["access"] != "none"]
         for (_, eps), held in zip(grid, found[defence].held, strict=True):
             images = {r["image"] for r in mine}
-            fits = [r for r in mine if r["attack"] == "clean" or float(r["linf"]) <= eps * (1 + 1e-5)]
+            fits = [r for r in mine if r["attack"] == "clean" or float(r["linf"]) <= eps + 2e-6]
             safe = [image for image in images if all(float(r["top1"]) for r in fits if r["image"] == image)]
             assert held.accuracy == pytest.approx(len(safe) / 12)
             blind = [r for r in fits if r["access"] in ("blind", "")]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from udc_robust.evaluation.classifying.run_folder import Outcome, Panel
 from udc_robust.evaluation.verdict import mean_interval
-from udc_robust.metrics.accuracy_curve import accuracy_curve, area_under, breaking_distances
+from udc_robust.metrics.accuracy_curve import accuracy_curve, area_under, breaking_distances, holds
 
 Interval = tuple[float, float] | None
 
@@ -123,27 +123,22 @@ def _area(needed: Tensor | None, eps: Sequence[float]) -> float | None:
     return None if needed is None or len(eps) < 2 else area_under(eps, accuracy_curve(needed, eps))
 
 
-def _survivors(needed: Tensor, eps: float) -> Tensor:
-    """Whether each image holds at a budget, ``(B,)`` of 0 and 1."""
-    return (needed > eps * (1 + 1e-6)).double()
-
-
 def _held(panel: Panel, baseline: Panel | None, norm: str, eps: float) -> Held | None:
     here = [o for o in panel.outcomes if (o.cell.attack.norm, o.cell.eps) == (norm, eps)]
     rivals = [o for o in here if _counts(o)]
     needed = breaking(panel, norm)
     if not rivals or needed is None:
         return None
-    holds = _survivors(needed, eps)
+    kept = holds(needed, eps).double()
     by = {}
     for way in dict.fromkeys(map(ways, rivals)):
         found = breaking(panel, norm, lambda o, way=way: ways(o) == way)  # type: ignore[misc]
-        by[way] = float(_survivors(found, eps).mean()) if found is not None else math.nan
+        by[way] = float(holds(found, eps).double().mean()) if found is not None else math.nan
     floor = None if baseline is None or baseline is panel else breaking(baseline, norm)
-    gains = [] if floor is None else (holds - _survivors(floor, eps)).tolist()
+    gains = [] if floor is None else (kept - holds(floor, eps).double()).tolist()
     return Held(
-        accuracy=float(holds.mean()),
-        interval=mean_interval(holds.tolist()),
+        accuracy=float(kept.mean()),
+        interval=mean_interval(kept.tolist()),
         noise=next((float(o.summary["top1"]) for o in here if o.is_noise), None),
         blind=by.get("blind"),
         by=by,
