@@ -74,8 +74,8 @@ def budgets(panels: Sequence[Panel]) -> list[tuple[str, float]]:
 def ways(outcome: Outcome) -> str:
     """What kind of attacker it is: its access, or ``jitter`` for gradients at several places near by."""
     access = str(outcome.summary["access"])
-    explores = access in ("bpda", "surrogate", "adaptive") and getattr(outcome.cell.attack, "jitter", 0)
-    return "jitter" if explores else access
+    explores = getattr(outcome.cell.attack, "jitter", 0.0) > 0
+    return "jitter" if explores and access in ("bpda", "surrogate", "adaptive") else access
 
 
 def _counts(outcome: Outcome) -> bool:
