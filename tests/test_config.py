@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from udc_robust.config import EvaluateConfig, RestorerConfig
 from udc_robust.config_file import check_config, load_config, number
 from udc_robust.errors import UserError
+from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.files import shipped
 from udc_robust.training.config import ClassifierConfig, DiffusionConfig, FinetuneConfig, TrainConfig
 
@@ -93,6 +94,7 @@ def test_every_shipped_config_is_valid() -> None:
     schemas = {
         "train": TrainConfig, "diffusion": DiffusionConfig, "finetune": FinetuneConfig, "networks": RestorerConfig,
         "classifiers": ClassifierConfig,
+        "classifiers_quickstart.yaml": ClassifyConfig, "halftone_study.yaml": ClassifyConfig,
     }  # fmt: skip
     for path in paths:
         folder = path.relative_to(shipped("configs")).parts[0]
