@@ -19,6 +19,7 @@ from torch import Tensor
 from udc_robust import metrics
 from udc_robust.config import EvaluateConfig
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.evaluation.batch import Batch
 from udc_robust.evaluation.cells import Cell, batches, eps_text
 from udc_robust.evaluation.identity import claim_folder, facts_of
 from udc_robust.evaluation.inputs import Inputs, open_inputs
@@ -26,7 +27,7 @@ from udc_robust.evaluation.journal import Journal
 from udc_robust.evaluation.matching import options_only, tune
 from udc_robust.evaluation.scores import Lpips
 from udc_robust.evaluation.tables import write_tables
-from udc_robust.evaluation.units import Batch, attacked_unit, clean_unit, load_batch
+from udc_robust.evaluation.units import attacked_unit, clean_unit, load_batch
 from udc_robust.evaluation.victims import Victim, build_victims, load_restorers
 from udc_robust.files import write_text
 from udc_robust.processes import Processes

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
 from torch import Tensor
 
-from udc_robust.attacks import Result, Threat, answers, attack, frozen, image_seed, objective, rejudged
+from udc_robust.attacks import Result, Threat, attack, frozen, objective, rejudged
 from udc_robust.config import EvaluateConfig
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
+from udc_robust.evaluation.batch import Batch
 from udc_robust.evaluation.cells import Cell
 from udc_robust.evaluation.inputs import Inputs, stack
 from udc_robust.evaluation.scores import Lpips, draws_psnr, for_metrics, quality, same_norm_noise
@@ -24,41 +23,10 @@ Unit = tuple[list[dict[str, Any]], dict[str, Any]]
 """Rows, one an image, and what the unit cost."""
 
 
-@dataclass
-class Batch:
-    """Images of one size, with what every unit needs of them.
-
-    Attributes:
-        clean: judged answers to the unattacked images, by victim.
-        bare: attacks made on bare restorers, by restorer and cell: blind attacks are these, judged elsewhere.
-    """
-
-    inputs: Inputs
-    indices: Sequence[int]
-    lq: Tensor
-    gt: Tensor | None
-    keys: list[str] = field(init=False)
-    clean: dict[str, Tensor] = field(init=False, default_factory=dict)
-    bare: dict[tuple[str, str], Result] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.keys = [self.inputs.keys[i] for i in self.indices]
-
-    def seeds(self, config: EvaluateConfig, name: str) -> list[int]:
-        """A seed for each image, of the run's seed and a name."""
-        return [image_seed(config.seed, f"{self.inputs.label}/{key}", name) for key in self.keys]
-
-    def clean_outputs(self, config: EvaluateConfig, victim: Victim) -> Tensor:
-        """What a victim answers to the unattacked images ``(draws,B,3,H,W)``, computed once."""
-        if victim.label not in self.clean:
-            with torch.no_grad(), frozen(victim.deployed):
-                self.clean[victim.label] = answers(victim.deployed, self.lq, self.seeds(config, "judge"), config.draws)
-        return self.clean[victim.label]
-
-
 def load_batch(inputs: Inputs, indices: Sequence[int], device: str) -> Batch:
     """Load the images of a batch."""
-    return Batch(inputs, indices, *stack([inputs.load(i) for i in indices], device))
+    x, truths = stack([inputs.load(i) for i in indices], device)
+    return Batch(inputs.label, len(inputs.keys), [inputs.keys[i] for i in indices], indices, x, truths)
 
 
 def image_folder(out: Path, data: str, key: str) -> Path:
@@ -78,24 +46,24 @@ def attacked_unit(config: EvaluateConfig, out: Path, batch: Batch, victim: Victi
         "eot": cell.attack.eot if victim.random and cell.access in victim.ways else 1, "draws": len(result.adv_outputs),
         "known_seed": cell.attack.known_seed, "nfe": victim.nfe,
     }  # fmt: skip
-    cost = {"seconds": result.meter.seconds, "peak_bytes": result.meter.peak_bytes, "images": len(batch.lq)}
+    cost = {"seconds": result.meter.seconds, "peak_bytes": result.meter.peak_bytes, "images": len(batch.x)}
     return _rows(batch, names, figures), cost
 
 
 def _against(batch: Batch, cell: Cell) -> str:
-    return cell.attack.against or ("clean" if batch.gt is None else "gt")
+    return cell.attack.against or ("clean" if batch.target is None else "gt")
 
 
 def _attack(config: EvaluateConfig, batch: Batch, victim: Victim, cell: Cell) -> tuple[Result, Threat]:
     """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
     threat = cell.threat(victim.network.domain)
     goal = objective(cell.attack.objective, cell.attack.drop_db)
-    target = batch.gt if _against(batch, cell) == "gt" else None
+    target = batch.target if _against(batch, cell) == "gt" else None
     judge = batch.seeds(config, "judge")
 
     def made(seen: Any, clean: Tensor | None) -> Result:
         return attack(
-            seen, batch.lq, goal, threat, cell.attack.method, target=target, seeds=batch.seeds(config, cell.seed_key),
+            seen, batch.x, goal, threat, cell.attack.method, target=target, seeds=batch.seeds(config, cell.seed_key),
             judge_seeds=judge, draws=config.draws, eot=cell.attack.eot, known_seed=cell.attack.known_seed,
             clean_outputs=clean, round_8_bit=config.round_8_bit, **cell.attack.options_at(cell.eps),
         )  # fmt: skip
@@ -125,11 +93,11 @@ def _figures(
         noise_seeds = [seed + 1 for seed in batch.seeds(config, cell.seed_key)]
         with frozen(victim.deployed):
             noise = same_norm_noise(
-                victim.deployed, batch.lq, result, threat, noise_seeds, judge, len(result.adv_outputs)
+                victim.deployed, batch.x, result, threat, noise_seeds, judge, len(result.adv_outputs)
             )
     attacked, clean, noise = (for_metrics(y, domain) for y in (result.adv_outputs, result.clean_outputs, noise))
-    x, x_adv = for_metrics(batch.lq, domain), for_metrics(result.x_adv, domain)
-    reference = clean.mean(0) if batch.gt is None else for_metrics(batch.gt, domain)
+    x, x_adv = for_metrics(batch.x, domain), for_metrics(result.x_adv, domain)
+    reference = clean.mean(0) if batch.target is None else for_metrics(batch.target, domain)
     return {
         **quality(attacked, reference, lpips),
         "psnr_clean": draws_psnr(clean, reference).mean(0).tolist(),
@@ -155,7 +123,7 @@ def _save_pictures(config: EvaluateConfig, out: Path, batch: Batch, victim: Vict
     exact = ".png" if config.round_8_bit else ".npy"
     inputs, outputs = (for_metrics(image, domain).cpu() for image in (result.x_adv, result.adv_output))
     for i, index in enumerate(batch.indices):
-        folder = image_folder(out, batch.inputs.label, batch.keys[i]) / quote(victim.label, safe="")
+        folder = image_folder(out, batch.data, batch.keys[i]) / quote(victim.label, safe="")
         # The images of a blind attack lie with the bare restorer.
         kept = config.save_images and cell.access != "blind"
         if kept:
@@ -172,30 +140,30 @@ def clean_unit(config: EvaluateConfig, out: Path, batch: Batch, victim: Victim, 
     outputs = for_metrics(batch.clean_outputs(config, victim), domain)
     if not outputs.isfinite().all():
         raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.network.origin}")
-    x = for_metrics(batch.lq, domain)
-    reference = outputs.mean(0) if batch.gt is None else for_metrics(batch.gt, domain)
+    x = for_metrics(batch.x, domain)
+    reference = outputs.mean(0) if batch.target is None else for_metrics(batch.target, domain)
     figures = quality(outputs, reference, lpips)
     figures |= {"psnr_clean": figures["psnr"], "psnr_input": draws_psnr(x[None], reference)[0].tolist()}
     for i, index in enumerate(batch.indices):
         if index < config.gallery:
-            folder = image_folder(out, batch.inputs.label, batch.keys[i])
+            folder = image_folder(out, batch.data, batch.keys[i])
             write_image(folder / "input.png", x[i].cpu())
             write_image(folder / quote(victim.label, safe="") / "clean.output.png", outputs[0, i].cpu())
-            if batch.gt is not None:
+            if batch.target is not None:
                 write_image(folder / "gt.png", reference[i].cpu())
     names = {
         "restorer": victim.network.name, "defence": victim.defence_name, "attack": "clean", "method": "clean",
         "norm": "", "eps": 0.0, "draws": len(outputs), "nfe": victim.nfe,
     }  # fmt: skip
-    return _rows(batch, names, figures), {"images": len(batch.lq)}
+    return _rows(batch, names, figures), {"images": len(batch.x)}
 
 
 def _rows(batch: Batch, names: dict[str, Any], figures: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    height, width = batch.lq.shape[-2:]
-    reference = "clean" if batch.gt is None else "gt"
+    height, width = batch.x.shape[-2:]
+    reference = "clean" if batch.target is None else "gt"
     return [
         {
-            "data": batch.inputs.label, "image": key, "height": height, "width": width, "reference": reference, **names,
+            "data": batch.data, "image": key, "height": height, "width": width, "reference": reference, **names,
             **{name: values[i] for name, values in figures.items()},
         }
         for i, key in enumerate(batch.keys)

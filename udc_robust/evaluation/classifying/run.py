@@ -13,10 +13,11 @@ import torch
 from udc_robust.classifiers.data import LabelledImages
 from udc_robust.classifiers.zoo import Classifier
 from udc_robust.errors import UserError
+from udc_robust.evaluation.batch import Batch
 from udc_robust.evaluation.cells import Cell, batches, eps_text
 from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.evaluation.classifying.tables import write_tables
-from udc_robust.evaluation.classifying.units import Batch, attacked_unit, clean_unit, load_batch
+from udc_robust.evaluation.classifying.units import attacked_unit, clean_unit, load_batch
 from udc_robust.evaluation.classifying.victims import (
     Victim,
     build_victims,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +10,11 @@ from urllib.parse import quote
 import torch
 from torch import Tensor
 
-from udc_robust.attacks import Result, Streams, Threat, answers, attack, frozen, image_seed, objective, rejudged
+from udc_robust.attacks import Result, Streams, Threat, attack, frozen, objective, rejudged
 from udc_robust.attacks.classification import margin
 from udc_robust.classifiers.data import LabelledImages
 from udc_robust.data.images import write_image
+from udc_robust.evaluation.batch import Batch
 from udc_robust.evaluation.cells import Cell
 from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.evaluation.classifying.victims import Victim, jitter, seen, targets
@@ -23,42 +23,10 @@ from udc_robust.evaluation.units import Unit, image_folder
 from udc_robust.metrics.accuracy_curve import top_k_correct
 
 
-@dataclass
-class Batch:
-    """Images ``x`` ``(B,3,H,W)`` with their labels ``(B,)``, and what every unit needs of them.
-
-    Attributes:
-        clean: judged scores of the unattacked images ``(draws,B,K)``, by victim.
-        bare: attacks made on bare classifiers, by classifier and cell: blind attacks are these, judged elsewhere.
-    """
-
-    images: LabelledImages
-    indices: Sequence[int]
-    x: Tensor
-    labels: Tensor
-    keys: list[str] = field(init=False)
-    clean: dict[str, Tensor] = field(init=False, default_factory=dict)
-    bare: dict[tuple[str, str], Result] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.keys = [self.images.keys[i] for i in self.indices]
-
-    def seeds(self, config: ClassifyConfig, name: str) -> list[int]:
-        """A seed for each image, of the run's seed and a name."""
-        return [image_seed(config.seed, f"{self.images.name}/{key}", name) for key in self.keys]
-
-    def clean_scores(self, config: ClassifyConfig, victim: Victim) -> Tensor:
-        """What a victim answers to the unattacked images ``(draws,B,K)``, computed once."""
-        if victim.label not in self.clean:
-            with torch.no_grad(), frozen(victim.deployed):
-                self.clean[victim.label] = answers(victim.deployed, self.x, self.seeds(config, "judge"), config.draws)
-        return self.clean[victim.label]
-
-
 def load_batch(images: LabelledImages, indices: Sequence[int], device: str) -> Batch:
     """Load the images of a batch."""
     x, labels = images.batch(indices)
-    return Batch(images, indices, x.to(device), labels.to(device))
+    return Batch(images.name, len(images), [images.keys[i] for i in indices], indices, x.to(device), labels.to(device))
 
 
 def attacked_unit(config: ClassifyConfig, out: Path, batch: Batch, victim: Victim, cell: Cell) -> Unit:
@@ -66,11 +34,11 @@ def attacked_unit(config: ClassifyConfig, out: Path, batch: Batch, victim: Victi
     threat = cell.threat("srgb")
     result = _attack(config, batch, victim, cell, threat)
     noise = result.adv_outputs if cell.access == "none" else _noise(config, batch, victim, cell, result, threat)
-    clean = batch.clean_scores(config, victim)[: len(result.adv_outputs)]
+    clean = batch.clean_outputs(config, victim)[: len(result.adv_outputs)]
     figures = {
-        **judged(result.adv_outputs, batch.labels),
-        **{f"{name}_clean": values for name, values in _top(clean, batch.labels).items()},
-        **{f"{name}_noise": values for name, values in _top(noise, batch.labels).items()},
+        **judged(result.adv_outputs, batch.target),
+        **{f"{name}_clean": values for name, values in _top(clean, batch.target).items()},
+        **{f"{name}_noise": values for name, values in _top(noise, batch.target).items()},
         "objective_clean": result.clean_values.tolist(),
         "objective_attacked": result.adv_values.tolist(),
         "linf": result.linf.tolist(),
@@ -94,11 +62,11 @@ def attacked_unit(config: ClassifyConfig, out: Path, batch: Batch, victim: Victi
 
 def clean_unit(config: ClassifyConfig, out: Path, batch: Batch, victim: Victim) -> Unit:
     """Classify one batch unattacked."""
-    scores = batch.clean_scores(config, victim)
-    figures = judged(scores, batch.labels)
+    scores = batch.clean_outputs(config, victim)
+    figures = judged(scores, batch.target)
     figures |= {f"{name}_clean": figures[name] for name in ("top1", "top5")}
     for i in _shown(config, batch):
-        folder = image_folder(out, batch.images.name, batch.keys[i])
+        folder = image_folder(out, batch.data, batch.keys[i])
         write_image(folder / "input.png", batch.x[i].cpu())
         _save_view(config, batch, victim, i, batch.x[i], folder / quote(victim.label, safe="") / "clean.view.png")
     names = {**_names(victim, len(scores)), "attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
@@ -131,8 +99,8 @@ def _top(scores: Tensor, labels: Tensor) -> dict[str, list[float]]:
 def _attack(config: ClassifyConfig, batch: Batch, victim: Victim, cell: Cell, threat: Threat) -> Result:
     """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
     goal, judge = objective(cell.attack.objective), batch.seeds(config, "judge")
-    clean = batch.clean_scores(config, victim)
-    wanted = targets(goal, batch.labels, clean.shape[-1])
+    clean = batch.clean_outputs(config, victim)
+    wanted = targets(goal, batch.target, clean.shape[-1])
 
     def made(attacked: Any, clean: Tensor | None) -> Result:
         return attack(
@@ -166,15 +134,18 @@ def _noise(config: ClassifyConfig, batch: Batch, victim: Victim, cell: Cell, res
 
 def _shown(config: ClassifyConfig, batch: Batch) -> list[int]:
     """Rows of a batch whose pictures are kept: images evenly over the set, which is often sorted by class."""
-    count = len(batch.images)
-    chosen = {i * count // config.gallery for i in range(min(config.gallery, count))} if config.gallery else set()
+    chosen = (
+        {i * batch.total // config.gallery for i in range(min(config.gallery, batch.total))}
+        if config.gallery
+        else set()
+    )
     return [row for row, index in enumerate(batch.indices) if index in chosen]
 
 
 def _save_pictures(config: ClassifyConfig, out: Path, batch: Batch, victim: Victim, cell: Cell, x_adv: Tensor) -> None:
     shown = _shown(config, batch)
     for i, key in enumerate(batch.keys):
-        folder = image_folder(out, batch.images.name, key) / quote(victim.label, safe="")
+        folder = image_folder(out, batch.data, key) / quote(victim.label, safe="")
         # The images of a blind attack lie with the bare classifier, but for those that are shown.
         if i in shown or (config.save_images and cell.access != "blind"):
             write_image(folder / f"{cell.key}.input.png", x_adv[i].cpu())
@@ -197,7 +168,7 @@ def _names(victim: Victim, draws: int) -> dict[str, Any]:
 def _rows(batch: Batch, names: dict[str, Any], figures: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [
         {
-            "data": batch.images.name, "image": key, "label": int(batch.labels[i]), **names,
+            "data": batch.data, "image": key, "label": int(batch.target[i]), **names,
             **{name: values[i] for name, values in figures.items()},
         }
         for i, key in enumerate(batch.keys)
