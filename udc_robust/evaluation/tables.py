@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -30,17 +30,34 @@ SUMMARY_COLUMNS = (
 
 
 def write_tables(out: Path, units: Sequence[dict[str, Any]]) -> None:
-    """Write the three tables from the journal's units, in an order that does not depend on when they finished."""
+    """Write the three tables of a run from its journal's units."""
+    write_grid(out, units, NAMES, RESULT_COLUMNS, SUMMARY_COLUMNS, summarise)
+
+
+def write_grid(
+    out: Path,
+    units: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    result_columns: Sequence[str],
+    summary_columns: Sequence[str],
+    summarise: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+) -> None:
+    """Write ``results.csv``, ``summary.csv`` and ``timings.csv``, in an order that no unit's finish changes.
+
+    Args:
+        names: the columns that name a cell, the first seven of which order the rows.
+        summarise: makes the rows of ``summary.csv`` of those of ``results.csv``.
+    """
+
+    def order(row: dict[str, Any]) -> tuple[Any, ...]:
+        return (*(row["eps"] if name == "eps" else str(row.get(name, "")) for name in names[:7]), row["image"])
+
     units = sorted(units, key=lambda unit: unit["unit"])
-    rows = sorted((row for unit in units for row in unit["rows"]), key=_order)
-    write_text(out / "results.csv", to_csv(RESULT_COLUMNS, rows))
-    write_text(out / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
+    rows = sorted((row for unit in units for row in unit["rows"]), key=order)
+    write_text(out / "results.csv", to_csv(result_columns, rows))
+    write_text(out / "summary.csv", to_csv(summary_columns, summarise(rows)))
     timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
     write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
-
-
-def _order(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (*(str(row.get(name, "")) if name != "eps" else row["eps"] for name in NAMES[:7]), row["image"])
 
 
 def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from udc_robust.evaluation.tables import to_csv
+from udc_robust.evaluation.tables import write_grid
 from udc_robust.evaluation.verdict import mean_interval
-from udc_robust.files import write_text
 
 NAMES = (
     "data", "classifier", "defence", "attack", "method", "norm", "eps", "objective", "access", "exactness", "eot",
@@ -27,17 +26,8 @@ SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin",
 
 
 def write_tables(out: Path, units: Sequence[dict[str, Any]]) -> None:
-    """Write the three tables from the journal's units, in an order that does not depend on when they finished."""
-    units = sorted(units, key=lambda unit: unit["unit"])
-    rows = sorted((row for unit in units for row in unit["rows"]), key=_order)
-    write_text(out / "results.csv", to_csv(RESULT_COLUMNS, rows))
-    write_text(out / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
-    timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
-    write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
-
-
-def _order(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (*(row["eps"] if name == "eps" else str(row.get(name, "")) for name in NAMES[:7]), row["image"])
+    """Write the three tables of a study from its journal's units."""
+    write_grid(out, units, NAMES, RESULT_COLUMNS, SUMMARY_COLUMNS, summarise)
 
 
 def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
