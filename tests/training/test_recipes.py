@@ -108,7 +108,9 @@ def test_the_inner_attack_stays_in_its_budget(seed, steps, eps, euclidean) -> No
     threat = L2(eps * 10) if euclidean else Linf(eps)
     x, gt = _batch(2)
     x_adv = recipes.perturb(lambda x: x**2, x, gt, threat, Streams([seed, 1]), steps=steps, step_size=None)
-    assert (threat.distance(x, x_adv) <= threat.eps * (1 + 1e-5)).all() and x_adv.min() >= 0 and x_adv.max() <= 1
+    rounding = 2**-23  # of x + eps: an image near 1 has no finer steps, however small the budget is
+    assert (threat.distance(x, x_adv) <= threat.eps * (1 + 1e-5) + rounding).all()
+    assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
 def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient() -> None:
