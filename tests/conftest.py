@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-# The same examples on every machine: a change that breaks nothing must not meet a new example in CI. New ones are looked
-# for with `--hypothesis-profile=search`.
+# The same examples on every machine: a change that breaks nothing must not meet a new one in CI. To look for new ones:
+# `pytest --hypothesis-profile=search`.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile("fixed")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from udc_robust.config_file import check_config
+from udc_robust.defences.pipeline import load_purifier
 from udc_robust.errors import UserError
 from udc_robust.restorers.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
@@ -73,6 +74,23 @@ def test_a_recipe_through_a_purifier_is_validated_through_it(sets, tiny_purifier
     assert facts["validation"]["psnr"] < facts["parent_validation"]["psnr"] - 0.3
 
 
+def test_a_purifier_learns_before_a_restorer_that_stays(sets, tiny_purifier) -> None:
+    parent = _parent(sets)
+    before = read_weights(parent)[0]
+    changes = {"recipe": "purifier", "purifier": {"name": str(tiny_purifier), "noise_level": 5}, "channels_last": True}
+    facts = finetune(_config(sets, steps=60, **changes), sets / "out")
+    hardened = load_purifier(sets / "out" / "hard")
+    assert hardened.config["noise_level"] == 5 and not (sets / "out" / "hard.safetensors").exists()
+    old = load_purifier(tiny_purifier).unet.state_dict()
+    assert any(not torch.equal(old[name], tensor) for name, tensor in hardened.unet.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in read_weights(parent)[0].items())
+    card = (sets / "out" / "hard" / "README.md").read_text()
+    assert "a purifier that began as" in card and f"| {facts['validation']['attacked_psnr']:.2f} |" in card
+    first = {"steps": 1, "lr": 1e-9, "name": "same"}
+    untrained = finetune(_config(sets, **{**changes, **first}), sets / "untrained")["validation"]
+    assert facts["validation"]["attacked_psnr"] > untrained["attacked_psnr"] + 1
+
+
 def test_a_stopped_finetuning_resumes_to_the_same_weights(sets, tiny_purifier, monkeypatch) -> None:
     config = _config(sets, recipe="both", purifier={"name": str(tiny_purifier), "noise_level": [5, 9]}, plain_share=0.2)
     finetune(config, sets / "whole")
@@ -114,6 +132,7 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
         ({"validation_size": 64}, "lower `validation_size` 64"),
         ({"recipe": "both", "purifier": "purifier_minni"}, "unknown purifier"),
         ({"recipe": "both", "purifier": {"name": str(tiny_purifier), "noise_level": 61}}, "noise_level 61"),
+        ({"recipe": "purifier", "purifier": {"noise_level": [3, 5]}}, "one `purifier.noise_level`"),
     ]
     for change, message in cases:
         values = {"parent": str(other), **change}

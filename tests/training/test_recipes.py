@@ -41,30 +41,38 @@ def _workshop(tiny_purifier, recipe: str, **changes) -> recipes.Workshop:
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
     purifiers = []
-    if recipe in ("purified", "both"):
-        values["purifier"] = {"name": str(tiny_purifier), "noise_level": [5, 7]}
+    if recipe in ("purified", "both", "purifier"):
+        low, high = (6, 6) if recipe == "purifier" else (5, 7)
+        values["purifier"] = {"name": str(tiny_purifier), "noise_level": [low, high]}
         pipeline = load_purifier(tiny_purifier)
-        purifiers = [pipeline.purifier(pipeline.plan(noise_level=level)).requires_grad_(False) for level in (5, 6, 7)]
+        plans = [pipeline.plan(noise_level=level) for level in range(low, high + 1)]
+        purifiers = [pipeline.purifier(plan).requires_grad_(False) for plan in plans]
     config = check_config(values, FinetuneConfig, "test")
     return recipes.Workshop(config, _restorer(), purifiers, None)
+
+
+def _learner(workshop: recipes.Workshop) -> nn.Module:
+    return workshop.purifiers[0] if workshop.config.recipe == "purifier" else workshop.restorer
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_each_recipe_learns_its_batch_and_leaves_no_trace_on_the_flags(tiny_purifier, name) -> None:
     workshop = _workshop(tiny_purifier, name)
-    restorer = workshop.restorer
-    optimizer = torch.optim.Adam(restorer.parameters(), lr=5e-3)
+    restorer, learner = workshop.restorer, _learner(workshop)
+    for module in (restorer, *workshop.purifiers):
+        module.requires_grad_(module is learner)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=5e-3)
     (lq, gt), losses = _batch(), []
-    for _ in range(25):
-        loss = recipes.RECIPES[name](workshop, restorer, lq, gt, Streams([1, 2, 3, 4]), 0)
+    for _ in range(35):
+        loss = recipes.RECIPES[name](workshop, learner, lq, gt, Streams([1, 2, 3, 4]), 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert restorer.training and not restorer.network.training
-    assert all(parameter.requires_grad for parameter in restorer.parameters())
-    assert all(not p.requires_grad for purifier in workshop.purifiers for p in purifier.parameters())
+    for module in (restorer, *workshop.purifiers):
+        assert all(parameter.requires_grad is (module is learner) for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
@@ -72,9 +80,9 @@ def test_a_row_does_not_depend_on_its_neighbours(tiny_purifier, name, monkeypatc
     workshop, seen = _workshop(tiny_purifier, name, plain_share=0.4), []
     lq, gt = _batch(6)
 
-    def watch(x: torch.Tensor) -> torch.Tensor:
+    def watch(x: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
         seen.append(x.detach())
-        return workshop.restorer(x)
+        return _learner(workshop)(x, *noise)
 
     for rows in (range(6), range(0, 6, 2), range(1, 6, 2)):
         picked = list(rows)
@@ -86,7 +94,7 @@ def test_a_row_does_not_depend_on_its_neighbours(tiny_purifier, name, monkeypatc
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_a_batch_may_hold_plain_rows_only(tiny_purifier, name) -> None:
     workshop = _workshop(tiny_purifier, name, plain_share=0.999999)
-    loss = recipes.RECIPES[name](workshop, workshop.restorer, *_batch(2), Streams([0, 1]), 0)
+    loss = recipes.RECIPES[name](workshop, _learner(workshop), *_batch(2), Streams([0, 1]), 0)
     if name in ("adversarial", "noise", "purified"):
         lq, gt = _batch(2)
         assert loss.item() == pytest.approx(workshop.loss(workshop.restorer(lq), gt).item())

@@ -69,6 +69,8 @@ class TrainConfig(Training):
         train, validation: folders with ``lq`` and ``gt`` in them.
         weights: a file to begin with.
         domain: light the network works in.
+        degradation: a defence such as ``{kind: halftone}`` that makes the degraded images from ``gt``, in place of
+            ``lq``: the network learns to undo it.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
@@ -78,6 +80,7 @@ class TrainConfig(Training):
     weights: str | None = None
     domain: Literal["srgb", "tonemapped", "linear"] = "tonemapped"
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
+    degradation: DefenceConfig | None = None
 
 
 class DiffusionConfig(Training):
@@ -150,8 +153,9 @@ class FinetuneConfig(Training):
         parent: a shipped checkpoint or a weights file; ``network`` and ``options`` where the file does not say them.
         domain: light the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
-            2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``noise``
-            (random noise of the attack's norm: the control).
+            2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
+            (the same attacks, but the purifier learns and the restorer stays), ``noise`` (random noise of the attack's
+            norm: the control).
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps.
         beta: weight of the distance between clean and attacked restoration (``trades``).
@@ -167,7 +171,7 @@ class FinetuneConfig(Training):
     network: str | None = None
     options: dict[str, Any] | None = None
     domain: Literal["srgb", "tonemapped", "linear"] | None = None
-    recipe: Literal["purified", "adversarial", "trades", "both", "noise"]
+    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "noise"]
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
     eps: Range = (4 / 255, 4 / 255)
@@ -198,11 +202,13 @@ class FinetuneConfig(Training):
 
     @model_validator(mode="after")
     def _fits(self) -> FinetuneConfig:
-        through = self.recipe in ("purified", "both")
+        through = self.recipe in ("purified", "both", "purifier")
         if through and self.purifier is None:
             raise ValueError(f"recipe {self.recipe!r} needs a `purifier`: purifier_mini or the folder of one")
         if not through and self.purifier is not None:
             raise ValueError(f"recipe {self.recipe!r} takes no `purifier`: remove it, or choose purified or both")
+        if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
+            raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
         if self.recipe == "trades" and self.loss == "psnr":
             raise ValueError("recipe 'trades' takes loss l1, l2 or charbonnier: psnr has no value for equal images")
         ranges = [("eps", self.eps)] + ([("purifier.noise_level", self.purifier.noise_level)] if self.purifier else [])

@@ -110,7 +110,7 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
         "validation": trained.validation, "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
-        _save_pipeline(
+        save_pipeline(
             _pipeline(config, trained.network, scheduler), out / config.name, diffusion_card(config, facts), facts
         )
     return facts
@@ -151,7 +151,7 @@ def _pipeline(config: DiffusionConfig, unet: nn.Module, scheduler: DDPMScheduler
     return PurificationPipeline(unet, scheduler, noise_level=config.noise_level, max_noise_level=config.max_noise_level)  # type: ignore[arg-type]
 
 
-def _save_pipeline(pipeline: PurificationPipeline, folder: Path, card: str, facts: dict[str, Any]) -> None:
+def save_pipeline(pipeline: PurificationPipeline, folder: Path, card: str, facts: dict[str, Any]) -> None:
     """Write the folder beside its place first, so that a kill leaves no half of it there."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with disk_errors(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,13 @@ from udc_robust.restorers.weights import save_weights
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 from udc_robust.training.batches import SeededPairs
 from udc_robust.training.config import FinetuneConfig, PurifierConfig
+from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, start, train
 from udc_robust.training.recipes import RECIPES, Workshop, jittered
 from udc_robust.training.vgg import load_vgg, weights_file
+
+if TYPE_CHECKING:
+    from udc_robust.defences.pipeline import PurificationPipeline
 
 CARD_ROWS = {
     "psnr": "clean, whole images", "crop_psnr": "clean, crops", "noise_psnr": "random noise, crops",
@@ -33,7 +37,9 @@ CARD_ROWS = {
 
 
 def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
-    """Fine-tune, resume where a former call was stopped, and write ``NAME.safetensors`` and its model card.
+    """Fine-tune, resume where a former call was stopped, and write the result and its model card.
+
+    The result is ``NAME.safetensors``, or the folder ``NAME`` where the purifier is what learns.
 
     Returns:
         The facts of the card: parent, recipe, seconds, and the figures of the parent and of the result.
@@ -58,9 +64,14 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     perceptual = load_vgg() if config.perceptual else None
     if config.perceptual and perceptual is None and accelerator.is_main_process:
         console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
-    purifiers = load_purifiers(config.purifier, domain) if config.purifier else []
+    pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
     for module in (*purifiers, *filter(None, [perceptual])):
         module.to(accelerator.device).eval().requires_grad_(False)
+    learner: nn.Module = restorer
+    if config.recipe == "purifier":
+        (learner,) = purifiers
+        learner.requires_grad_(True)
+        restorer.to(accelerator.device).requires_grad_(False)
     recipe, workshop = RECIPES[config.recipe], Workshop(config, restorer, purifiers, perceptual)
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
@@ -74,11 +85,12 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         return robust_figures(victim, validation_pairs, crops, config.validation_eps, accelerator.device)
 
     def check(network: nn.Module) -> Validation:
-        figures = figures_of(network, purifiers[len(purifiers) // 2] if purifiers else None)
+        deployed = purifiers[len(purifiers) // 2] if purifiers else None
+        figures = figures_of(restorer, network) if isinstance(network, Purifier) else figures_of(network, deployed)
         note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
         return Validation(figures, figures, f"validation {note}")
 
-    trained = train(accelerator, config, out, restorer, batches, loss, check)
+    trained = train(accelerator, config, out, learner, batches, loss, check)
     facts = {
         "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": config.parent,
         "parameters": sum(p.numel() for p in parent.network.parameters()), "finetuning": config.recipe,
@@ -88,8 +100,14 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "parent_validation": figures_of(parent, None), "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
-        write_text(out / f"{config.name}.md", finetune_card(config, facts))
+        card = finetune_card(config, facts)
+        if pipeline is not None and isinstance(trained.network, Purifier):
+            pipeline.unet.load_state_dict(trained.network.model.unet.state_dict())  # type: ignore[attr-defined]
+            pipeline.register_to_config(noise_level=trained.network.plan.noise_level)
+            save_pipeline(pipeline, out / config.name, card, facts)
+        else:
+            save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
+            write_text(out / f"{config.name}.md", card)
     return facts
 
 
@@ -110,8 +128,8 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
     return load_restorer(RestorerSpec(config.name, config.network, config.options, weights, config.domain), domain)
 
 
-def load_purifiers(config: PurifierConfig, domain: str) -> list[Purifier]:
-    """The purifier at every level of the config's range.
+def load_purifiers(config: PurifierConfig, domain: str) -> tuple[PurificationPipeline, list[Purifier]]:
+    """A pipeline, and its purifier at every level of the config's range.
 
     Raises:
         UserError: no such purifier, a level it was not trained on, or one that learnt images of another light.
@@ -125,9 +143,8 @@ def load_purifiers(config: PurifierConfig, domain: str) -> list[Purifier]:
         if learnt != domain:
             raise UserError(f"purifier {config.name!r} learnt {learnt} images, but these are {domain}: train another")
     low, high = config.noise_level
-    return [
-        pipeline.purifier(pipeline.plan(noise_level=level, samples=config.samples)) for level in range(low, high + 1)
-    ]
+    plans = [pipeline.plan(noise_level=level, samples=config.samples) for level in range(low, high + 1)]
+    return pipeline, [pipeline.purifier(plan) for plan in plans]
 
 
 def centre_crops(pairs: Sequence[Sample], count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -181,6 +198,8 @@ def finetune_card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
     if config.purifier:
         level = config.purifier.deployed_level
         behind = f" behind purifier `{config.purifier.name}` at noise level {level}, attacked through it"
+        if config.recipe == "purifier":
+            behind = f", a purifier that began as `{config.purifier.name}`, at noise level {level} before the parent"
     levels = config.validation_eps * 255
     return f"""---
 license: {config.licence.lower()}

@@ -113,7 +113,7 @@ def train(
         UserError: another training in ``out``, a full disk, or a loss that is not finite (the last state is kept).
     """
     if config.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))

@@ -50,6 +50,12 @@ class Workshop:
         """The purifier at the noise level of this step."""
         return self.purifiers[min(int(self.between(0, len(self.purifiers), step, "level")), len(self.purifiers) - 1)]
 
+    def behind(self, purifier: Purifier) -> Defended:
+        """The restorer behind the purifier, as the inner attack differentiates it."""
+        assert self.config.purifier is not None
+        crossing: Crossing = purifier.crossings[self.config.purifier.crossing]
+        return Defended(purifier, self.restorer, crossing)
+
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """The restoration loss, with the perceptual one where it is wanted."""
         loss = loss_of(output, target, self.config.loss)
@@ -84,7 +90,7 @@ def attacked(workshop: Workshop, victim: Victim, lq: Tensor, target: Tensor, str
     config, threat = workshop.config, workshop.threat(step)
 
     def change(rows: Tensor) -> Tensor:
-        with frozen(workshop.restorer.network):
+        with frozen(nn.ModuleList([workshop.restorer.network, *workshop.purifiers])):
             return perturb(
                 victim, lq[rows], target[rows], threat, streams.of(rows),
                 steps=config.inner_steps, step_size=config.step_size,
@@ -141,11 +147,21 @@ def purified(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, str
 
 def both(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Attacks made through the purifier; the network learns what the purifier leaves of them."""
-    assert workshop.config.purifier is not None
     purifier = workshop.purifier(step)
-    crossing: Crossing = purifier.crossings[workshop.config.purifier.crossing]
-    x = attacked(workshop, Defended(purifier, workshop.restorer, crossing), lq, gt, streams, step)
+    x = attacked(workshop, workshop.behind(purifier), lq, gt, streams, step)
     return workshop.loss(network(purify(purifier, x, streams)), gt)
+
+
+def hardened_purifier(
+    workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int
+) -> Tensor:
+    """Attacks made through the purifier; it learns to leave of them what the restorer, which stays, can use.
+
+    ``network`` is the purifier.
+    """
+    purifier = workshop.purifier(step)
+    x = attacked(workshop, workshop.behind(purifier), lq, gt, streams, step)
+    return workshop.loss(workshop.restorer(network(x, purifier.draw(x, streams))), gt)
 
 
 @torch.no_grad()
@@ -155,5 +171,6 @@ def purify(purifier: Purifier, x: Tensor, streams: Streams) -> Tensor:
 
 
 RECIPES: dict[str, Recipe] = {
-    "purified": purified, "adversarial": adversarial, "trades": trades, "both": both, "noise": noise,
+    "purified": purified, "adversarial": adversarial, "trades": trades, "both": both,
+    "purifier": hardened_purifier, "noise": noise,
 }  # fmt: skip

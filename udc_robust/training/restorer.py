@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.data.samples import PairedFolders, Sample
+from udc_robust.defences.defence import Defence, value_of
+from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.restorers.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training.batches import PairBatches
+from udc_robust.training.batches import SeededPairs
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.loop import Validation, start, train
 
@@ -47,6 +51,18 @@ def validate(restorer: nn.Module, pairs: Sequence[Sample], device: torch.device)
     return {"psnr": means[0], "ssim": means[1], "input_psnr": means[2], "gain": means[0] - means[2]}
 
 
+def degraded(defence: Defence, gt: Tensor, seeds: Sequence[int]) -> Tensor:
+    """What a defence makes of ground truths ``(B,3,H,W)``, each with a seed."""
+    return value_of(defence, gt, defence.draw(gt, Streams(seeds)))
+
+
+def degraded_pair(defence: Defence, pair: Sample) -> Sample:
+    """A pair whose degraded image is what a defence makes of its ground truth."""
+    assert pair.gt is not None
+    seed = image_seed(0, pair.key, "degradation")
+    return replace(pair, lq=degraded(defence, pair.gt[None], [seed])[0])
+
+
 def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     """Train, resume where a former call was stopped, and write ``NAME.safetensors`` and its model card.
 
@@ -61,14 +77,18 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
     )
     restorer = _restorer(config, train_pairs[0].domain).train()
-    batches = PairBatches(
+    degradation = config.degradation and build_defence(config.degradation.kind, config.degradation.options)
+    if degradation:
+        validation_pairs = [degraded_pair(degradation, pair) for pair in validation_pairs]
+        degradation.to(accelerator.device)
+    batches = SeededPairs(
         train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
     )  # fmt: skip
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
-        lq, gt = batch
-        return loss_of(network(lq), gt, config.loss)
+        lq, gt, seeds = batch
+        return loss_of(network(degraded(degradation, gt, seeds.tolist()) if degradation else lq), gt, config.loss)
 
     def check(network: nn.Module) -> Validation:
         figures = validate(network, validation_pairs, accelerator.device)
