@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,9 +21,12 @@ from udc_robust.defences.error_diffusion import KERNELS, error_diffusion, soft_e
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import blurred, require
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.restorers.tiles import padded
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 
 METHODS = (*KERNELS, "bayer", "noise")
 BAYER_SIZES = (2, 4, 8, 16)
+LEARNED_INVERSE = "inverse_halftone_mini"
 _TV_STEPS = 50
 
 
@@ -48,8 +52,23 @@ def bayer_thresholds(x: Tensor, size: int) -> Tensor:
     return screen.repeat(-(-height // size), -(-width // size))[:height, :width].to(x)
 
 
+def load_inverse(weights: str) -> Restorer:
+    """A restorer of halftones, in the light of whatever image it is given.
+
+    Args:
+        weights: a shipped checkpoint, or a file that `udc-robust train restorer` wrote.
+
+    Raises:
+        UserError: neither of them, or a file that cannot be read.
+    """
+    if weights not in shipped_checkpoints() and not Path(weights).is_file():
+        raise unknown_name("inverse halftone", weights, [*shipped_checkpoints(), "a weights file"])
+    file = weights if weights not in shipped_checkpoints() else None
+    return load_restorer(RestorerSpec(weights, weights=file, domain="srgb"), "srgb")
+
+
 class Halftone(Defence):
-    """Halftone, and blur or smooth the dots afterwards where asked to.
+    """Halftone, and make a picture of the dots again where asked to.
 
     Args:
         method: a kernel of error diffusion, ``bayer`` (ordered) or ``noise`` (white-noise dither, random).
@@ -57,9 +76,11 @@ class Halftone(Defence):
         channels: ``each``, or ``luminance``: only Y of YCbCr (BT.601) becomes dots, the colour differences stay.
         serpentine: turn round at every row; error diffusion only, and slow where few images are done at once.
         size: of the Bayer screen: 2, 4, 8 or 16.
-        inverse: ``none``, ``blur`` (of ``sigma`` pixels) or ``tv`` (of ``weight``).
+        inverse: ``none``, ``blur`` (of ``sigma`` pixels), ``tv`` (of ``weight``) or ``learned`` (``restorer``).
         surrogate: ``blur``: the attacker's stand-in takes the dots for the picture seen through a blur of ``sigma``
-            (through the inverse stage, where there is one); ``soft``: relaxed error diffusion, for small images.
+            (through the inverse stage, where there is one; a learned one is differentiated at the dots themselves);
+            ``soft``: relaxed error diffusion, for small images.
+        restorer: of ``learned``: see `load_inverse`. The default learnt dots of the other defaults.
     """
 
     def __init__(
@@ -69,10 +90,11 @@ class Halftone(Defence):
         channels: Literal["each", "luminance"] = "each",
         serpentine: bool = False,
         size: int = 8,
-        inverse: Literal["none", "blur", "tv"] = "none",
+        inverse: Literal["none", "blur", "tv", "learned"] = "none",
         sigma: float = 1.0,
         weight: float = 0.1,
         surrogate: Literal["blur", "soft"] = "blur",
+        restorer: str = LEARNED_INVERSE,
     ) -> None:
         super().__init__()
         if method not in METHODS:
@@ -88,6 +110,8 @@ class Halftone(Defence):
         self.method, self.levels, self.channels, self.serpentine, self.size = method, levels, channels, serpentine, size
         self.inverse, self.sigma, self.weight, self.surrogate = inverse, sigma, weight, surrogate
         self.random = method == "noise"
+        if inverse == "learned":
+            self.restorer, self.nfe = load_inverse(restorer), 1
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Thresholds in [0,1) of the images' shape for ``noise``, else nothing."""
@@ -103,6 +127,10 @@ class Halftone(Defence):
         """The stand-in that ``surrogate`` names."""
         if self.surrogate == "soft":
             return self._inverse(self._by_colour(x, noise, soft=True))
+        if self.inverse == "learned":  # its slope where it works: what it makes of no dots tells nothing
+            with torch.no_grad():
+                dots = self._by_colour(x, noise, soft=False)
+            return self._inverse(dots + (x - x.detach()))
         return blurred(x, self.sigma) if self.inverse == "none" else self._inverse(x)
 
     def _by_colour(self, x: Tensor, noise: Tensor, *, soft: bool) -> Tensor:
@@ -128,4 +156,8 @@ class Halftone(Defence):
     def _inverse(self, dots: Tensor) -> Tensor:
         if self.inverse == "blur":
             return blurred(dots, self.sigma)
+        if self.inverse == "learned":
+            require(dots.shape[1] == 3, "channels of images for the learned inverse", "3", dots.shape[1])
+            # Not clamped, which would hide the gradient of white and black.
+            return padded(self.restorer.network, dots, self.restorer.size_multiple)
         return tv_minimum(dots, self.weight, _TV_STEPS) if self.inverse == "tv" else dots

@@ -39,13 +39,13 @@ class Kind:
     Attributes:
         build: the class, or a function; its parameters are the options.
         strength: what tuning to a clean PSNR varies; None where no single option does.
-        reads_files: True when building reads models or images, so that checking a config must not build.
+        files: options that name models or images; where a config gives one, checking it does not build.
     """
 
     name: str
     build: Callable[..., Defence]
     strength: Strength | None = None
-    reads_files: bool = False
+    files: tuple[str, ...] = ()
 
     def parameters(self) -> list[inspect.Parameter]:
         """The options as the signature states them; `inspect.Parameter.empty` is the default of one without."""
@@ -126,9 +126,9 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("none", transforms.Identity),
-        Kind("purifier", load_purifier, reads_files=True),
+        Kind("purifier", load_purifier, files=("purifier",)),
         # Models trained on small noise only (`max_noise_level`) often end at 150, ours do.
-        Kind("denoiser", load_denoiser, Strength("noise_level", 0, 150, whole=True), reads_files=True),
+        Kind("denoiser", load_denoiser, Strength("noise_level", 0, 150, whole=True), files=("purifier",)),
         Kind("blur", transforms.GaussianBlur, Strength("sigma", 0.0, 3.0)),
         Kind("median", transforms.MedianBlur, Strength("mix", 0.0, 1.0)),
         Kind("jpeg", transforms.Jpeg, Strength("quality", 100, 1, whole=True)),
@@ -136,19 +136,19 @@ KINDS: dict[str, Kind] = {
         Kind("tv", transforms.TotalVariation, Strength("weight", 0.0, 0.5)),
         Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
-        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
+        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True), files=("restorer",)),
         Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
         # These two move the picture, so that a PSNR says nothing and cannot be tuned to.
         Kind("crop", random_transforms.RandomCrop),
         Kind("resize_pad", random_transforms.ResizeAndPad),
-        Kind("quilting", load_quilting, reads_files=True),
+        Kind("quilting", load_quilting, files=("images",)),
         Kind("pixel_deflection", random_transforms.PixelDeflection, Strength("sigma", 0.0, 0.3)),
     )
 }
 
 
 def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = False) -> dict[str, Any]:
-    """The options of a kind with their types put right, without reading any file.
+    """The options of a kind with their types put right, without reading any file of the user's.
 
     Args:
         matched: True when the strength will be tuned, so it must not be given.
@@ -166,7 +166,7 @@ def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = Fals
             raise UserError(f"defence {kind!r} has no strength to tune: leave out `match`, or choose one of {tunable}")
         if chosen.strength.option in checked:
             raise UserError(f"defence {kind!r}: `match` tunes {chosen.strength.option}; leave out one of the two")
-    if not chosen.reads_files:
+    if not set(chosen.files) & set(checked):
         _built(chosen, checked)
     return checked
 

@@ -71,11 +71,16 @@ def _files_digest(data: Inputs) -> str:
 
 
 def purifier_digests(defences: Sequence[DefenceConfig]) -> dict[str, str]:
-    """Hashes of the purifiers' weights, by name."""
+    """Hashes of the weights of purifiers and of learned inverse halftones, by name."""
+    from udc_robust.defences.halftone import LEARNED_INVERSE, load_inverse
     from udc_robust.defences.pipeline import WEIGHTS, purifier_folder
 
     names = {str(block.options["purifier"]) for block in defences if "purifier" in block.options}
-    return {name: file_digest(str(purifier_folder(name) / WEIGHTS)) for name in sorted(names)}
+    learned = [block.options for block in defences if block.options.get("inverse") == "learned"]
+    inverses = {str(options.get("restorer", LEARNED_INVERSE)) for options in learned}
+    return {name: file_digest(str(purifier_folder(name) / WEIGHTS)) for name in sorted(names)} | {
+        name: file_digest(load_inverse(name).origin) for name in sorted(inverses)
+    }
 
 
 def file_digest(origin: str) -> str:

@@ -78,8 +78,9 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     )
     restorer = _restorer(config, train_pairs[0].domain).train()
     degradation = config.degradation and build_defence(config.degradation.kind, config.degradation.options)
+    judged: Sequence[Sample] = validation_pairs
     if degradation:
-        validation_pairs = [degraded_pair(degradation, pair) for pair in validation_pairs]
+        judged = [degraded_pair(degradation, pair) for pair in validation_pairs]
         degradation.to(accelerator.device)
     batches = SeededPairs(
         train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
@@ -91,7 +92,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         return loss_of(network(degraded(degradation, gt, seeds.tolist()) if degradation else lq), gt, config.loss)
 
     def check(network: nn.Module) -> Validation:
-        figures = validate(network, validation_pairs, accelerator.device)
+        figures = validate(network, judged, accelerator.device)
         curves = {key: figures[key] for key in ("psnr", "ssim", "gain")}
         return Validation(figures, curves, f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})")
 

@@ -11,6 +11,7 @@ from typing import Any
 from udc_robust.evaluation import redflags
 from udc_robust.evaluation.cells import eps_text
 from udc_robust.evaluation.classifying import curves, gallery
+from udc_robust.evaluation.classifying.matrix import column_name, held_at, matrix, matrix_columns, matrix_rows
 from udc_robust.evaluation.classifying.robust import (
     STANDING_COLUMNS,
     Held,
@@ -59,10 +60,13 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
     studies = [_study([panel for panel in panels if panel.data == data]) for data in _data(panels)]
+    matrices = [m for study in studies if (m := matrix(study.data, study.standings, study.signs))]
     page = template("classifiers.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
         headline=headline(studies[0]),
         warnings=_warnings(read, panels),
+        matrices=matrices,
+        column_name=column_name,
         studies=[_context(study, i) for i, study in enumerate(studies)],
         flags=[(panel, redflags.red_flags(panel, redflags.POINTS)) for panel in panels],
         figures=[(panel, [_row(panel, outcome) for outcome in panel.outcomes]) for panel in panels],
@@ -72,6 +76,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     )
     write_text(out, page)
     write_text(out.with_suffix(".flags.csv"), to_csv(FLAG_COLUMNS, redflags.flag_rows(panels, redflags.POINTS)))
+    if matrices:
+        write_text(out.with_suffix(".matrix.csv"), to_csv(matrix_columns(matrices), matrix_rows(matrices)))
     rows = [row for study in studies for row in standing_rows(study.standings, study.grid)]
     write_text(out.with_suffix(".robust.csv"), to_csv(STANDING_COLUMNS, rows))
     return out
@@ -91,16 +97,16 @@ def headline(study: Study) -> str:
     That is the halftone which does best against those who do not know it, or the best of other defences.
     """
     at = len(study.grid) // 2
-    defended = [s for s in study.standings if study.grid and _at(s, at) and _held(s, at).blind is not None]
+    defended = [s for s in study.standings if study.grid and _at(s, at) and held_at(s, at).blind is not None]
     halftones = [s for s in defended if s.panel.kind == "halftone"]
     if not defended:
         return "How many images small perturbations make these classifiers take for something else."
-    subject = max(halftones or defended, key=lambda s: _held(s, at).blind or 0.0)
-    held = _held(subject, at)
+    subject = max(halftones or defended, key=lambda s: held_at(s, at).blind or 0.0)
+    held = held_at(subject, at)
     rivals = [s for s in defended if s.panel.kind != subject.panel.kind]
     against = ""
     if rivals and held.blind is not None:
-        usual = fmean(_held(s, at).blind or 0.0 for s in rivals)
+        usual = fmean(held_at(s, at).blind or 0.0 for s in rivals)
         against = f", {_points(held.blind - usual)} {'over' if held.blind >= usual else 'under'} the mean of its rivals"
     return (
         f"Against attackers who do not know it, {subject.panel.label} seems to hold {_percent(held.blind)} of the "
@@ -119,12 +125,12 @@ def verdict(study: Study) -> str:
     ranked = [s for s in study.standings if study.grid and _at(s, at)]
     if not ranked:
         return "No budget was tried on every victim, so they cannot be ranked."
-    best = max(ranked, key=lambda s: _held(s, at).accuracy)
+    best = max(ranked, key=lambda s: held_at(s, at).accuracy)
     words = [
-        f"At {study.signs[at]} {best.panel.label} holds most: {_percent(_held(best, at).accuracy)}"
-        f"{_spread(_held(best, at))} of the images under all attacks, {_percent(best.clean)} unattacked."
+        f"At {study.signs[at]} {best.panel.label} holds most: {_percent(held_at(best, at).accuracy)}"
+        f"{_spread(held_at(best, at))} of the images under all attacks, {_percent(best.clean)} unattacked."
     ]
-    flattered = [(s, b - _held(s, at).accuracy) for s in ranked if (b := _held(s, at).blind) is not None]
+    flattered = [(s, b - held_at(s, at).accuracy) for s in ranked if (b := held_at(s, at).blind) is not None]
     if flattered:
         worst, by = max(flattered, key=lambda pair: pair[1])
         words.append(
@@ -136,12 +142,6 @@ def verdict(study: Study) -> str:
 
 def _at(standing: Standing, at: int) -> Held | None:
     return standing.held[at]
-
-
-def _held(standing: Standing, at: int) -> Held:
-    held = standing.held[at]
-    assert held is not None
-    return held
 
 
 def _percent(share: float | None) -> str:
