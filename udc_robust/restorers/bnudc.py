@@ -66,6 +66,7 @@ class BNUDCnet(RestorerMixin, nn.Module):
     size_multiple = 16
     min_size = 16
     whole_image = True
+    channels_last = True
     source = "https://github.com/JaihyunKoh/BNUDC"
     weights_licence = "BSD-2-Clause text in the repository"
 

@@ -69,6 +69,7 @@ class NAFNet(RestorerMixin, nn.Module):
 
     domain = "srgb"
     whole_image = True
+    channels_last = True
     source = "https://github.com/megvii-research/NAFNet"
     weights_licence = "MIT"
 

@@ -140,9 +140,12 @@ def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
     """
     found = find_class(name)
     try:
-        return found(**options)
+        network = found(**options)
     except TypeError as error:
         raise UserError(f"network {name!r} does not take these options: {error}") from error
+    if getattr(network, "channels_last", False):  # never for networks of others, which may call `view`
+        network.to(memory_format=torch.channels_last)
+    return network
 
 
 def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = "cpu", seed: int = 0) -> Restorer:
