@@ -8,13 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from skimage import data
 from tiny_purifier import images, noise_for
 
 from udc_robust.defences.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
 from udc_robust.defences.halftone import BAYER_SIZES, METHODS, Halftone, bayer_matrix
+from udc_robust.defences.registry import build_defence
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import blurred
 from udc_robust.errors import UserError
+from udc_robust.metrics import psnr
+from udc_robust.restorers.weights import save_weights
+from udc_robust.restorers.zoo import build_network
 
 RAMP = torch.linspace(0, 1, 8).expand(4, 8)
 
@@ -187,6 +192,50 @@ def test_gradients_go_straight_or_through_the_stand_in(options, stand_in) -> Non
         crossed = made.crossings[access](made, x, noise)
         assert torch.equal(crossed, made(x, noise))
         assert torch.allclose(slope(lambda leaf, way=made.crossings[access]: way(made, leaf, noise)), expected)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> Halftone:
+    """A halftone whose inverse is a tiny network with random weights."""
+    options = {"num_feat": 4, "num_conv": 1, "upscale": 1}
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("inverse") / "tiny.safetensors"
+    network = build_network("SRVGGNetCompact", options)
+    save_weights(path, network, {"network": "SRVGGNetCompact", "options": options})
+    return build_defence("halftone", {"inverse": "learned", "restorer": str(path)}).double()
+
+
+def test_a_learned_inverse_is_a_restorer_of_dots(learned) -> None:
+    x = images(2, 7, 9, torch.float64)
+    nothing = noise_for(learned, x)
+    assert torch.equal(learned(x, nothing), learned.restorer.network(Halftone()(x, nothing)))
+    assert learned.nfe == 1 and Halftone().nfe == 0 and not any(p.requires_grad for p in learned.parameters())
+    with pytest.raises(UserError, match="channels of images for the learned inverse must be 3, not 1"):
+        learned(x[:, :1], nothing)
+
+
+def test_gradients_through_a_learned_inverse_are_those_at_the_dots(learned) -> None:
+    x = images(2, 8, 8, torch.float64)
+    nothing, direction = noise_for(learned, x), torch.randn(x.shape, dtype=x.dtype)
+
+    def slope(function, at) -> torch.Tensor:
+        leaf = at.clone().requires_grad_(True)
+        return torch.autograd.grad((function(leaf) * direction).sum(), leaf)[0]
+
+    found = slope(lambda leaf: learned.crossings["adaptive"](learned, leaf, nothing), x)
+    assert torch.allclose(found, slope(learned.restorer.network, Halftone()(x, nothing)))
+    assert not torch.allclose(found, slope(learned.restorer.network, x))
+    assert torch.allclose(slope(lambda leaf: learned.crossings["bpda"](learned, leaf, nothing), x), direction)
+    assert torch.equal(learned.crossings["adaptive"](learned, x, nothing), learned(x, nothing))
+
+
+def test_the_shipped_inverse_is_better_than_blur_and_tv() -> None:
+    photo = torch.from_numpy(data.astronaut()[60:188, 180:308].copy()).permute(2, 0, 1)[None] / 255
+    found = {
+        inverse: psnr(build_defence("halftone", {"inverse": inverse})(photo, photo.new_empty(1, 0)), photo).item()
+        for inverse in ("none", "blur", "tv", "learned")
+    }
+    assert found["none"] < found["blur"] and found["learned"] > max(found["blur"], found["tv"]) + 1
 
 
 def test_sharp_soft_diffusion_is_error_diffusion() -> None:

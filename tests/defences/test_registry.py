@@ -32,7 +32,7 @@ def files(tmp_path_factory) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_built_with_its_defaults(kind, files) -> None:
     options = files.get(kind, {})
-    assert KINDS[kind].reads_files == bool(options)
+    assert set(options) <= set(KINDS[kind].files)
     made, x = build_defence(kind, options), images(2, 12, 14)
     noise = noise_for(made, x)
     assert len(noise) == 2 and (noise.numel() > 0) == made.random
@@ -134,6 +134,11 @@ def test_mistakes_in_files(files, tmp_path) -> None:
         ("quilting", {"images": str(tmp_path)}, "defence 'quilting': .* holds no image"),
         ("quilting", {**files["quilting"], "size": 21}, "20x24; quilting needs at least 21 px"),
         ("quilting", {**files["quilting"], "count": 0}, "count must be 1 or more"),
+        (
+            "halftone",
+            {"inverse": "learned", "restorer": "nafnet_mni"},
+            "unknown inverse .*: did you mean 'nafnet_mini'",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             build_defence(kind, options)

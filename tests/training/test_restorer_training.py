@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 
 from udc_robust.config_file import check_config
 from udc_robust.data.samples import PairedFolders
+from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.restorers.weights import read_weights
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
@@ -39,6 +41,18 @@ def test_it_learns_and_its_weights_serve(sets) -> None:
     card = (sets / "out" / "tiny.md").read_text()
     assert f"{facts['validation']['psnr']:.2f}" in card and "8 pairs" in card
     assert any((sets / "out").rglob("events.out.tfevents.*"))
+
+
+def test_it_learns_to_undo_a_defence(sets) -> None:
+    config = _config(sets, steps=60, degradation={"kind": "noise", "sigma": 0.2})
+    facts = training.train_restorer(config, sets / "out")
+    figures = facts["validation"]
+    assert figures["input_psnr"] == pytest.approx(-20 * math.log10(0.2), abs=1.0)  # the noise, not what lies in lq
+    assert figures["gain"] > 1.0
+    assert training.train_restorer(config, sets / "again")["validation"] == figures
+    noise, gt = build_defence("noise", {"sigma": 0.2}), torch.rand(3, 3, 8, 8)
+    whole = training.degraded(noise, gt, [5, 6, 7])
+    assert torch.equal(training.degraded(noise, gt[1:], [6, 7]), whole[1:])  # a row's noise is its own
 
 
 def test_a_stopped_training_resumes_to_the_same_weights(sets, monkeypatch) -> None:

@@ -128,7 +128,7 @@ def test_the_command_line_writes_a_report(place, monkeypatch, capsys) -> None:
     assert stopped.value.code == 0 and "halftone + tiny" in told and (place / "out" / "report.html").is_file()
 
 
-@pytest.mark.parametrize("name", ["halftone_study", "classifiers_quickstart"])
+@pytest.mark.parametrize("name", ["halftone_study", "sibling_study", "classifiers_quickstart"])
 def test_shipped_studies_are_valid_and_their_classifiers_ship(name) -> None:
     config = load_config(shipped("configs") / f"{name}.yaml", ClassifyConfig)
     assert {classifier.name for classifier in config.classifiers} <= set(shipped_classifiers())

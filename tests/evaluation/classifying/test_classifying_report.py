@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_study import make_workplace, rows_of, run
+from small_study import block, make_workplace, rows_of, run
 
 from udc_robust.cli import main
 from udc_robust.errors import UserError
+from udc_robust.evaluation.classifying.matrix import matrix
 from udc_robust.evaluation.classifying.report import write_report
 from udc_robust.evaluation.classifying.robust import breaking, budgets, standings
 from udc_robust.evaluation.classifying.run_folder import read_run
@@ -91,6 +92,36 @@ def test_the_page_tells_the_figures_and_asks_nothing(finished) -> None:
     assert len(sources) == 2 * (3 + 5 + 5)
     rows = rows_of(finished / "report.flags.csv")
     assert {row["victim"] for row in rows} == {"tiny", "halftone + tiny", "noisy + tiny"} and len(rows) == 30
+
+
+def test_classifiers_that_meet_the_same_defences_make_a_matrix(place, finished) -> None:
+    assert "Trained on what" not in (finished / "report.html").read_text()  # one classifier is no matrix
+    twice = [block(place), block(place, name="untrained", weights=None)]
+    out = run(place, "out", classifiers=twice, attacks=["fgsm"], gallery=0)
+    page = write_report([out])
+    rows = {(row["classifier"], row["figure"]): row for row in rows_of(page.with_suffix(".matrix.csv"))}
+    robust = {
+        (row["victim"], f"{255 * float(row['eps']):.0f}/255"): row for row in rows_of(page.with_suffix(".robust.csv"))
+    }
+    assert len(rows) == 2 * (2 + 2 * 2)
+    for classifier in ("tiny", "untrained"):
+        for defence, victim in (("none", classifier), ("halftone", f"halftone + {classifier}")):
+            row = robust[victim, "8/255"]
+            assert rows[classifier, "clean top-1"][defence] == row["clean"]
+            assert rows[classifier, "all attacks L∞ 8/255"][defence] == row["robust"]
+    told = matrix("twelve", standings(list(read_run(out).panels())), ["L∞ 8/255", "L∞ 32/255"]).verdict()
+    assert told in html.unescape(page.read_text())
+    best = max(("tiny", "untrained"), key=lambda name: float(rows[name, "clean top-1"]["halftone"]))
+    share = float(rows[best, "clean top-1"]["halftone"])
+    assert f"halftone by {best} ({100 * share:.0f} %)" in told and "as it is by" in told
+
+
+def test_a_grid_with_holes_is_no_matrix(place) -> None:
+    twice = [block(place), block(place, name="other")]
+    some = ["none", {"kind": "halftone"}, {"kind": "median", "classifiers": ["other"]}]
+    out = run(place, "out", classifiers=twice, defences=some, attacks=["fgsm"], gallery=0)
+    write_report([out])
+    assert not (out / "report.matrix.csv").exists()
 
 
 def test_two_studies_stand_side_by_side(tmp_path) -> None:
