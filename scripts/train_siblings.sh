@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The classifiers of `udc-robust classify sibling_study`, after `resnet20_clean` and `resnet20_hybrid`: six minutes each
+# The classifiers of `udc-robust classify sibling_study`, after `resnet20_clean` and `resnet20_hybrid`: five minutes each
 # on one core. It resumes where it was stopped.
 # Example: scripts/train_siblings.sh train=cifar10_train.npz validation=cifar10_test.npz
 set -euo pipefail
-sibling() { # name, mode, representation, then overrides
-  udc-robust train classifier sibling "name=$1" "mode=$2" "transforms=[{kind: $3}]" "${@:4}"
-  cp "runs/train/$1/$1".{safetensors,md} checkpoints/classifiers/
+low='{kind: low_resolution, factor: 2}' jpeg='{kind: jpeg, quality: 10}' dots='{kind: halftone}'
+sibling() { # name, mode, representations, then overrides
+  udc-robust train classifier sibling "name=resnet20_$1" "mode=$2" "transforms=[$3]" "${@:4}"
+  cp "runs/train/resnet20_$1/resnet20_$1".{safetensors,md} checkpoints/classifiers/
 }
-low='low_resolution, factor: 2' jpeg='jpeg, quality: 10'
-sibling resnet20_original clean halftone "$@" # the halftone is only shown in its validation
-sibling resnet20_low transformed "$low" "$@"
-sibling resnet20_jpeg transformed "$jpeg" "$@"
-sibling resnet20_halftone transformed halftone "$@"
-sibling resnet20_hybrid_low hybrid "$low" "$@"
-sibling resnet20_hybrid_jpeg hybrid "$jpeg" "$@"
+sibling original clean "$low, $jpeg, $dots" "$@" # they are only shown in its validation
+sibling low transformed "$low" "$@"
+sibling jpeg transformed "$jpeg" "$@"
+sibling halftone transformed "$dots" "$@"
+sibling hybrid_low hybrid "$low" "$@"
+sibling hybrid_jpeg hybrid "$jpeg" "$@"
+sibling hybrid_all hybrid "$low, $jpeg, $dots" "$@"

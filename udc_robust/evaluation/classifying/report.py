@@ -11,7 +11,14 @@ from typing import Any
 from udc_robust.evaluation import redflags
 from udc_robust.evaluation.cells import eps_text
 from udc_robust.evaluation.classifying import curves, gallery
-from udc_robust.evaluation.classifying.matrix import column_name, held_at, matrix, matrix_columns, matrix_rows
+from udc_robust.evaluation.classifying.matrix import (
+    Matrix,
+    column_name,
+    held_at,
+    matrix,
+    matrix_columns,
+    matrix_rows,
+)
 from udc_robust.evaluation.classifying.robust import (
     STANDING_COLUMNS,
     Held,
@@ -41,6 +48,11 @@ class Study:
     standings: list[Standing]
 
     @property
+    def matrix(self) -> Matrix | None:
+        """Classifiers against defences, where each met the same."""
+        return matrix(self.data, self.standings, self.signs)
+
+    @property
     def signs(self) -> list[str]:
         """The budgets as people write them."""
         return [f"{NORM_SIGNS[norm]} {eps_text(eps) if norm == 'linf' else f'{eps:g}'}" for norm, eps in self.grid]
@@ -60,7 +72,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
     studies = [_study([panel for panel in panels if panel.data == data]) for data in _data(panels)]
-    matrices = [m for study in studies if (m := matrix(study.data, study.standings, study.signs))]
+    matrices = [study.matrix for study in studies if study.matrix]
     page = template("classifiers.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
         headline=headline(studies[0]),
@@ -169,13 +181,19 @@ def _warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
 
 def _context(study: Study, number_of: int) -> dict[str, Any]:
     areas = curves.minimum_norm_areas(study.standings)
+    # The many victims of a matrix would hide each other in one plot.
+    parts = study.matrix.rows if study.matrix else [(study.data, study.standings)]
     return {
         "data": study.data,
         "verdict": verdict(study),
         "budgets": study.signs,
         "rows": [{"standing": s, "panel": s.panel, "area_l2": areas.get(s.panel.label)} for s in study.standings],
         "has_l2": bool(areas),
-        "plots": curves.plots(study.standings, study.grid, f"study{number_of}"),
+        "plots": [
+            (title, plot)
+            for i, (title, found) in enumerate(parts)
+            for plot in curves.plots(found, study.grid, f"study{number_of}-{i}")
+        ],
     }
 
 
