@@ -3,12 +3,13 @@
 # Example: scripts/train_minis.sh hdr     (a folder of panoramas, as `udc-robust fetch --out hdr` makes it)
 set -euo pipefail
 scripts/make_sets.sh "${1:?folder of HDR panoramas}"
-for name in nafnet_mini_start nafnet_mini discnet_mini_start discnet_mini_middle discnet_mini; do
+for name in nafnet_mini_start nafnet_mini discnet_mini_start discnet_mini_middle discnet_mini inverse_halftone_mini; do
   udc-robust train restorer "$name"
 done
 ship() { cp "runs/train/$1/$1.safetensors" "runs/train/$1/$1.md" checkpoints/; }
 ship nafnet_mini
 ship discnet_mini
+ship inverse_halftone_mini
 udc-robust train diffusion purifier_mini
 rm -rf checkpoints/purifier_mini
 cp -r runs/train/purifier_mini/purifier_mini checkpoints/

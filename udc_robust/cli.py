@@ -63,7 +63,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
 def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
     """Attack classifiers, bare and behind defences, and write a report; the same command resumes.
 
-    Example: `udc-robust classify halftone_study data.0.source=cifar10_jpeg_test.npz`
+    Example: `udc-robust classify halftone_study data.source=cifar10_jpeg_test.npz`
     """
     from udc_robust.config_file import load_config
     from udc_robust.evaluation.classifying.config import ClassifyConfig
