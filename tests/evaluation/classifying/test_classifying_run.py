@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from small_study import load, rows_of, run
@@ -15,9 +16,12 @@ from udc_robust.attacks import Streams, answers, image_seed
 from udc_robust.classifiers.data import load_images
 from udc_robust.data.images import read_image
 from udc_robust.defences.defence import Defended
+from udc_robust.defences.halftone import LEARNED_INVERSE
 from udc_robust.defences.registry import build_defence
 from udc_robust.evaluation.classifying.units import judged
 from udc_robust.evaluation.classifying.victims import Jittered
+from udc_robust.evaluation.identity import file_digest
+from udc_robust.restorers.zoo import shipped_checkpoints
 
 DEFENCES = {"halftone": ("halftone", {"levels": 4}), "noisy": ("noise", {"sigma": 0.1})}
 
@@ -158,3 +162,11 @@ def test_a_targeted_attack_wants_the_class_after_the_label(place) -> None:
     rows = [r for r in rows_of(out / "results.csv") if r["method"] == "pgd"]
     hit = [int(r["answer"]) == (int(r["label"]) + 1) % 10 for r in rows]
     assert sum(hit) > 8
+
+
+def test_weights_of_a_learned_inverse_are_part_of_the_run(place) -> None:
+    back = {"kind": "halftone", "name": "back", "inverse": "learned"}
+    out = run(place, "out", attacks=["fgsm"], defences=["none", back], gallery=0)
+    weights = yaml.safe_load((out / "config.yaml").read_text())["fingerprint"]["weights"]
+    assert weights[LEARNED_INVERSE] == file_digest(str(shipped_checkpoints()[LEARNED_INVERSE]))
+    assert {row["nfe"] for row in rows_of(out / "results.csv") if row["defence"] == "back"} == {"1"}
