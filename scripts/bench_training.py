@@ -35,7 +35,7 @@ def stepper(parent: str, recipe: str, **changes: object) -> Callable[[Tensor, Te
     config = check_config(values, FinetuneConfig, "bench")
     restorer = load_parent(config, "tonemapped").train()
     restorer.network.eval()
-    purifiers = load_purifiers(config.purifier, "tonemapped") if config.purifier else []
+    purifiers = load_purifiers(config.purifier, "tonemapped")[1] if config.purifier else []
     for purifier in purifiers:
         purifier.requires_grad_(False)
     workshop = Workshop(config, restorer, purifiers, None)

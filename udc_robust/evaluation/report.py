@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import yaml
 
-from udc_robust.evaluation import bargains, curves, gallery, redflags, verdict
+from udc_robust.evaluation import areas, bargains, curves, gallery, redflags, verdict
 from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, Run, read_run
 from udc_robust.evaluation.tables import DRAWS, to_csv
 from udc_robust.files import write_text
@@ -47,6 +47,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     traded = bargains.markets(panels)
     # Cheap rivals have their place in the tables; pictures and paragraphs are for what is studied.
     studied = [panel for panel in panels if panel.kind in ("none", "purifier")] if traded else panels
+    averaged = areas.areas(panels)
     shown, left_out = gallery.choose(studied)
     page = template("report.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
@@ -60,6 +61,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
         panels=[_panel_context(panel) for panel in studied],
         figures=[_panel_context(panel) for panel in panels],
         curves=curves.drop_curves(studied),
+        areas=averaged,
         gallery=_groups(gallery.cards(studied, shown)),
         left_out=left_out,
         costs=[cost for panel in panels for cost in costs_of(panel.label, panel.data, panel.nfe, panel.outcomes)],
@@ -69,6 +71,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     )
     write_text(out, page)
     write_text(out.with_suffix(".flags.csv"), to_csv(FLAG_COLUMNS, redflags.flag_rows(panels)))
+    if averaged:
+        write_text(out.with_suffix(".areas.csv"), to_csv(areas.AREA_COLUMNS, areas.area_rows(averaged)))
     if traded:
         write_text(out.with_suffix(".defences.csv"), to_csv(MARKET_COLUMNS, bargains.market_rows(traded)))
     return out

@@ -20,8 +20,8 @@ class RestorerMixin(PyTorchModelHubMixin):
         size_multiple: height and width must be multiples of this; a wrapper elsewhere pads.
         min_size: smallest accepted height and width, in pixels.
         whole_image: the output depends on statistics of the whole image, so padding and tiling change every pixel.
-        channels_last: its weights are laid out channels last when it is loaded: on a CPU a gradient of NAFNet then takes
-            0.72 and one of BNUDC 0.59 of the time; the other networks gain nothing.
+        channels_last: its weights are laid out channels last when it is loaded: on a CPU a gradient of NAFNet then
+            takes 0.72 and one of BNUDC 0.59 of the time; the other networks gain nothing.
         source: where the official weights are published.
         weights_licence: licence of those weights.
     """
