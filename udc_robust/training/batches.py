@@ -13,17 +13,33 @@ from udc_robust.data.samples import Sample
 from udc_robust.errors import UserError
 
 
-class CropBatches(Dataset[tuple[Tensor, ...]]):
-    """Random crops of one or several aligned images, flipped and turned; item ``i`` is the batch of step ``i``.
+class StepBatches(Dataset[tuple[Tensor, ...]]):
+    """Item ``i`` is this process's share of the batch of step ``i``.
 
     Each row of a batch is drawn from its own stream (seed, step, row), so a process that takes every n-th row sees
     exactly its share of the single-process batch.
 
-    Args:
-        images: 8-bit ``(3,H,W)`` tensors, aligned ones in a tuple.
-
     Raises:
         UserError: a batch that the processes cannot share.
+    """
+
+    def __init__(self, *, batch: int, steps: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        if batch % ranks:
+            raise UserError(f"batch_size {batch} must be a multiple of the {ranks} processes")
+        self._steps, self._seed, self._rows = steps, seed, range(rank, batch, ranks)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def _stream(self, step: int, row: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 4_099 + row)
+
+
+class CropBatches(StepBatches):
+    """Random crops of one or several aligned images, flipped and turned.
+
+    Args:
+        images: 8-bit ``(3,H,W)`` tensors, aligned ones in a tuple.
     """
 
     def __init__(
@@ -37,20 +53,12 @@ class CropBatches(Dataset[tuple[Tensor, ...]]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if batch % ranks:
-            raise UserError(f"batch_size {batch} must be a multiple of the {ranks} processes")
-        self._images, self._patch, self._steps, self._seed = images, patch, steps, seed
-        self._rows = range(rank, batch, ranks)
-
-    def __len__(self) -> int:
-        return self._steps
+        super().__init__(batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        self._images, self._patch = images, patch
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         rows = [self._crops(self._stream(step, row)) for row in self._rows]
         return tuple(torch.stack(images).float() / 255 for images in zip(*rows, strict=True))
-
-    def _stream(self, step: int, row: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 4_099 + row)
 
     def _crops(self, stream: torch.Generator) -> tuple[Tensor, ...]:
         def draw(high: int) -> int:
@@ -144,6 +152,6 @@ def eight_bits(name: str, image: Tensor, patch: int) -> Tensor:
     return torch.round(image * 255).to(torch.uint8)
 
 
-def loader(batches: CropBatches, first_step: int, workers: int = 0) -> DataLoader[tuple[Tensor, ...]]:
+def loader(batches: StepBatches, first_step: int, workers: int = 0) -> DataLoader[tuple[Tensor, ...]]:
     """Batches from ``first_step`` on, in order; an item already is a batch."""
     return DataLoader(batches, batch_size=None, sampler=range(first_step, len(batches)), num_workers=workers)

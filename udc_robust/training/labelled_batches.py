@@ -10,10 +10,10 @@ from torch import Tensor
 
 from udc_robust.classifiers.data import LabelledImages
 from udc_robust.errors import UserError
-from udc_robust.training.batches import CropBatches
+from udc_robust.training.batches import StepBatches
 
 
-class LabelledBatches(CropBatches):
+class LabelledBatches(StepBatches):
     """``(images, labels, seeds)``: ``(B,3,side,side)`` in [0,1], ``(B,)``, and a seed for what a loss draws for a row.
 
     Every image comes once an epoch, in an order of the epoch's own, shifted by up to ``pad`` pixels into a black border
@@ -38,8 +38,8 @@ class LabelledBatches(CropBatches):
         if batch > len(images):
             raise UserError(f"batch_size {batch} is larger than the data ({len(images)} images)")
         assert images.side is not None
-        super().__init__([], patch=images.side, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
-        self._labelled, self._pad, self._flip, self._batch = images, pad, flip, batch
+        super().__init__(batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        self._labelled, self._side, self._pad, self._flip, self._batch = images, images.side, pad, flip, batch
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         rows = [self._row(step, row) for row in self._rows]
@@ -53,7 +53,7 @@ class LabelledBatches(CropBatches):
         top, left, flip, seed = (
             int(torch.randint(high, (), generator=stream)) for high in (*[2 * self._pad + 1] * 2, 2, 2**62)
         )
-        image = F.pad(image, [self._pad] * 4)[:, top : top + self._patch, left : left + self._patch]
+        image = F.pad(image, [self._pad] * 4)[:, top : top + self._side, left : left + self._side]
         return image.flip(-1) if flip and self._flip else image, label, seed
 
 

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from udc_robust.errors import UserError
 from udc_robust.progress import progress
-from udc_robust.training.batches import CropBatches, loader
+from udc_robust.training.batches import StepBatches, loader
 from udc_robust.training.checkpoint import load_state, save_state
 from udc_robust.training.config import Training
 from udc_robust.training.pace import learning_rate, moving_average
@@ -95,7 +95,7 @@ def train(
     config: Training,
     out: Path,
     network: nn.Module,
-    batches: CropBatches,
+    batches: StepBatches,
     loss: Loss,
     validate: Callable[[nn.Module], Validation],
 ) -> Trained:
