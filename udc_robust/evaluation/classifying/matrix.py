@@ -30,25 +30,25 @@ class Matrix:
     signs: list[str]
 
     def verdict(self) -> str:
-        """Who reads each column best, who reads all of them best, and who holds most under attack."""
+        """Who reads each column best, who reads all of them best, and who holds most at the middle budget."""
         columns = zip(*(victims for _, victims in self.rows), strict=True)
         best = [max(column, key=lambda s: s.clean) for column in columns]
-        told = ", ".join(f"{column_name(s.panel.defence)} by {s.panel.classifier} ({_percent(s.clean)})" for s in best)
-        name, mean, least = self._steadiest(lambda s: s.clean)
-        words = [f"Unattacked, {told}; over all of them {name} is best: {mean} on average, {least} at worst."]
-        for at, sign in enumerate(self.signs):
+        told = ", ".join(f"{s.panel.classifier} {_place(s.panel.defence)} ({_percent(s.clean)})" for s in best)
+        words = [f"Unattacked, the best are {told}, and over all columns {self._steadiest(lambda s: s.clean)}."]
+        if self.signs:
+            at = len(self.signs) // 2
             most = max((s for _, victims in self.rows for s in victims), key=lambda s: held_at(s, at).accuracy)
-            name, mean, least = self._steadiest(lambda s, at=at: held_at(s, at).accuracy)  # type: ignore[misc]
             words.append(
-                f"Under all attacks at {sign}, {most.panel.label} holds most: {_percent(held_at(most, at).accuracy)}; "
-                f"over all columns {name}: {mean} on average, {least} at worst."
+                f"Under all attacks at {self.signs[at]}, {most.panel.classifier} {_place(most.panel.defence)} holds "
+                f"most ({_percent(held_at(most, at).accuracy)}), and over all columns "
+                f"{self._steadiest(lambda s: held_at(s, at).accuracy)}."
             )
         return " ".join(words)
 
-    def _steadiest(self, share: Callable[[Standing], float]) -> tuple[str, str, str]:
-        """The classifier of the largest mean over the columns, that mean, and its smallest share."""
+    def _steadiest(self, share: Callable[[Standing], float]) -> str:
+        """The classifier of the largest mean over the columns, in words."""
         name, shares = max(((n, [share(s) for s in row]) for n, row in self.rows), key=lambda row: fmean(row[1]))
-        return name, _percent(fmean(shares)), _percent(min(shares))
+        return f"{name} ({_percent(fmean(shares))} on average, {_percent(min(shares))} at worst)"
 
 
 def matrix(data: str, found: Sequence[Standing], signs: Sequence[str]) -> Matrix | None:
@@ -95,6 +95,10 @@ def held_at(standing: Standing, at: int) -> Held:
 def column_name(defence: str) -> str:
     """A column as people read it."""
     return "as it is" if defence == NONE else defence
+
+
+def _place(defence: str) -> str:
+    return "on images as they are" if defence == NONE else f"behind {defence}"
 
 
 def _percent(share: float) -> str:
