@@ -156,6 +156,15 @@ def test_checkpointed_equals_plain_bit_for_bit(name, guide) -> None:
     assert torch.equal(made(x, noise), answers[0][0])
 
 
+def test_the_exact_gradient_is_checkpointed_where_there_are_steps_or_tiles() -> None:
+    ways = [
+        purifier(Plan.of(7, "ancestral")),
+        purifier(Plan.of(7), tile=24, overlap=4),
+        purifier(Plan.of(7, samples=3)),
+    ]
+    assert [type(made.crossings["adaptive"]) for made in ways] == [Checkpointed, Checkpointed, Exact]
+
+
 def test_checkpoints_keep_less() -> None:
     made, x = purifier(Plan.of(7, "ancestral")), images(1, 32, 32)
     noise, kept = noise_for(made, x), []

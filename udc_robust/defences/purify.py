@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
 from udc_robust.defences.crossing import Checkpointed, Surrogate
-from udc_robust.defences.defence import Crossing, Defence, StraightThrough
+from udc_robust.defences.defence import Crossing, Defence, Exact, StraightThrough
 from udc_robust.defences.guidance import Correction, Shift
 from udc_robust.defences.schedule import NoiseSchedule
 from udc_robust.errors import UserError, unknown_name
@@ -272,7 +272,9 @@ class Purifier(Defence):
 
     @property
     def crossings(self) -> Mapping[str, Crossing]:
-        """Identity, one-step gradient (where the chain is longer) and the exact one, checkpointed."""
+        """Identity, one-step gradient (where the chain is longer) and the exact one, checkpointed where that helps."""
+        if self.plan.steps == 1 and not self.tile:  # a checkpoint of the only step saves next to nothing
+            return {"bpda": StraightThrough(), "adaptive": Exact()}
         shorter = {"surrogate": Surrogate()} if self.plan.steps > 1 else {}
         return {"bpda": StraightThrough(), **shorter, "adaptive": Checkpointed()}
 
