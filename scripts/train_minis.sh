@@ -10,10 +10,12 @@ ship() { cp "runs/train/$1/$1.safetensors" "runs/train/$1/$1.md" checkpoints/; }
 ship nafnet_mini
 ship discnet_mini
 ship inverse_halftone_mini
+ship_purifier() { rm -rf "checkpoints/$1" && cp -r "runs/train/$1/$1" checkpoints/; }
 udc-robust train diffusion purifier_mini
-rm -rf checkpoints/purifier_mini
-cp -r runs/train/purifier_mini/purifier_mini checkpoints/
+ship_purifier purifier_mini
 for name in nafnet_mini_{adversarial,both,purified,noise} discnet_mini_adversarial; do
   udc-robust finetune "$name"
   ship "$name"
 done
+udc-robust finetune purifier_mini_hardened
+ship_purifier purifier_mini_hardened
