@@ -1,7 +1,7 @@
 """Cost of fine-tuning, as ratios measured in one run.
 
 A step of adversarial training with k inner steps against a plain step, beside k + 1 (an inner step computes no weight
-gradients); and the share of a step in which purified training waits for its batch.
+gradients); both in bfloat16 against float32; and the share of a step in which purified training waits for its batch.
 
 Example: OMP_NUM_THREADS=1 python scripts/bench_training.py --restorer discnet_mini --size 128 --batch 2
 """
@@ -42,7 +42,8 @@ def stepper(parent: str, recipe: str, **changes: object) -> Callable[[Tensor, Te
     optimizer = torch.optim.AdamW(restorer.parameters(), lr=1e-6)
 
     def work(lq: Tensor, gt: Tensor, seeds: Tensor, step: int) -> None:
-        loss = RECIPES[recipe](workshop, restorer, lq, gt, Streams(seeds.tolist()), step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+            loss = RECIPES[recipe](workshop, restorer, lq, gt, Streams(seeds.tolist()), step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -65,6 +66,9 @@ def main() -> None:
     inner = (1, 2, 3, 5, 10)
     candidates = {"plain": stepper(options.restorer, "noise", plain_share=0.999999)}
     candidates |= {f"{k} inner steps": stepper(options.restorer, "adversarial", inner_steps=k) for k in inner}
+    half = {"mixed_precision": "bf16"}
+    candidates["plain in bf16"] = stepper(options.restorer, "noise", plain_share=0.999999, **half)
+    candidates["3 inner steps in bf16"] = stepper(options.restorer, "adversarial", inner_steps=3, **half)
     candidates["purified"] = stepper(options.restorer, "purified", purifier=options.purifier)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     waits: list[float] = []
@@ -84,6 +88,8 @@ def main() -> None:
     for k in inner:
         ratio = medians[f"{k} inner steps"] / medians["plain"]
         print(f"  {k:2d} inner steps: {ratio:5.2f} plain steps, {ratio / (k + 1):.2f} x (k + 1)")
+    for name in ("plain", "3 inner steps"):
+        print(f"  {name} in bfloat16: {medians[f'{name} in bf16'] / medians[name]:.2f} of float32")
     wait = statistics.median(waits[1:])
     share = wait / (wait + medians["purified"])
     print(

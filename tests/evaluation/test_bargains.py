@@ -164,7 +164,7 @@ def test_fine_tuned_restorers_are_measured_against_their_parent(tmp_path) -> Non
 def test_the_verdict_begins_with_whether_purification_earns_its_calls(run) -> None:
     (market,) = markets(list(read_run(run).panels()))
     # The purifier lets 0.7 of the damage through, the blur 0.8, both for one dB of clean PSNR.
-    assert market.verdict.startswith("Purification earns its model calls: at L∞")
+    assert market.verdict.startswith("Purification earns its model calls: at L∞\N{NO-BREAK SPACE}4/255")
     assert "more than blur + nafnet_mini, which costs no more clean PSNR" in market.headline
 
 

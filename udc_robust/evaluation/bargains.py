@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from udc_robust.evaluation.run_folder import Outcome, Panel
+from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel
 from udc_robust.evaluation.verdict import mean_interval, number
 from udc_robust.evaluation.victims import NONE
 
 # Clean costs within this many dB count as the same.
 _SAME_COST = 0.1
+CUSTOMARY = f"{NORM_SIGNS['linf']}\N{NO-BREAK SPACE}4/255"
 Interval = tuple[float, float] | None
 
 
@@ -139,13 +140,14 @@ def _held(panel: Panel, budget: str, floor: Mapping[str, tuple[float, str]]) -> 
 
 
 def _verdict(bargains: Sequence[Bargain], budgets: Sequence[str]) -> list[str]:
-    """Whether purification earns its calls, then who holds most at the middle one of the budgets that all victims met,
-    and who else was in the race.
+    """Whether purification earns its calls, then who holds most, and who else was in the race.
+
+    At Linf 4/255, the budget that the field states, or the middle one of those that all victims met.
     """
     shared = [i for i in range(len(budgets)) if all(bargain.held[i] for bargain in bargains)]
     if not shared:
         return ["No budget was tried on every victim, so they cannot be ranked."]
-    at = shared[len(shared) // 2]
+    at = next((i for i in shared if budgets[i] == CUSTOMARY), shared[len(shared) // 2])
     ranked = sorted(bargains, key=lambda bargain: -_at(bargain, at).psnr)
     best = ranked[0]
     earned = _earned(ranked, at, budgets[at])
