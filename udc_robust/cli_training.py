@@ -75,7 +75,7 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
 
 
 def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Fine-tune a restorer against attacks, alone or behind a purifier; the same command resumes.
+    """Fine-tune a restorer against attacks, alone or behind a purifier, or the purifier; the same command resumes.
 
     Example: `udc-robust finetune adversarial parent=mine.safetensors train=sets/train validation=sets/validation`
     """
@@ -89,7 +89,8 @@ def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     if not is_main():
         return
     before, after = facts["parent_validation"], facts["validation"]
+    ending = "" if settings.recipe == "purifier" else ".safetensors"
     typer.echo(
-        f"{folder / settings.name}.safetensors: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
+        f"{folder / settings.name}{ending}: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
         f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
     )

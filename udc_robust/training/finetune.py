@@ -93,7 +93,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     trained = train(accelerator, config, out, learner, batches, loss, check)
     facts = {
         "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": config.parent,
-        "parameters": sum(p.numel() for p in parent.network.parameters()), "finetuning": config.recipe,
+        "parameters": sum(p.numel() for p in learner.parameters()), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "steps": config.steps, "seconds": round(trained.seconds),
         "pairs": len(train_pairs), "validation_pairs": len(validation_pairs), "validation": trained.validation,
@@ -194,11 +194,12 @@ def finetune_card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
     settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
     before, after = facts["parent_validation"], facts["validation"]
     rows = "\n".join(f"| {what} | {before[key]:.2f} | {after[key]:.2f} |" for key, what in CARD_ROWS.items())
-    behind = ""
+    learner, behind = f"network: `{facts['network']}`", ""
     if config.purifier:
         level = config.purifier.deployed_level
         behind = f" behind purifier `{config.purifier.name}` at noise level {level}, attacked through it"
         if config.recipe == "purifier":
+            learner = "U-Net of a purifier"
             behind = f", a purifier that began as `{config.purifier.name}`, at noise level {level} before the parent"
     levels = config.validation_eps * 255
     return f"""---
@@ -211,7 +212,7 @@ tags: [image-restoration, under-display-camera, adversarial-robustness]
 {config.about.strip()}
 
 - parent: `{config.parent}`; recipe: `{config.recipe}`
-- network: `{facts["network"]}`, {facts["parameters"]:,} parameters, light: {facts["domain"]}
+- {learner}, {facts["parameters"]:,} parameters, light: {facts["domain"]}
 - data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
 - fine-tuned for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
 
