@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -60,6 +62,10 @@ def test_hardened_checkpoints_say_what_they_came_from() -> None:
     for name in ("nafnet_mini_adversarial", "nafnet_mini_both", "nafnet_mini_purified", "nafnet_mini_noise"):
         assert load_restorer(RestorerSpec(name), "tonemapped").parent == "nafnet_mini"
     assert load_restorer(RestorerSpec("discnet_mini_adversarial"), "tonemapped").parent == "discnet_mini"
+    facts = json.loads((shipped_purifiers()["purifier_mini_hardened"] / "facts.json").read_text())
+    assert facts["parent"] == "nafnet_mini"
+    # What it is to be deployed at is what it trained at.
+    assert load_purifier("purifier_mini_hardened").config["noise_level"] == facts["purifier"]["noise_level"][0]
 
 
 @torch.no_grad()
