@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The classifiers of `udc-robust classify sibling_study`, after `resnet20_clean`: three minutes each on one core. It
+# The classifiers of `udc-robust classify sibling_study`, after `resnet20_clean`: five minutes each on one core. It
 # resumes where it was stopped.
 # Example: scripts/train_siblings.sh train=cifar10_train.npz validation=cifar10_test.npz
 set -euo pipefail

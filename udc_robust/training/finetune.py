@@ -100,15 +100,26 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "parent_validation": figures_of(parent, None), "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
-        card = finetune_card(config, facts)
-        if pipeline is not None and isinstance(trained.network, Purifier):
-            pipeline.unet.load_state_dict(trained.network.model.unet.state_dict())  # type: ignore[attr-defined]
-            pipeline.register_to_config(noise_level=trained.network.plan.noise_level)
-            save_pipeline(pipeline, out / config.name, card, facts)
-        else:
-            save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
-            write_text(out / f"{config.name}.md", card)
+        save_result(out, config, trained.network, pipeline, facts)
     return facts
+
+
+def save_result(
+    out: Path, config: FinetuneConfig, learnt: nn.Module, pipeline: PurificationPipeline | None, facts: dict[str, Any]
+) -> None:
+    """Write the weights of a restorer, or the pipeline of a purifier, and the card.
+
+    Raises:
+        UserError: a full disk.
+    """
+    card = finetune_card(config, facts)
+    if pipeline is not None and isinstance(learnt, Purifier):
+        pipeline.unet.load_state_dict(learnt.model.unet.state_dict())  # type: ignore[attr-defined]
+        pipeline.register_to_config(noise_level=learnt.plan.noise_level)
+        save_pipeline(pipeline, out / config.name, card, facts)
+    else:
+        save_weights(out / f"{config.name}.safetensors", learnt.network, facts)  # type: ignore[arg-type]
+        write_text(out / f"{config.name}.md", card)
 
 
 def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
