@@ -81,6 +81,8 @@ def test_a_purifier_learns_before_a_restorer_that_stays(sets, tiny_purifier) -> 
     facts = finetune(_config(sets, steps=60, **changes), sets / "out")
     hardened = load_purifier(sets / "out" / "hard")
     assert hardened.config["noise_level"] == 5 and not (sets / "out" / "hard.safetensors").exists()
+    written = json.loads((sets / "out" / "hard" / "unet" / "config.json").read_text())
+    assert written["_name_or_path"] == str(tiny_purifier)
     old = load_purifier(tiny_purifier).unet.state_dict()
     assert any(not torch.equal(old[name], tensor) for name, tensor in hardened.unet.state_dict().items())
     assert all(torch.equal(before[name], tensor) for name, tensor in read_weights(parent)[0].items())

@@ -116,6 +116,8 @@ def save_result(
     if pipeline is not None and isinstance(learnt, Purifier):
         pipeline.unet.load_state_dict(learnt.model.unet.state_dict())  # type: ignore[attr-defined]
         pipeline.register_to_config(noise_level=learnt.plan.noise_level)
+        for part in (pipeline, pipeline.unet):  # diffusers would write the path of the folder it was loaded from
+            part.register_to_config(_name_or_path=facts["purifier"]["name"])
         save_pipeline(pipeline, out / config.name, card, facts)
     else:
         save_weights(out / f"{config.name}.safetensors", learnt.network, facts)  # type: ignore[arg-type]
