@@ -94,8 +94,9 @@ def test_every_shipped_config_is_valid() -> None:
     schemas = {
         "train": TrainConfig, "diffusion": DiffusionConfig, "finetune": FinetuneConfig, "networks": RestorerConfig,
         "classifiers": ClassifierConfig,
-        "classifiers_quickstart.yaml": ClassifyConfig, "halftone_study.yaml": ClassifyConfig,
     }  # fmt: skip
+    classifying = ("classifiers_quickstart", "halftone_study", "sibling_study")
+    schemas |= {f"{name}.yaml": ClassifyConfig for name in classifying}
     for path in paths:
         folder = path.relative_to(shipped("configs")).parts[0]
         load_config(path, schemas.get(folder, EvaluateConfig))
