@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from udc_robust.config_file import Number, Size, Strict, number
+from udc_robust.config_file import Number, Size, Strict, as_lists, number
 from udc_robust.errors import UserError, unknown_name
 
 
@@ -234,17 +234,8 @@ class EvaluateConfig(Strict):
     @classmethod
     def _short_forms(cls, values: Any) -> Any:
         """``restorers: [nafnet_mini]`` and a single block of data are fine."""
-        if not isinstance(values, Mapping):
-            return values
-        values = dict(values)
-        values.pop("fingerprint", None)  # so that the config.yaml of a run is a config again
-        for key in ("data", "restorers", "defences", "attacks", "eps"):
-            if key in values and not isinstance(values[key], list):
-                values[key] = [values[key]]
-        for key, main in (("restorers", "name"), ("defences", "kind"), ("attacks", "method"), ("data", "kind")):
-            if key in values:
-                values[key] = [{main: v} if isinstance(v, str) else v for v in values[key]]
-        return values
+        mains = {"data": "kind", "restorers": "name", "defences": "kind", "attacks": "method", "eps": None}
+        return as_lists(values, mains)
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluateConfig:

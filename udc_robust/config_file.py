@@ -53,6 +53,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
+    """The short forms of an evaluation's config: a single block for a list of them, and a name for a block.
+
+    Args:
+        values: what was written; the fingerprint of a run is left out, so that its config.yaml is a config again.
+        mains: for each key that holds a list, the key of its blocks that a name alone stands for; None for numbers.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    values = {key: value for key, value in values.items() if key != "fingerprint"}
+    for key, main in mains.items():
+        if key in values:
+            blocks = values[key] if isinstance(values[key], list) else [values[key]]
+            values[key] = [{main: block} if main and isinstance(block, str) else block for block in blocks]
+    return values
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 

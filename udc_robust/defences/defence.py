@@ -110,6 +110,11 @@ def value_of(defence: Defence, x: Tensor, noise: Tensor) -> Tensor:
     return defence(x, noise).detach()
 
 
+def fresh(defence: Defence, x: Tensor, streams: Streams) -> Tensor:
+    """What the defence makes of ``x`` with a draw of its own, without a gradient: as deployed."""
+    return value_of(defence, x, defence.draw(x, streams))
+
+
 class Defended(nn.Module):
     """A network behind a defence: what is deployed, or, with a ``crossing``, what an attacker differentiates.
 

@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -20,6 +20,10 @@ from udc_robust.evaluation.inputs import Inputs
 from udc_robust.evaluation.victims import Victim
 from udc_robust.files import disk_errors, write_text
 from udc_robust.restorers.zoo import Restorer
+
+if TYPE_CHECKING:
+    from udc_robust.classifiers.zoo import Classifier
+    from udc_robust.evaluation.classifying.config import ClassifyConfig
 
 
 def claim_folder(
@@ -101,6 +105,28 @@ def versions() -> dict[str, str]:
     }
 
 
+def facts_of_run(config: EvaluateConfig | ClassifyConfig, command: str) -> dict[str, Any]:
+    """How a run was called, and on what."""
+    return {
+        "name": config.name,
+        "command": command,
+        "seed": config.seed,
+        "device": config.device,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def facts_of_network(loaded: Restorer | Classifier) -> dict[str, Any]:
+    """What a restorer or classifier is, and where its weights are from."""
+    return {
+        "network": type(loaded.network).__name__,
+        "parameters": sum(p.numel() for p in loaded.network.parameters()),
+        "trained": loaded.trained,
+        "origin": Path(loaded.origin).name if loaded.trained else loaded.origin,
+    }
+
+
 def facts_of(
     config: EvaluateConfig,
     command: str,
@@ -111,23 +137,12 @@ def facts_of(
     lpips_reason: str,
 ) -> dict[str, Any]:
     """Versions, seeds, data, restorers and defences, as ``run.json`` tells them."""
-    described = {}
-    for (name, _), restorer in restorers.items():
-        described[name] = {
-            "network": type(restorer.network).__name__,
-            "parameters": sum(p.numel() for p in restorer.network.parameters()),
-            "trained": restorer.trained,
-            "parent": restorer.parent,
-            "origin": Path(restorer.origin).name if restorer.trained else restorer.origin,
-            "light": restorer.network_domain,
-        }
+    described = {
+        name: {**facts_of_network(restorer), "parent": restorer.parent, "light": restorer.network_domain}
+        for (name, _), restorer in restorers.items()
+    }
     return {
-        "name": config.name,
-        "command": command,
-        "seed": config.seed,
-        "device": config.device,
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **facts_of_run(config, command),
         "data": {data.label: {"images": len(data.keys), "domain": data.domain} for data in inputs},
         "restorers": described,
         "defences": {

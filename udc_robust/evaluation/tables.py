@@ -31,7 +31,7 @@ SUMMARY_COLUMNS = (
 
 def write_tables(out: Path, units: Sequence[dict[str, Any]]) -> None:
     """Write the three tables of a run from its journal's units."""
-    write_grid(out, units, NAMES, RESULT_COLUMNS, SUMMARY_COLUMNS, summarise)
+    write_grid(out, units, NAMES, RESULT_COLUMNS, SUMMARY_COLUMNS, _figures)
 
 
 def write_grid(
@@ -40,13 +40,13 @@ def write_grid(
     names: Sequence[str],
     result_columns: Sequence[str],
     summary_columns: Sequence[str],
-    summarise: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+    figures: Callable[[list[dict[str, Any]]], dict[str, Any]],
 ) -> None:
     """Write ``results.csv``, ``summary.csv`` and ``timings.csv``, in an order that no unit's finish changes.
 
     Args:
         names: the columns that name a cell, the first seven of which order the rows.
-        summarise: makes the rows of ``summary.csv`` of those of ``results.csv``.
+        figures: what ``summary.csv`` says of the rows of one cell, beside its names and number of images.
     """
 
     def order(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -55,26 +55,32 @@ def write_grid(
     units = sorted(units, key=lambda unit: unit["unit"])
     rows = sorted((row for unit in units for row in unit["rows"]), key=order)
     write_text(out / "results.csv", to_csv(result_columns, rows))
-    write_text(out / "summary.csv", to_csv(summary_columns, summarise(rows)))
+    write_text(out / "summary.csv", to_csv(summary_columns, _summary(rows, names, figures)))
     timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
     write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
 
 
-def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a cell: means over images.
+def _summary(
+    rows: Iterable[dict[str, Any]], names: Sequence[str], figures: Callable[[list[dict[str, Any]]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row a cell, in the order of its first image."""
+    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault(tuple(row.get(name, "") for name in names), []).append(row)
+    return [
+        dict(zip(names, cell, strict=True)) | {"images": len(members)} | figures(members)
+        for cell, members in cells.items()
+    ]
+
+
+def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the images of a cell.
 
     ``drop`` is ``psnr_clean - psnr`` (against the ground truth; empty without one), ``noise_drop`` the same for random
     noise of each image's own attack norm. ``worse_than_input`` is the share of images whose attacked restoration is
     further from the ground truth than the unrestored, unattacked input; ``rms`` is the L2 norm per value.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.get(name, "") for name in NAMES), []).append(row)
-    return [_summary(names, members) for names, members in groups.items()]
-
-
-def _summary(names: tuple[Any, ...], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    summary: dict[str, Any] = dict(zip(NAMES, names, strict=True)) | {"images": len(rows)}
+    summary: dict[str, Any] = {}
     for column in (*FIGURES, *DRAWS, "psnr_clean", "psnr_input", "linf", "l2", "forwards", "backwards", "queries"):
         summary[column] = _mean([row.get(column) for row in rows])
     summary["bad_gradients"] = sum(row.get("bad_gradients", 0) for row in rows)
@@ -84,7 +90,7 @@ def _summary(names: tuple[Any, ...], rows: list[dict[str, Any]]) -> dict[str, An
     if "broken" in rows[0]:
         summary["broken"] = _mean([float(row["broken"]) for row in rows])
         summary["rms"] = _mean([row["l2"] / math.sqrt(3 * row["height"] * row["width"]) for row in rows])
-    if summary["reference"] == "gt":
+    if rows[0].get("reference") == "gt":
         summary["drop"] = _mean([row["psnr_clean"] - row["psnr"] for row in rows])
         summary["worse_than_input"] = _mean([float(row["psnr"] < row["psnr_input"]) for row in rows])
         if "psnr_noise" in rows[0]:

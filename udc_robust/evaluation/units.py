@@ -105,9 +105,16 @@ def _figures(
         "psnr_input": draws_psnr(x[None], reference)[0].tolist(),
         "psnr_to_clean_output": draws_psnr(attacked, clean).mean(0).tolist(),
         "psnr_of_attacked_input": draws_psnr(x_adv[None], x)[0].tolist(),
+        "broken": result.success.tolist(),
+        **measured(result),
+    }
+
+
+def measured(result: Result) -> dict[str, list[Any]]:
+    """What an attack climbed, how far it went and what it cost, a list over its images each."""
+    return {
         "objective_clean": result.clean_values.tolist(),
         "objective_attacked": result.adv_values.tolist(),
-        "broken": result.success.tolist(),
         "linf": result.linf.tolist(),
         "l2": result.l2.tolist(),
         "forwards": result.meter.forwards.tolist(),

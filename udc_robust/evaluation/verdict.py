@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -160,13 +161,25 @@ def _free_sentences(panel: Panel) -> list[str]:
     return found
 
 
-def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
-    """What a reader must know before believing the numbers, each once."""
-    found = [
+def untrained(panels: Iterable[Any]) -> list[str]:
+    """A warning for each panel, of restorers or classifiers, whose network has random weights."""
+    return [
         f"{panel.label}: untrained, random weights. Its figures show that the code runs and nothing else."
         for panel in panels
         if not panel.trained
     ]
+
+
+def other_images(runs: Iterable[Any]) -> list[str]:
+    """A warning where runs that are shown together were not made on the same images."""
+    if len({str(run.fingerprint.get("images")) for run in runs}) < 2:
+        return []
+    return ["These runs did not use the same images, so their figures must not be compared directly."]
+
+
+def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
+    """What a reader must know before believing the numbers, each once."""
+    found = []
     for panel in panels:
         bad = sum(outcome.summary["bad_gradients"] for outcome in panel.outcomes)
         if bad:
@@ -182,9 +195,7 @@ def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
     for run in runs:
         if run.facts.get("lpips_reason"):
             found.append(f"LPIPS is n/a: {run.facts['lpips_reason']}.")
-    if len({str(run.fingerprint.get("images")) for run in runs}) > 1:
-        found.append("These runs did not use the same images, so their figures must not be compared directly.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*untrained(panels), *found, *other_images(runs)]))
 
 
 def budget_note(domain: str) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udc_robust.attacks import Linf, Streams, Victim, attack, objective
-from udc_robust.defences.defence import Defence, Defended, value_of
+from udc_robust.defences.defence import Defence, Defended, fresh
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.sinkhorn import sinkhorn_divergence
 
@@ -42,7 +42,7 @@ class Lesson:
         y = x.clone()
         for defence, rows, own in self.shares(seeds):
             if defence is not None and own:
-                y[rows] = value_of(defence, x[rows], defence.draw(x[rows], Streams(own)))
+                y[rows] = fresh(defence, x[rows], Streams(own))
         return y
 
     def attacked(self, victim: Victim, x: Tensor, labels: Tensor | None, seeds: Sequence[int]) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed
-from udc_robust.defences.defence import Crossing, Defended
+from udc_robust.defences.defence import Crossing, Defended, fresh
 from udc_robust.defences.purify import Purifier
 from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer
@@ -141,7 +141,7 @@ def trades(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, strea
 def purified(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """What the purifier makes of the captures, drawn anew each time (Sensors 2025, 25(11), 3386)."""
     purifier = workshop.purifier(step)
-    x = mixed(lq, streams, workshop.config.plain_share, lambda rows: purify(purifier, lq[rows], streams.of(rows)))
+    x = mixed(lq, streams, workshop.config.plain_share, lambda rows: fresh(purifier, lq[rows], streams.of(rows)))
     return workshop.loss(network(x), gt)
 
 
@@ -149,7 +149,7 @@ def both(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams
     """Attacks made through the purifier; the network learns what the purifier leaves of them."""
     purifier = workshop.purifier(step)
     x = attacked(workshop, workshop.behind(purifier), lq, gt, streams, step)
-    return workshop.loss(network(purify(purifier, x, streams)), gt)
+    return workshop.loss(network(fresh(purifier, x, streams)), gt)
 
 
 def hardened_purifier(
@@ -162,12 +162,6 @@ def hardened_purifier(
     purifier = workshop.purifier(step)
     x = attacked(workshop, workshop.behind(purifier), lq, gt, streams, step)
     return workshop.loss(workshop.restorer(network(x, purifier.draw(x, streams))), gt)
-
-
-@torch.no_grad()
-def purify(purifier: Purifier, x: Tensor, streams: Streams) -> Tensor:
-    """A fresh draw of the purifier, as deployed."""
-    return purifier(x, purifier.draw(x, streams))
 
 
 RECIPES: dict[str, Recipe] = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.data.samples import PairedFolders, Sample
-from udc_robust.defences.defence import Defence, value_of
+from udc_robust.defences.defence import Defence, fresh
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
@@ -53,7 +53,7 @@ def validate(restorer: nn.Module, pairs: Sequence[Sample], device: torch.device)
 
 def degraded(defence: Defence, gt: Tensor, seeds: Sequence[int]) -> Tensor:
     """What a defence makes of ground truths ``(B,3,H,W)``, each with a seed."""
-    return value_of(defence, gt, defence.draw(gt, Streams(seeds)))
+    return fresh(defence, gt, Streams(seeds))
 
 
 def degraded_pair(defence: Defence, pair: Sample) -> Sample:

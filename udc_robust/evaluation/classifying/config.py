@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -10,7 +9,7 @@ from pydantic import Field, model_validator
 
 from udc_robust.attacks.classification import CLASSIFICATION
 from udc_robust.config import AttackConfig, DefenceConfig
-from udc_robust.config_file import Number, Size, Strict
+from udc_robust.config_file import Number, Size, Strict, as_lists
 from udc_robust.errors import unknown_name
 
 
@@ -117,16 +116,8 @@ class ClassifyConfig(Strict):
     @classmethod
     def _short_forms(cls, values: Any) -> Any:
         """``classifiers: [resnet20_clean]`` and a path as data are fine."""
-        if not isinstance(values, Mapping):
-            return values
-        values = dict(values)
-        values.pop("fingerprint", None)  # so that the config.yaml of a run is a config again
-        keys = {"data": "source", "classifiers": "name", "defences": "kind", "attacks": "method", "eps": ""}
-        for key, main in keys.items():
-            if key in values:
-                block = values[key] if isinstance(values[key], list) else [values[key]]
-                values[key] = [{main: v} if main and isinstance(v, str) else v for v in block]
-        return values
+        mains = {"data": "source", "classifiers": "name", "defences": "kind", "attacks": "method", "eps": None}
+        return as_lists(values, mains)
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassifyConfig:

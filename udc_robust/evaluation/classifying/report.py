@@ -32,7 +32,7 @@ from udc_robust.evaluation.report import FLAG_COLUMNS, costs_of, named, source_o
 from udc_robust.evaluation.run_folder import NORM_SIGNS
 from udc_robust.evaluation.show import console_table
 from udc_robust.evaluation.tables import to_csv
-from udc_robust.evaluation.verdict import mean_interval, number
+from udc_robust.evaluation.verdict import mean_interval, number, other_images, untrained
 from udc_robust.files import write_text
 
 # An image set under this size says little about another one: an accuracy of it moves by a point or more an image.
@@ -165,18 +165,12 @@ def _points(share: float) -> str:
 
 
 def _warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
-    found = [
-        f"{panel.label}: untrained, random weights. Its figures show that the code runs and nothing else."
-        for panel in panels
-        if not panel.trained
-    ]
+    found = untrained(panels)
     for panel in panels:
         images = len(panel.clean_rows)
         if images < _FEW_IMAGES:
             found.append(f"{panel.data}: {images} images are few. Read the intervals.")
-    if len({str(run.fingerprint.get("images")) for run in runs}) > 1:
-        found.append("These runs did not use the same images, so their figures must not be compared directly.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *other_images(runs)]))
 
 
 def _context(study: Study, number_of: int) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
-
 from udc_robust.classifiers.data import LabelledImages
 from udc_robust.classifiers.zoo import Classifier
 from udc_robust.errors import UserError
@@ -27,7 +25,7 @@ from udc_robust.evaluation.classifying.victims import (
     open_images,
     pixels_digest,
 )
-from udc_robust.evaluation.identity import claim, file_digest, purifier_digests, versions
+from udc_robust.evaluation.identity import claim, facts_of_network, facts_of_run, file_digest, purifier_digests
 from udc_robust.evaluation.journal import Journal
 from udc_robust.evaluation.run import checked_device
 from udc_robust.files import write_text
@@ -105,21 +103,8 @@ def _facts(
     victims: Sequence[Victim],
 ) -> dict[str, Any]:
     return {
-        "name": config.name,
-        "command": command,
-        "seed": config.seed,
-        "device": config.device,
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **facts_of_run(config, command),
         "data": {images.name: {"images": len(images), "classes": list(images.classes)} for images in sets},
-        "classifiers": {
-            name: {
-                "network": type(classifier.network).__name__,
-                "parameters": sum(p.numel() for p in classifier.network.parameters()),
-                "trained": classifier.trained,
-                "origin": Path(classifier.origin).name if classifier.trained else classifier.origin,
-            }
-            for name, classifier in classifiers.items()
-        },
+        "classifiers": {name: facts_of_network(classifier) for name, classifier in classifiers.items()},
         "defences": {victim.label: facts_of_victim(victim) for victim in victims},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,19 +27,12 @@ SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin",
 
 def write_tables(out: Path, units: Sequence[dict[str, Any]]) -> None:
     """Write the three tables of a study from its journal's units."""
-    write_grid(out, units, NAMES, RESULT_COLUMNS, SUMMARY_COLUMNS, summarise)
+    write_grid(out, units, NAMES, RESULT_COLUMNS, SUMMARY_COLUMNS, _figures)
 
 
-def summarise(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a cell: shares of the images in [0,1] and means; ``top1_low`` to ``top1_high`` is the 95 % interval."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.get(name, "") for name in NAMES), []).append(row)
-    return [_summary(names, members) for names, members in groups.items()]
-
-
-def _summary(names: tuple[Any, ...], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    summary: dict[str, Any] = dict(zip(NAMES, names, strict=True)) | {"images": len(rows)}
+def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares of a cell's images in [0,1] and means; ``top1_low`` to ``top1_high`` is the 95 % interval."""
+    summary: dict[str, Any] = {}
     for column in (*SHARES, "margin", *COSTS):
         known: list[float] = [row[column] for row in rows if column in row]
         summary[column] = fmean(known) if known else None

@@ -19,7 +19,7 @@ from udc_robust.evaluation.cells import Cell
 from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.evaluation.classifying.victims import Victim, jitter, seen, targets
 from udc_robust.evaluation.scores import same_norm_noise
-from udc_robust.evaluation.units import Unit, image_folder
+from udc_robust.evaluation.units import Unit, image_folder, measured
 from udc_robust.metrics.accuracy_curve import top_k_correct
 
 
@@ -39,14 +39,7 @@ def attacked_unit(config: ClassifyConfig, out: Path, batch: Batch, victim: Victi
         **judged(result.adv_outputs, batch.target),
         **{f"{name}_clean": values for name, values in _top(clean, batch.target).items()},
         **{f"{name}_noise": values for name, values in _top(noise, batch.target).items()},
-        "objective_clean": result.clean_values.tolist(),
-        "objective_attacked": result.adv_values.tolist(),
-        "linf": result.linf.tolist(),
-        "l2": result.l2.tolist(),
-        "forwards": result.meter.forwards.tolist(),
-        "backwards": result.meter.backwards.tolist(),
-        "queries": result.meter.queries.tolist(),
-        "bad_gradients": result.bad_gradients.tolist(),
+        **measured(result),
     }
     _save_pictures(config, out, batch, victim, cell, result.x_adv)
     averaged = cell.access in victim.ways and (victim.random or jitter(victim, cell) > 0)
