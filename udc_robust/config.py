@@ -23,7 +23,7 @@ class DataConfig(Strict):
         kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
             ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
         lq: a folder, or several folders and image files.
-        domain: light of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the rest sRGB).
+        domain: colour domain of the images on disk; None: what the files say (``.hdr``, ``.exr``: linear; else sRGB).
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
     """
@@ -81,7 +81,7 @@ class AttackConfig(BaseModel):
         name: label in tables; None: the method's name (with the objective where it is not mse).
         access: what a gradient attack knows of a defence: ``blind`` (nothing: it attacks the bare restorer), ``bpda``
             (the identity's gradient), ``surrogate`` (a shorter chain's or a stand-in's), ``adaptive`` (the best there
-            is). None: adaptive. Ways that a defence does not have are left out, and bare restorers know none of it.
+            is). None: adaptive. Accesses that a defence does not have are left out, and bare restorers know none of it.
         eot: answers of a random defence that are averaged for each gradient.
         known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound.
         defences: only behind these defences (``none``: bare restorers); None: behind all.

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from udc_robust.attacks import METHODS, THREATS, Threat
 from udc_robust.config import AttackConfig, DefenceConfig
-from udc_robust.restorers.light import value_range
+from udc_robust.optics.domains import value_range
 
 ACCESSES = ("blind", "bpda", "surrogate", "adaptive")
 
@@ -78,7 +78,7 @@ def cells(config: Budgeted, defence: DefenceConfig, ways: Collection[str] = (), 
 
     Args:
         defence: what stands before the network.
-        ways: gradients that it has (``crossings``); none for the bare network.
+        ways: gradients that it has (``gradients``); none for the bare network.
         random: whether it is random: only then there are seeds to know.
     """
     found = []

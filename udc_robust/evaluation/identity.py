@@ -76,8 +76,8 @@ def _files_digest(data: Inputs) -> str:
 
 def purifier_digests(defences: Sequence[DefenceConfig]) -> dict[str, str]:
     """Hashes of the weights of purifiers and of learned inverse halftones, by name."""
-    from udc_robust.defences.halftone import LEARNED_INVERSE, load_inverse
-    from udc_robust.defences.pipeline import WEIGHTS, purifier_folder
+    from udc_robust.defences.halftone.core import LEARNED_INVERSE, load_inverse
+    from udc_robust.defences.purifier.pipeline import WEIGHTS, purifier_folder
 
     names = {str(block.options["purifier"]) for block in defences if "purifier" in block.options}
     learned = [block.options for block in defences if block.options.get("inverse") == "learned"]

@@ -75,17 +75,17 @@ class Guarded(Generic[Network]):
     @property
     def ways(self) -> Collection[str]:
         """Gradients that the defence has; none for a bare network."""
-        return () if self.defence is None else self.defence.crossings
+        return () if self.defence is None else self.defence.gradients
 
     def seen(self, access: str) -> Answering:
         """What an attacker with this access differentiates or asks."""
         if self.defence is None or access == "blind":
             return self.network
-        return Defended(self.defence, self.network, self.defence.crossings.get(access))
+        return Defended(self.defence, self.network, self.defence.gradients.get(access))
 
     def gradients(self) -> dict[str, dict[str, str]]:
         """How exact each gradient past the defence is, and what it keeps in memory."""
-        crossings = {} if self.defence is None else self.defence.crossings
+        crossings = {} if self.defence is None else self.defence.gradients
         return {name: {"exactness": way.exactness, "memory": way.memory} for name, way in crossings.items()}
 
     def exactness(self, access: str) -> str:
@@ -94,7 +94,7 @@ class Guarded(Generic[Network]):
             return ""
         if self.defence is None:
             return "exact"
-        return "of the bare restorer" if access == "blind" else self.defence.crossings[access].exactness
+        return "of the bare restorer" if access == "blind" else self.defence.gradients[access].exactness
 
 
 Victim = Guarded[Restorer]
@@ -149,5 +149,5 @@ def _victim(config: EvaluateConfig, restorer: Restorer, block: DefenceConfig, op
     if restorer.domain == "linear":
         raise UserError(f"defence {block.label!r} takes images in [0,1], not linear light: tone-map the data")
     defence = build_defence(block.kind, options).to(config.device).eval()
-    grid = cells(config, block, defence.crossings, defence.random)
+    grid = cells(config, block, defence.gradients, defence.random)
     return Victim(restorer, block, defence, grid, Defended(defence, restorer).eval())
