@@ -10,7 +10,7 @@ import torch
 from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import load_config
 from udc_robust.data.embedded import EmbeddedPairs
-from udc_robust.defences.pipeline import load_purifier, shipped_purifiers
+from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
 from udc_robust.files import shipped
 from udc_robust.metrics import psnr
 from udc_robust.restorers.zoo import (

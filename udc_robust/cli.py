@@ -199,7 +199,7 @@ def purify(
     Example: `udc-robust purify attacked/ --noise-level 20 --samples 4 --out purified`
     """
     from udc_robust.config_file import number
-    from udc_robust.defences.purifying import purify_files
+    from udc_robust.defences.purifier.files import purify_files
 
     try:
         options = {"noise_level": noise_level, "sigma": number(sigma), "strength": strength}
@@ -237,7 +237,7 @@ def noise_level(
 
     Example: `udc-robust noise-level nafnet_mini purifier_mini --images tuning/lq --gt tuning/gt --out runs/levels`
     """
-    from udc_robust.defences.noise_level import anls_level, restoration_level
+    from udc_robust.defences.purifier.level import anls_level, restoration_level
     from udc_robust.evaluation.level_study import parse_levels, study
     from udc_robust.evaluation.show import print_levels
 

@@ -62,7 +62,7 @@ def test_exact_gradients(name) -> None:
 
 def test_quilting_passes_the_gradient_by() -> None:
     made, x = MADE["quilting"], images(1, 9, 9).requires_grad_(True)
-    for way in made.crossings.values():
+    for way in made.gradients.values():
         (gradient,) = torch.autograd.grad(way(made, x, noise_for(made, x)).sum(), x)
         assert torch.equal(gradient, torch.ones_like(x))
 

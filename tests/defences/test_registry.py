@@ -12,8 +12,8 @@ from skimage import data
 from tiny_purifier import images, noise_for, tiny_unet
 
 from udc_robust.data.images import write_image
-from udc_robust.defences.pipeline import PurificationPipeline
-from udc_robust.defences.purify import Purifier
+from udc_robust.defences.purifier.core import Purifier
+from udc_robust.defences.purifier.pipeline import PurificationPipeline
 from udc_robust.defences.registry import KINDS, build_defence, check_defence
 from udc_robust.errors import UserError
 
@@ -38,7 +38,7 @@ def test_every_kind_is_built_with_its_defaults(kind, files) -> None:
     assert len(noise) == 2 and (noise.numel() > 0) == made.random
     y = made(x, noise)
     assert y.shape == x.shape and y.isfinite().all()
-    assert {"bpda", "adaptive"} <= set(made.crossings) <= {"bpda", "surrogate", "adaptive"}
+    assert {"bpda", "adaptive"} <= set(made.gradients) <= {"bpda", "surrogate", "adaptive"}
     assert not made.training and not any(p.requires_grad for p in made.parameters())
 
 

@@ -15,7 +15,8 @@ from skimage.restoration import denoise_tv_chambolle
 from tiny_purifier import images, linear_schedule, noise_for, tiny_unet
 
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.purify import NoisePredictor, clean_estimate
+from udc_robust.defences.purifier.core import NoisePredictor
+from udc_robust.defences.purifier.samplers import clean_estimate
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import (
     AdditiveNoise,
@@ -81,16 +82,16 @@ def test_grey_images_and_flat_ones(name) -> None:
     made, grey = MADE[name], images(2, 9, 11)[:, :1]
     assert defended(made, grey).shape == grey.shape
     flat = torch.full((1, 3, 9, 9), 0.5, requires_grad=True)
-    way = made.crossings["adaptive"]
+    way = made.gradients["adaptive"]
     (gradient,) = torch.autograd.grad(way(made, flat, noise_for(made, flat)).sum(), flat)
     assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_every_crossing_has_the_defences_value_and_a_live_gradient(name) -> None:
+def test_every_gradient_comes_with_the_defences_value_and_is_live(name) -> None:
     made, x = MADE[name], photo(16, 24)
     noise, direction = noise_for(made, x), torch.rand_like(x)
-    for way in made.crossings.values():
+    for way in made.gradients.values():
         leaf = x.clone().requires_grad_(True)
         crossed = way(made, leaf, noise)
         assert torch.allclose(crossed, made(x, noise), atol=1e-6)
@@ -126,7 +127,7 @@ def test_no_strength_changes_nothing(made) -> None:
 
 def test_straight_through_an_identity_counts_once() -> None:
     x = images(1, 4, 4).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(Identity().crossings["bpda"](Identity(), x, x.new_empty(1, 0)).sum(), x)
+    (gradient,) = torch.autograd.grad(Identity().gradients["bpda"](Identity(), x, x.new_empty(1, 0)).sum(), x)
     assert torch.equal(gradient, torch.ones_like(x))
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
-from udc_robust.defences.purify import NoisePredictor, Plan, Purifier
-from udc_robust.defences.schedule import NoiseSchedule
+from udc_robust.defences.purifier.core import NoisePredictor, Purifier
+from udc_robust.defences.purifier.plan import Plan
+from udc_robust.defences.purifier.schedule import NoiseSchedule
 
 
 def tiny_unet(channels: int = 3, seed: int = 0) -> nn.Module:

@@ -12,7 +12,7 @@ from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.evaluation.run import evaluate
-from udc_robust.restorers.weights import save_weights
+from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
 
 OPTIONS = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}

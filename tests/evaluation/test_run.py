@@ -22,7 +22,7 @@ from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
 from udc_robust.evaluation.run import evaluate
 from udc_robust.metrics import psnr, ssim
-from udc_robust.restorers.weights import save_weights
+from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 
 

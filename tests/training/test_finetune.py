@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from udc_robust.config_file import check_config
-from udc_robust.defences.pipeline import load_purifier
+from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
-from udc_robust.restorers.weights import read_weights, save_weights
+from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import recipes
 from udc_robust.training.config import FinetuneConfig

@@ -10,7 +10,7 @@ from torch import nn
 
 from udc_robust.attacks import L2, Linf, Streams, frozen
 from udc_robust.config_file import check_config
-from udc_robust.defences.pipeline import load_purifier
+from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training import recipes, vgg
@@ -36,7 +36,7 @@ def _batch(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return (gt * 0.7).round(decimals=2), gt
 
 
-def _workshop(tiny_purifier, recipe: str, **changes) -> recipes.Workshop:
+def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
     values = {
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
@@ -48,64 +48,64 @@ def _workshop(tiny_purifier, recipe: str, **changes) -> recipes.Workshop:
         plans = [pipeline.plan(noise_level=level) for level in range(low, high + 1)]
         purifiers = [pipeline.purifier(plan).requires_grad_(False) for plan in plans]
     config = check_config(values, FinetuneConfig, "test")
-    return recipes.Workshop(config, _restorer(), purifiers, None)
+    return recipes.FinetuneSetup(config, _restorer(), purifiers, None)
 
 
-def _learner(workshop: recipes.Workshop) -> nn.Module:
-    return workshop.purifiers[0] if workshop.config.recipe == "purifier" else workshop.restorer
+def _learner(setup: recipes.FinetuneSetup) -> nn.Module:
+    return setup.purifiers[0] if setup.config.recipe == "purifier" else setup.restorer
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_each_recipe_learns_its_batch_and_leaves_no_trace_on_the_flags(tiny_purifier, name) -> None:
-    workshop = _workshop(tiny_purifier, name)
-    restorer, learner = workshop.restorer, _learner(workshop)
-    for module in (restorer, *workshop.purifiers):
+    setup = _setup(tiny_purifier, name)
+    restorer, learner = setup.restorer, _learner(setup)
+    for module in (restorer, *setup.purifiers):
         module.requires_grad_(module is learner)
     optimizer = torch.optim.Adam(learner.parameters(), lr=5e-3)
     (lq, gt), losses = _batch(), []
     for _ in range(35):
-        loss = recipes.RECIPES[name](workshop, learner, lq, gt, Streams([1, 2, 3, 4]), 0)
+        loss = recipes.RECIPES[name](setup, learner, lq, gt, Streams([1, 2, 3, 4]), 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert restorer.training and not restorer.network.training
-    for module in (restorer, *workshop.purifiers):
+    for module in (restorer, *setup.purifiers):
         assert all(parameter.requires_grad is (module is learner) for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_a_row_does_not_depend_on_its_neighbours(tiny_purifier, name, monkeypatch) -> None:
-    workshop, seen = _workshop(tiny_purifier, name, plain_share=0.4), []
+    setup, seen = _setup(tiny_purifier, name, plain_share=0.4), []
     lq, gt = _batch(6)
 
     def watch(x: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
         seen.append(x.detach())
-        return _learner(workshop)(x, *noise)
+        return _learner(setup)(x, *noise)
 
     for rows in (range(6), range(0, 6, 2), range(1, 6, 2)):
         picked = list(rows)
-        recipes.RECIPES[name](workshop, watch, lq[picked], gt[picked], Streams(picked), 9)
+        recipes.RECIPES[name](setup, watch, lq[picked], gt[picked], Streams(picked), 9)
     whole, even, odd = (x.chunk(2)[-1] if name == "trades" else x for x in seen)
     assert torch.allclose(whole[::2], even, atol=2e-6) and torch.allclose(whole[1::2], odd, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_a_batch_may_hold_plain_rows_only(tiny_purifier, name) -> None:
-    workshop = _workshop(tiny_purifier, name, plain_share=0.999999)
-    loss = recipes.RECIPES[name](workshop, _learner(workshop), *_batch(2), Streams([0, 1]), 0)
+    setup = _setup(tiny_purifier, name, plain_share=0.999999)
+    loss = recipes.RECIPES[name](setup, _learner(setup), *_batch(2), Streams([0, 1]), 0)
     if name in ("adversarial", "noise", "purified"):
         lq, gt = _batch(2)
-        assert loss.item() == pytest.approx(workshop.loss(workshop.restorer(lq), gt).item())
+        assert loss.item() == pytest.approx(setup.loss(setup.restorer(lq), gt).item())
     assert loss.isfinite()
 
 
 def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:
     lq, gt = _batch(6)
     for share, low, high in ((0.0, 6, 6), (0.5, 1, 5)):
-        workshop = _workshop(tiny_purifier, "adversarial", plain_share=share)
-        x = recipes.attacked(workshop, workshop.restorer, lq, gt, Streams(range(6)), 0)
+        setup = _setup(tiny_purifier, "adversarial", plain_share=share)
+        x = recipes.attacked(setup, setup.restorer, lq, gt, Streams(range(6)), 0)
         changed = (x != lq).flatten(1).any(1).sum().item()
         assert low <= changed <= high and not x.requires_grad
 
@@ -133,10 +133,10 @@ def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient(
 
 
 def test_steps_draw_their_budget_and_level_from_the_ranges(tiny_purifier) -> None:
-    workshop = _workshop(tiny_purifier, "both", eps=["2/255", "6/255"])
-    budgets = [workshop.threat(step).eps * 255 for step in range(40)]
-    assert 2 <= min(budgets) < 3 and 5 < max(budgets) <= 6 and workshop.threat(7).eps == workshop.threat(7).eps
-    assert {workshop.purifier(step).plan.noise_level for step in range(40)} == {5, 6, 7}
+    setup = _setup(tiny_purifier, "both", eps=["2/255", "6/255"])
+    budgets = [setup.threat(step).eps * 255 for step in range(40)]
+    assert 2 <= min(budgets) < 3 and 5 < max(budgets) <= 6 and setup.threat(7).eps == setup.threat(7).eps
+    assert {setup.purifier(step).plan.noise_level for step in range(40)} == {5, 6, 7}
 
 
 def test_colour_jitter_is_the_same_for_capture_and_truth() -> None:

@@ -19,9 +19,9 @@ from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
+from udc_robust.optics.domains import convert
 from udc_robust.optics.psf import named_psf, psf_names, read_psf
 from udc_robust.progress import progress
-from udc_robust.restorers.light import convert
 
 KINDS = ("panorama", "hdr", "photo")
 FIELD = 256

@@ -12,7 +12,7 @@ from pydantic import BaseModel, create_model
 from udc_robust.config_file import Number, Strict, check_config
 from udc_robust.defences import random_transforms, transforms
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.halftone import Halftone
+from udc_robust.defences.halftone.core import Halftone
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
 
@@ -85,7 +85,7 @@ def load_purifier(
     Raises:
         UserError: impossible options, or a purifier that cannot be read.
     """
-    from udc_robust.defences import guidance, pipeline  # the latter imports diffusers, which is slow
+    from udc_robust.defences.purifier import guidance, pipeline  # the latter imports diffusers, which is slow
 
     if gdmp not in (None, "mse", "ssim"):
         raise unknown_name("gdmp", str(gdmp), ["mse", "ssim"])
@@ -104,7 +104,7 @@ def load_purifier(
 
 def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
     """The network of a purifier as a plain denoiser; the level may be any that it was trained on."""
-    from udc_robust.defences import pipeline
+    from udc_robust.defences.purifier import pipeline
 
     loaded = pipeline.load_purifier(purifier)
     purifying = loaded.purifier(loaded.plan(noise_level=noise_level))

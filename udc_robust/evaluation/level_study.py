@@ -18,7 +18,8 @@ from udc_robust.attacks import frozen, image_seed
 from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.data.images import read_image
-from udc_robust.defences.noise_level import (
+from udc_robust.defences.purifier.core import Purifier
+from udc_robust.defences.purifier.level import (
     NO_PURIFIER,
     LevelFigures,
     PooledFeatures,
@@ -26,7 +27,6 @@ from udc_robust.defences.noise_level import (
     frechet_distance,
     purified_features,
 )
-from udc_robust.defences.purify import Purifier
 from udc_robust.errors import UserError
 from udc_robust.evaluation.cells import cells
 from udc_robust.evaluation.inputs import Inputs, open_inputs
@@ -81,7 +81,7 @@ def study(
         UserError: a level that the model was not trained on, images without ground truth or in linear light, unknown
             names, or ``out`` holds another run.
     """
-    from udc_robust.defences.pipeline import load_purifier  # imports diffusers, which is slow
+    from udc_robust.defences.purifier.pipeline import load_purifier  # imports diffusers, which is slow
 
     same = {"kind": "purifier", "purifier": purifier, "samples": samples}
     config = check_config(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from udc_robust import metrics
 from udc_robust.attacks import Result, Streams, Threat, Victim, answers
-from udc_robust.restorers.light import convert
+from udc_robust.optics.domains import convert
 
 Lpips = Callable[[Tensor, Tensor], Tensor] | None
 

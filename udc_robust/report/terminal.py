@@ -14,13 +14,13 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from udc_robust.defences.noise_level import NO_PURIFIER, LevelFigures
+from udc_robust.defences.purifier.level import NO_PURIFIER, LevelFigures
 from udc_robust.evaluation.cells import eps_text
 from udc_robust.evaluation.victims import victim_label
 from udc_robust.files import shipped
+from udc_robust.networks.weights import read_weights
 from udc_robust.restorers.basicsr_bridge import NETWORKS
-from udc_robust.restorers.weights import read_weights
-from udc_robust.restorers.zoo import build_network, find_class, published_networks, shipped_checkpoints
+from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints
 
 
 def _table(*columns: str) -> Table:
@@ -79,7 +79,7 @@ def print_models() -> None:
     console.print(official_table())
     console.print("GMAC: of one 256x256 image, without dynamic convolutions and FFTs. Official weights, none shipped:")
     for name in NETWORKS:
-        found: Any = find_class(name)
+        found: Any = find_network(name)
         console.print(f"  {name}: {found.source} (licence: {found.weights_licence})", highlight=False, soft_wrap=True)
     console.print("basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class or file.py:Class.")
 

@@ -68,7 +68,7 @@ class TrainConfig(Training):
     Attributes:
         train, validation: folders with ``lq`` and ``gt`` in them.
         weights: a file to begin with.
-        domain: light the network works in.
+        domain: colour domain the network works in.
         degradation: a defence such as ``{kind: halftone}`` that makes the degraded images from ``gt``, in place of
             ``lq``: the network learns to undo it.
     """
@@ -132,13 +132,13 @@ class PurifierConfig(Strict):
         name: a shipped purifier, or the folder of one.
         noise_level: timestep, or the range from which each step draws one.
         samples: purified draws that are averaged.
-        crossing: how the inner attack's gradient gets through: ``adaptive`` (exact) or ``bpda`` (identity).
+        access: how the inner attack's gradient gets through: ``adaptive`` (exact) or ``bpda`` (identity).
     """
 
     name: str = "purifier_mini"
     noise_level: LevelRange = (20, 20)
     samples: Size = 1
-    crossing: Literal["adaptive", "bpda"] = "adaptive"
+    access: Literal["adaptive", "bpda"] = "adaptive"
 
     @property
     def deployed_level(self) -> int:
@@ -151,7 +151,7 @@ class FinetuneConfig(Training):
 
     Attributes:
         parent: a shipped checkpoint or a weights file; ``network`` and ``options`` where the file does not say them.
-        domain: light the network works in; None: what the parent says.
+        domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
             (the same attacks, but the purifier learns and the restorer stays), ``noise`` (random noise of the attack's

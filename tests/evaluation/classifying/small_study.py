@@ -15,7 +15,7 @@ from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifi
 from udc_robust.config_file import check_config
 from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.evaluation.classifying.run import classify
-from udc_robust.restorers.weights import save_weights
+from udc_robust.networks.weights import save_weights
 
 SOURCE = """
 from torch import nn

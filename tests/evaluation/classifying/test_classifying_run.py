@@ -16,7 +16,7 @@ from udc_robust.attacks import Streams, answers, image_seed
 from udc_robust.classifiers.data import load_images
 from udc_robust.data.images import read_image
 from udc_robust.defences.defence import Defended
-from udc_robust.defences.halftone import LEARNED_INVERSE
+from udc_robust.defences.halftone.core import LEARNED_INVERSE
 from udc_robust.defences.registry import build_defence
 from udc_robust.evaluation.classifying.units import judged
 from udc_robust.evaluation.classifying.victims import Jittered

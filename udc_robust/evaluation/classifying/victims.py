@@ -91,7 +91,7 @@ def _victim(config: ClassifyConfig, classifier: Classifier, block: ClassifierDef
     if block.kind == NONE:
         return Victim(classifier, block, None, cells(config, block), classifier)
     defence = build_defence(block.kind, block.options).to(config.device).eval()
-    grid = cells(config, block, defence.crossings, defence.random)
+    grid = cells(config, block, defence.gradients, defence.random)
     return Victim(classifier, block, defence, grid, Defended(defence, classifier).eval())
 
 

@@ -13,8 +13,8 @@ from tiny_purifier import tiny_unet
 
 from udc_robust.attacks import image_seed
 from udc_robust.data.images import read_image, write_image
-from udc_robust.defences.pipeline import PurificationPipeline, load_purifier
-from udc_robust.defences.purifying import purify_files
+from udc_robust.defences.purifier.files import purify_files
+from udc_robust.defences.purifier.pipeline import PurificationPipeline, load_purifier
 from udc_robust.errors import UserError
 
 

@@ -9,21 +9,12 @@ from hypothesis import strategies as st
 from tiny_purifier import TinyRestorer, images, linear_schedule, noise_for, purifier, tiny_unet
 
 from udc_robust.attacks import Linf, Streams, attack, objective
-from udc_robust.defences.crossing import Checkpointed, Surrogate
 from udc_robust.defences.defence import Defended, Exact, StraightThrough
-from udc_robust.defences.guidance import gdmp, low_frequency_consistency
-from udc_robust.defences.purify import (
-    NoisePredictor,
-    Plan,
-    Purifier,
-    ancestral,
-    average,
-    clean_estimate,
-    ddim,
-    diffuse,
-    draw_noise,
-    one_step,
-)
+from udc_robust.defences.purifier.core import NoisePredictor, Purifier, draw_noise
+from udc_robust.defences.purifier.gradients import Checkpointed, Surrogate
+from udc_robust.defences.purifier.guidance import gdmp, low_frequency_consistency
+from udc_robust.defences.purifier.plan import Plan
+from udc_robust.defences.purifier.samplers import ancestral, average, clean_estimate, ddim, diffuse, one_step
 from udc_robust.errors import UserError
 
 SCHEDULE = linear_schedule()
@@ -145,9 +136,9 @@ def test_the_gradient_is_that_of_finite_differences(name, guide) -> None:
 def test_checkpointed_equals_plain_bit_for_bit(name, guide) -> None:
     made, x = purifier(PLANS[name], **guide), images()
     noise, answers = noise_for(made, x), []
-    for crossing in (Exact(), Checkpointed(), Checkpointed()):
+    for path in (Exact(), Checkpointed(), Checkpointed()):
         leaf = x.clone().requires_grad_(True)
-        y = crossing(made, leaf, noise)
+        y = path(made, leaf, noise)
         (gradient,) = torch.autograd.grad(y.square().sum(), leaf)
         answers.append((y.detach(), gradient))
     assert answers[0][1].abs().max() > 0
@@ -162,13 +153,13 @@ def test_the_exact_gradient_is_checkpointed_where_there_are_steps_or_tiles() -> 
         purifier(Plan.of(7), tile=24, overlap=4),
         purifier(Plan.of(7, samples=3)),
     ]
-    assert [type(made.crossings["adaptive"]) for made in ways] == [Checkpointed, Checkpointed, Exact]
+    assert [type(made.gradients["adaptive"]) for made in ways] == [Checkpointed, Checkpointed, Exact]
 
 
 def test_checkpoints_keep_less() -> None:
     made, x = purifier(Plan.of(7, "ancestral")), images(1, 32, 32)
     noise, kept = noise_for(made, x), []
-    for crossing in (Exact(), Checkpointed()):
+    for path in (Exact(), Checkpointed()):
         total = 0
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -177,7 +168,7 @@ def test_checkpoints_keep_less() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            crossing(made, x.clone().requires_grad_(True), noise)
+            path(made, x.clone().requires_grad_(True), noise)
         kept.append(total)
     assert kept[1] < kept[0] / 5
 
@@ -208,9 +199,9 @@ def test_straight_through_goes_back_as_the_identity() -> None:
     assert (y.detach() - x).abs().max() > 1e-2
 
 
-def test_every_crossing_says_what_it_costs() -> None:
-    for crossing in (Exact(), Checkpointed(), Surrogate(), StraightThrough()):
-        assert crossing.exactness.split(":")[0] in ("exact", "approximate") and crossing.memory
+def test_every_gradient_says_what_it_costs() -> None:
+    for path in (Exact(), Checkpointed(), Surrogate(), StraightThrough()):
+        assert path.exactness.split(":")[0] in ("exact", "approximate") and path.memory
 
 
 @torch.no_grad()
@@ -329,15 +320,15 @@ def test_the_attack_core_climbs_through_a_purifier() -> None:
     made = purifier(Plan.of(20, "ddim", steps=2))
     restorer, judge = TinyRestorer(), [3, 4]
     damages = {}
-    for crossing in (Checkpointed(), Surrogate(1), StraightThrough()):
-        victim = Defended(made, restorer, crossing)
+    for path in (Checkpointed(), Surrogate(1), StraightThrough()):
+        victim = Defended(made, restorer, path)
         result = attack(
             victim, x, objective("mse"), Linf(8 / 255), "pgd", target=x, seeds=[1, 2], judge_seeds=judge,
             known_seed=True, steps=4, random_start=False,
         )  # fmt: skip
         assert (result.adv_values > result.clean_values).all() and (result.bad_gradients == 0).all()
         assert torch.allclose(result.clean_output, restorer(made(x, made.draw(x, Streams(judge)))))
-        damages[type(crossing).__name__] = result.adv_values.mean().item()
+        damages[type(path).__name__] = result.adv_values.mean().item()
     assert damages["Checkpointed"] > damages["StraightThrough"]
 
 

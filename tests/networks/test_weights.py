@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.restorers.weights import load_into, read_weights, save_weights
+from udc_robust.networks.weights import load_into, read_weights, save_weights
 
 
 @pytest.fixture

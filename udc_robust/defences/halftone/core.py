@@ -17,11 +17,11 @@ from torch import Tensor
 
 from udc_robust.attacks.streams import Streams
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
+from udc_robust.defences.halftone.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import blurred, require
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.restorers.tiles import padded
+from udc_robust.networks.tiles import padded
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 
 METHODS = (*KERNELS, "bayer", "noise")
@@ -53,7 +53,7 @@ def bayer_thresholds(x: Tensor, size: int) -> Tensor:
 
 
 def load_inverse(weights: str) -> Restorer:
-    """A restorer of halftones, in the light of whatever image it is given.
+    """A restorer of halftones, in the colour domain of whatever image it is given.
 
     Args:
         weights: a shipped checkpoint, or a file that `udc-robust train restorer` wrote.

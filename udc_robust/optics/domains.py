@@ -1,4 +1,4 @@
-"""The light an image is stated in, and the way from one to another.
+"""The colour domain an image is stated in, and the conversions between them.
 
 ``linear``: scene radiance 0..500. ``tonemapped``: x / (x + 0.25), the domain of the UDC networks. ``srgb``: an 8-bit
 photograph / 255 (IEC 61966-2-1), where 1 is linear 1. All conversions are differentiable.

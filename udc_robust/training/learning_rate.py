@@ -1,4 +1,4 @@
-"""The pace of a training: its learning rate, and the average of its weights. Shared by all trainings."""
+"""The learning rate of a training, and the average of its weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Pace(Protocol):
+class Schedule(Protocol):
     """What a config says about the learning rate: ``lr`` at its peak, ``warmup`` and ``steps`` in optimiser steps."""
 
     @property
@@ -23,7 +23,7 @@ class Pace(Protocol):
     def steps(self) -> int: ...  # noqa: D102
 
 
-def learning_rate(step: int, config: Pace) -> float:
+def learning_rate(step: int, config: Schedule) -> float:
     """Linear warm-up, then a half cosine down to 1 % of ``lr``."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup

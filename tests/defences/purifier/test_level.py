@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from udc_robust.attacks import Streams
 from udc_robust.cli import app
 from udc_robust.data.images import read_image, write_image
-from udc_robust.defences.noise_level import (
+from udc_robust.defences.purifier.level import (
     LevelFigures,
     PooledFeatures,
     anls_level,
@@ -27,11 +27,11 @@ from udc_robust.defences.noise_level import (
     purified_features,
     restoration_level,
 )
-from udc_robust.defences.pipeline import PurificationPipeline
-from udc_robust.defences.purify import Plan
+from udc_robust.defences.purifier.pipeline import PurificationPipeline
+from udc_robust.defences.purifier.plan import Plan
 from udc_robust.errors import UserError
 from udc_robust.evaluation.level_study import parse_levels
-from udc_robust.restorers.weights import save_weights
+from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
 
 # ---- the distance

@@ -1,4 +1,4 @@
-"""Ways for an attack's gradient through a purifier, beside those past any defence (`defences.defence`)."""
+"""Gradients through a purifier, beside those of any defence (`defences.defence`)."""
 
 from __future__ import annotations
 

@@ -24,12 +24,13 @@ from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from udc_robust.defences.guidance import Correction, Shift
-from udc_robust.defences.purify import NoisePredictor, Plan, Purifier, noise_shape
-from udc_robust.defences.schedule import NoiseSchedule
+from udc_robust.defences.purifier.core import NoisePredictor, Purifier, noise_shape
+from udc_robust.defences.purifier.guidance import Correction, Shift
+from udc_robust.defences.purifier.plan import Plan
+from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.restorers.tiles import tile_boxes
+from udc_robust.networks.tiles import tile_boxes
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OUTPUT_TYPES = ("pil", "np", "pt")

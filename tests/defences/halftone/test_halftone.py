@@ -11,14 +11,14 @@ from PIL import Image
 from skimage import data
 from tiny_purifier import images, noise_for
 
-from udc_robust.defences.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
-from udc_robust.defences.halftone import BAYER_SIZES, METHODS, Halftone, bayer_matrix
+from udc_robust.defences.halftone.core import BAYER_SIZES, METHODS, Halftone, bayer_matrix
+from udc_robust.defences.halftone.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
 from udc_robust.defences.registry import build_defence
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import blurred
 from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
-from udc_robust.restorers.weights import save_weights
+from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
 
 RAMP = torch.linspace(0, 1, 8).expand(4, 8)
@@ -185,13 +185,13 @@ def test_gradients_go_straight_or_through_the_stand_in(options, stand_in) -> Non
         leaf = x.clone().requires_grad_(True)
         return torch.autograd.grad((function(leaf) * direction).sum(), leaf)[0]
 
-    assert torch.allclose(slope(lambda leaf: made.crossings["bpda"](made, leaf, noise)), direction)
+    assert torch.allclose(slope(lambda leaf: made.gradients["bpda"](made, leaf, noise)), direction)
     expected = slope(stand_in)
     assert expected.isfinite().all() and expected.abs().max() > 0
     for access in ("surrogate", "adaptive"):
-        crossed = made.crossings[access](made, x, noise)
+        crossed = made.gradients[access](made, x, noise)
         assert torch.equal(crossed, made(x, noise))
-        assert torch.allclose(slope(lambda leaf, way=made.crossings[access]: way(made, leaf, noise)), expected)
+        assert torch.allclose(slope(lambda leaf, way=made.gradients[access]: way(made, leaf, noise)), expected)
 
 
 @pytest.fixture(scope="module")
@@ -222,11 +222,11 @@ def test_gradients_through_a_learned_inverse_are_those_at_the_dots(learned) -> N
         leaf = at.clone().requires_grad_(True)
         return torch.autograd.grad((function(leaf) * direction).sum(), leaf)[0]
 
-    found = slope(lambda leaf: learned.crossings["adaptive"](learned, leaf, nothing), x)
+    found = slope(lambda leaf: learned.gradients["adaptive"](learned, leaf, nothing), x)
     assert torch.allclose(found, slope(learned.restorer.network, Halftone()(x, nothing)))
     assert not torch.allclose(found, slope(learned.restorer.network, x))
-    assert torch.allclose(slope(lambda leaf: learned.crossings["bpda"](learned, leaf, nothing), x), direction)
-    assert torch.equal(learned.crossings["adaptive"](learned, x, nothing), learned(x, nothing))
+    assert torch.allclose(slope(lambda leaf: learned.gradients["bpda"](learned, leaf, nothing), x), direction)
+    assert torch.equal(learned.gradients["adaptive"](learned, x, nothing), learned(x, nothing))
 
 
 def test_the_shipped_inverse_is_better_than_blur_and_tv() -> None:

@@ -1,4 +1,4 @@
-"""The three kinds of light and the ways between them."""
+"""The three colour domains and the conversions between them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from udc_robust.restorers.light import DOMAINS, convert, linear_to_srgb, srgb_to_linear
+from udc_robust.optics.domains import DOMAINS, convert, linear_to_srgb, srgb_to_linear
 
 
 @pytest.mark.parametrize("source, target", itertools.product(DOMAINS, DOMAINS))

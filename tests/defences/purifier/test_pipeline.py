@@ -12,10 +12,10 @@ from PIL import Image
 from tiny_purifier import TinyRestorer, images, tiny_unet
 
 from udc_robust.attacks import Streams
-from udc_robust.defences.crossing import Checkpointed
 from udc_robust.defences.defence import Defended
-from udc_robust.defences.pipeline import PurificationPipeline, load_purifier
-from udc_robust.defences.purify import Plan
+from udc_robust.defences.purifier.gradients import Checkpointed
+from udc_robust.defences.purifier.pipeline import PurificationPipeline, load_purifier
+from udc_robust.defences.purifier.plan import Plan
 from udc_robust.errors import UserError
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.restorers.tiles import padded, tile_boxes, tiled
+from udc_robust.networks.tiles import padded, tile_boxes, tiled
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.integers(0, 3))

@@ -11,8 +11,8 @@ import torch
 from udc_robust.attacks.streams import image_seed
 from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError
+from udc_robust.optics.domains import convert
 from udc_robust.progress import progress
-from udc_robust.restorers.light import convert
 
 
 def purify_files(
@@ -37,7 +37,7 @@ def purify_files(
     Raises:
         UserError: unreadable images, an unknown purifier, unfit options, two inputs that would write the same file.
     """
-    from udc_robust.defences.pipeline import load_purifier
+    from udc_robust.defences.purifier.pipeline import load_purifier
 
     files = files_by_stem(images, "purify")
     pipeline = load_purifier(purifier)
@@ -49,13 +49,13 @@ def purify_files(
     with progress("purifying", len(files)) as tick:
         for stem, path in files.items():
             picture = read_image(path)
-            light = "tonemapped" if picture.domain == "linear" else picture.domain
-            x = convert(picture.pixels, picture.domain, light)
+            domain = "tonemapped" if picture.domain == "linear" else picture.domain
+            x = convert(picture.pixels, picture.domain, domain)
             generator = torch.Generator().manual_seed(image_seed(seed, stem, "purify"))
             batch = pipeline(x, generator=generator, output_type="pt", return_dict=False, **options)[0]
             purified = batch[0].cpu()
             if picture.domain == "linear":
-                write_image(out / f"{stem}.npy", convert(purified, light, "linear"))
+                write_image(out / f"{stem}.npy", convert(purified, domain, "linear"))
             target = out / f"{stem}.png"
             write_image(target, purified)
             tick(path.name)
