@@ -32,6 +32,7 @@ class Classifier(nn.Module):
         origin: the weights file, or why there is none.
     """
 
+    domain, min_size = "srgb", 1
     mean: Tensor
     std: Tensor
 

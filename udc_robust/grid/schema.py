@@ -10,17 +10,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
 from udc_robust.config_file import Number, Size, Strict, as_lists, number
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.grid.named import find_method, find_metric
+from udc_robust.grid.named import find_method, find_metric, is_path
 from udc_robust.metrics import Metric
 
 NONE = "none"
 Eps = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Access = Literal["blind", "bpda", "surrogate", "adaptive"]
+
+
+NO_CODE = {"code": False}
+"""Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
+
+
+def may_load(name: str, info: ValidationInfo) -> bool:
+    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
+    return not is_path(name) or (info.context or {}).get("code", True)
 
 
 class AttackConfig(BaseModel):
@@ -65,8 +74,10 @@ class AttackConfig(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _known(self) -> AttackConfig:
-        chosen = _told(lambda: find_method(self.method))
+    def _known(self, info: ValidationInfo) -> AttackConfig:
+        if not may_load(self.method, info):
+            return self
+        chosen = told(lambda: find_method(self.method))
         for key in self.model_extra or {}:
             if key not in chosen.options():
                 known = [*chosen.options(), *type(self).model_fields]
@@ -77,6 +88,11 @@ class AttackConfig(BaseModel):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
         self.options_at(1.0)
         return self
+
+    @property
+    def aims_at_quality(self) -> bool:
+        """Whether it climbs the figure that all attacks are judged by; only such attacks compare."""
+        return True
 
     @property
     def chosen(self) -> Method:
@@ -99,7 +115,7 @@ class AttackConfig(BaseModel):
         return self.name or f"{own}{extra}"
 
 
-def _told(find: Any) -> Any:
+def told(find: Any) -> Any:
     """What a look-up finds; its UserError is told as pydantic tells mistakes."""
     try:
         return find()
@@ -145,13 +161,14 @@ class DefenceConfig(BaseModel):
     match: str | None = None
 
     @model_validator(mode="after")
-    def _known(self) -> DefenceConfig:
+    def _known(self, info: ValidationInfo) -> DefenceConfig:
         from udc_robust.defences.registry import check_defence
 
         for key in ("restorers", "classifiers"):
             if key in self.options:
                 raise ValueError(f"`{key}` are those of another task: write `{self.network_key}`")
-        _told(lambda: check_defence(self.kind, self.options, matched=self.match is not None))
+        if may_load(self.kind, info):
+            told(lambda: check_defence(self.kind, self.options, matched=self.match is not None))
         return self
 
     @property
@@ -184,8 +201,9 @@ class MetricConfig(Strict):
     digits: Annotated[int, Field(ge=0, le=9)] = 3
 
     @model_validator(mode="after")
-    def _known(self) -> MetricConfig:
-        _told(self.found)
+    def _known(self, info: ValidationInfo) -> MetricConfig:
+        if may_load(self.metric, info):
+            told(self.found)
         return self
 
     def found(self) -> Metric:
@@ -252,7 +270,7 @@ class RunConfig(Strict):
         found[self.network_key.removesuffix("s")] = [network.name for network in self.networks]
         found["defence"] = [defence.label for defence in self.defences]
         found["attack"] = [f"{attack.label} ({attack.norm})" for attack in self.attacks]
-        found["metric"] = [block.found().name for block in self.metrics]
+        found["metric"] = [block.name or block.metric for block in self.metrics]
         for what, labels in found.items():
             if twice := next((label for label in labels if labels.count(label) > 1), None):
                 raise ValueError(f"two {what} blocks are called {twice!r}: give them different names")

@@ -1,96 +1,105 @@
-"""The area under quality over eps: one number for a victim over all budgets, as AUAC is for classifiers.
+"""The area under quality over eps: one number for a victim over all budgets.
 
-Bouniot et al. (2021) take the area under a classifier's accuracy; here it is PSNR and SSIM, each image under the worst
-of all attacks up to a budget.
+Bouniot et al. (2021) take the area under a classifier's accuracy (AUAC); here it is any figure, each image under the
+worst of all attacks whose change fits a budget.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel
-from udc_robust.metrics.accuracy_curve import area_under, envelope
+from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
+from udc_robust.metrics import Metric
+from udc_robust.metrics.accuracy_curve import area_under
+from udc_robust.report.run_folder import Panel
+from udc_robust.report.worst import Wanted, attacked_at, curve, is_blind
 
 
 @dataclass(frozen=True)
 class Area:
-    """Quality of one victim, averaged over eps from 0 to ``eps`` and over images.
+    """One victim, averaged over eps from 0 to the largest of the budgets that all these victims met, and over images.
 
     Attributes:
-        norm: sign of the attacks' norm.
-        eps: the largest of the budgets that all these victims met; ``budgets``: how many those are.
-        psnr, ssim: under the worst attack on each image.
-        noise_psnr: under noise alone; None where a budget has none.
+        quality: under the worst attack on each image; ``blind``: of those who do not know the defence; ``noise``: under
+            noise alone. None where a budget has none.
+        others: the same of the task's other figures, each under the attack that is the worst for it.
     """
 
-    data: str
-    victim: str
-    norm: str
-    eps: float
-    budgets: int
-    psnr: float
-    ssim: float
-    noise_psnr: float | None
+    panel: Panel
+    budgets: Sequence[Budget]
+    quality: float
+    blind: float | None
+    noise: float | None
+    others: Mapping[str, float]
 
 
-AREA_COLUMNS = tuple(field.name for field in fields(Area))
-
-
-def areas(panels: Sequence[Panel]) -> list[Area]:
+def areas(panels: Sequence[Panel], metrics: Sequence[Metric]) -> list[Area]:
     """One for each victim and norm that met two budgets or more, over those that all such victims on the data met.
 
-    Against ground truth only. Attacks that were told a random defence's seed do not count, nor do unlimited budgets.
+    Against targets only. Attacks that were told a random defence's seed do not count, nor do unlimited budgets.
+
+    Args:
+        metrics: the other figures.
     """
     found = []
     for data in dict.fromkeys(panel.data for panel in panels if panel.has_truth):
         same = [panel for panel in panels if panel.data == data and panel.has_truth]
         for norm in NORM_SIGNS:
-            met = {panel.label: {o.cell.eps for o in _limited(panel, norm, noise=False)} for panel in same}
+            met = {panel.label: {b for b in attacked_at(panel) if b.norm == norm} for panel in same}
             several = [panel for panel in same if len(met[panel.label]) > 1]
-            eps = sorted(set.intersection(*(met[panel.label] for panel in several))) if several else []
-            if len(eps) > 1:
-                found += [_of(panel, norm, eps) for panel in several]
+            budgets = rising(set.intersection(*(met[panel.label] for panel in several))) if several else []
+            if len(budgets) > 1:
+                found += [_area(panel, budgets, metrics) for panel in several]
     return found
 
 
-def area_rows(found: Sequence[Area]) -> list[dict[str, Any]]:
-    """Rows of ``report.areas.csv``."""
-    return [asdict(area) for area in found]
-
-
-def _of(panel: Panel, norm: str, eps: Sequence[float]) -> Area:
-    attacks, noises = (_limited(panel, norm, noise=noise) for noise in (False, True))
+def _area(panel: Panel, budgets: Sequence[Budget], metrics: Sequence[Metric]) -> Area:
+    blind = set(budgets) <= attacked_at(panel, is_blind)
+    complete = [metric for metric in metrics if all(_has(rows, metric) for rows in (panel.clean_rows, *_all_rows(panel)))]
     return Area(
-        panel.data, panel.label, NORM_SIGNS[norm], eps[-1], len(eps),
-        psnr=_area(panel, attacks, eps, "psnr"), ssim=_area(panel, attacks, eps, "ssim"),
-        noise_psnr=_area(panel, noises, eps, "psnr") if {o.cell.eps for o in noises} >= set(eps) else None,
+        panel, budgets, _under(panel, budgets), _under(panel, budgets, wanted=is_blind) if blind else None,
+        _noise(panel, budgets), {metric.name: _under(panel, budgets, metric) for metric in complete},
     )  # fmt: skip
 
 
-def _limited(panel: Panel, norm: str, *, noise: bool) -> list[Outcome]:
+def _all_rows(panel: Panel) -> list[Sequence[Any]]:
+    return [outcome.rows for outcome in panel.outcomes]
+
+
+def _has(rows: Sequence[Any], metric: Metric) -> bool:
+    return all(row.get(metric.name) is not None for row in rows)
+
+
+def _under(
+    panel: Panel, budgets: Sequence[Budget], metric: Metric | None = None, wanted: Wanted = lambda outcome: True
+) -> float:
+    start = curve(panel, [Budget(budgets[0].norm, 0.0)], metric, lambda outcome: False)
+    return area_under([0.0, *(b.eps for b in budgets)], [*start, *curve(panel, budgets, metric, wanted)])
+
+
+def _noise(panel: Panel, budgets: Sequence[Budget]) -> float | None:
+    left = {o.budget: o.left for o in panel.outcomes if o.is_noise}
+    if not set(budgets) <= set(left):
+        return None
+    clean = sum(map(panel.figure, panel.clean_rows)) / len(panel.clean_rows)
+    return area_under([0.0, *(b.eps for b in budgets)], [clean, *(left[b] for b in budgets)])
+
+
+def columns(found: Sequence[Area]) -> list[str]:
+    """Of ``report.areas.csv``."""
+    others = dict.fromkeys(name for area in found for name in area.others)
+    return ["data", "victim", "norm", "eps", "budgets", "quality", "blind", "noise", *others]
+
+
+def rows(found: Sequence[Area]) -> list[dict[str, Any]]:
+    """Of ``report.areas.csv``."""
     return [
-        outcome
-        for outcome in panel.outcomes
-        if outcome.cell.attack.norm == norm and 0 < outcome.cell.eps < math.inf
-        if outcome.is_noise == noise and not outcome.cell.attack.known_seed
-    ]
-
-
-def _area(panel: Panel, outcomes: Sequence[Outcome], eps: Sequence[float], figure: str) -> float:
-    worst = [
-        torch.stack([_values(outcome.rows, figure) for outcome in outcomes if outcome.cell.eps == size]).amin(0)
-        for size in eps
-    ]
-    curve = envelope(torch.stack([_values(panel.clean_rows, figure), *worst])).mean(1)
-    return area_under([0.0, *eps], curve.tolist())
-
-
-def _values(rows: Sequence[Any], figure: str) -> Tensor:
-    """The figure of each image, in the order of their names."""
-    return torch.tensor([row[figure] for row in sorted(rows, key=lambda row: row["image"])], dtype=torch.float64)
+        {
+            "data": area.panel.data, "victim": area.panel.label, "norm": area.budgets[0].sign,
+            "eps": area.budgets[-1].eps, "budgets": len(area.budgets), "quality": area.quality, "blind": area.blind,
+            "noise": area.noise, **area.others,
+        }
+        for area in found
+    ]  # fmt: skip

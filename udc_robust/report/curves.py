@@ -1,16 +1,19 @@
-"""Curves of damage over eps, as SVG that takes its colours from the page around it."""
+"""Curves over eps, as SVG that takes its colours from the page around it."""
 
 from __future__ import annotations
 
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from udc_robust.evaluation.bargains import Market
-from udc_robust.evaluation.run_folder import NORM_SIGNS, Outcome, Panel, eps_label
-from udc_robust.evaluation.verdict import number
+from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
+from udc_robust.report.comparison import Comparison, Held, Standing
+from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.words import number
+from udc_robust.report.worst import curve
 
 # Stand-ins that matplotlib can draw with; the page's CSS variables replace them, so that dark mode has its own. The
 # page defines the series by Okabe and Ito's colour-blind-safe palette.
@@ -21,160 +24,187 @@ MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
 
 
 @dataclass(frozen=True)
-class Curves:
-    """One plot: all restorers and attacks on one data block in one norm.
+class Line:
+    """One curve.
 
     Attributes:
-        svg: inline SVG without user text.
-        alt: the plot in words.
-        restorers: (colour index, label); ``attacks``: (marker, label).
+        place: of its victim in the legend, which gives the colour; ``marker``: place of its marker, None for none.
+        dashed: for controls and noise.
     """
 
-    data: str
-    norm: str
-    axis: str
-    svg: str
-    alt: str
-    restorers: list[tuple[int, str]]
-    attacks: list[tuple[str, str]]
+    label: str
+    place: int
+    marker: int | None
+    points: Sequence[tuple[float, float]]
+    width: float = 1.8
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
-class Holds:
-    """One plot: what each victim of a market holds over eps.
+class Plot:
+    """One plot.
 
     Attributes:
-        svg, alt: the plot, and the plot in words.
-        victims: (colour index, marker, label).
+        svg: inline SVG without user text; ``alt``: the plot in words.
+        colours, markers: the legend: (colour index, marker, label), and (marker, label). ``dashes``: what dashes mean.
     """
 
-    data: str
-    family: str
-    norm: str
+    title: str
+    note: str
     svg: str
     alt: str
-    victims: list[tuple[int, str, str]]
+    colours: list[tuple[int, str, str]]
+    markers: list[tuple[str, str]] = field(default_factory=list)
+    dashes: str = ""
 
 
-def hold_curves(markets: Sequence[Market]) -> list[Holds]:
-    """A plot for each market and norm: PSNR under the worst attack on each image, from the clean one at eps 0."""
-    found: list[Holds] = []
-    for market in markets:
-        for sign in NORM_SIGNS.values():
-            places = [i for i, budget in enumerate(market.budgets) if budget.startswith(sign)]
-            if places:
-                found.append(_holds(market, sign, places, f"holds{len(found)}"))
-    return found
+Read = Callable[[Held], float | None]
 
 
-def _holds(market: Market, sign: str, places: Sequence[int], prefix: str) -> Holds:
-    import matplotlib
-    from matplotlib.figure import Figure
+def held_plots(title: str, comparisons: Sequence[Comparison], prefix: str) -> list[Plot]:
+    """For each norm what victims hold, what they seem to hold to the ignorant, and what searches of the norm break.
 
-    ticks = ["0", *(market.budgets[i].split("\N{NO-BREAK SPACE}")[1] for i in places)]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
-        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
-        axes = figure.add_subplot()
-        for n, bargain in enumerate(market.bargains):
-            held = [math.nan if (h := bargain.held[i]) is None else h.psnr for i in places]
-            axes.plot(
-                range(len(ticks)), [bargain.clean, *held], color=SERIES[n % len(SERIES)],
-                marker=MARKERS[n % len(MARKERS)], markersize=5, linewidth=1.2 if bargain.is_control else 2,
-                linestyle="--" if bargain.is_control else "-",
-            )  # fmt: skip
-        axes.set_xticks(range(len(ticks)), ticks)
-        axes.set_xlabel(f"eps, {sign}", color=INK)
-        axes.set_ylabel("PSNR (dB)", color=INK)
-        quiet(axes)
-        svg = io.StringIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    alt = "; ".join(
-        f"{b.panel.label}: {number(b.clean, 1)} clean, "
-        + ", ".join(f"{number(h.psnr, 1)} at {market.budgets[i]}" for i in places if (h := b.held[i]) is not None)
-        for b in market.bargains
+    Args:
+        prefix: of ids, unique in a page.
+    """
+    standings = [(c, standing) for c in comparisons for standing in c.standings]
+    made: list[Plot] = []
+    for norm in NORM_SIGNS:
+        budgets = rising(b for c in comparisons for b in c.budgets if b.norm == norm)
+        blind = any(h and h.blind is not None for c, s in standings for h in _of(c, s, budgets))
+        seen: list[tuple[str, Read]] = [("under the worst attack on each image", lambda held: held.quality)]
+        if blind:
+            seen.append(("as it seems: the defence unknown", lambda h: h.quality if h.blind is None else h.blind))
+        for note, read in seen if budgets else []:
+            lines = [_held_line(c, s, i, budgets, read) for i, (c, s) in enumerate(standings)]
+            made.append(_plot(title, f"{NORM_SIGNS[norm]}, {note}", lines, budgets, standings, f"{prefix}-{len(made)}"))
+    free = _free_lines(standings)
+    if free:
+        note = "over the L2 norm that attacks without a budget needed"
+        made.append(_plot(title, note, free, [], standings, f"{prefix}-{len(made)}", "L2"))
+    return made
+
+
+def _of(comparison: Comparison, standing: Standing, budgets: Sequence[Budget]) -> list[Held | None]:
+    found = dict(zip(comparison.budgets, standing.held, strict=True))
+    return [found.get(budget) for budget in budgets]
+
+
+def _held_line(c: Comparison, standing: Standing, place: int, budgets: Sequence[Budget], read: Read) -> Line:
+    found = zip(budgets, _of(c, standing, budgets), strict=True)
+    values = [(b.eps, value) for b, held in found if held is not None and (value := read(held)) is not None]
+    panel = standing.panel
+    return Line(
+        panel.label, place, place, [(0.0, standing.clean), *values], 1.2 if panel.is_control else 2.0, panel.is_control
     )
-    victims = [(n % len(SERIES), MARKER_SIGNS[n % len(MARKERS)], b.panel.label) for n, b in enumerate(market.bargains)]
-    return Holds(market.data, market.family, sign, inline(svg.getvalue(), prefix), alt, victims)
 
 
-def drop_curves(panels: Sequence[Panel]) -> list[Curves]:
-    """A plot for each data block and norm that has attacks of a limited budget."""
+def _free_lines(standings: Sequence[tuple[Comparison, Standing]]) -> list[Line]:
+    """One run of an attack without a budget gives the whole curve, in steps."""
+    searched = {
+        i: standing.panel for i, (_, standing) in enumerate(standings)
+        if any(_is_free(outcome) for outcome in standing.panel.outcomes)
+    }  # fmt: skip
+    sizes = [row["l2"] for panel in searched.values() for o in panel.outcomes if _is_free(o) for row in o.rows]
+    end = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    if not end:
+        return []
+    axis = [Budget("l2", end * i / 100) for i in range(101)]
+    return [
+        Line(panel.label, i, None, list(zip([b.eps for b in axis], curve(panel, axis, wanted=_is_free), strict=True)))
+        for i, panel in searched.items()
+    ]
+
+
+def _is_free(outcome: Outcome) -> bool:
+    return outcome.counts and outcome.cell.attack.norm == "l2" and math.isinf(outcome.cell.eps)
+
+
+def attack_plots(panels: Sequence[Panel], prefix: str) -> list[Plot]:
+    """For each data block and norm what each attack by itself leaves, and noise of its own norm."""
     labels = list(dict.fromkeys(panel.label for panel in panels))
-    found: list[Curves] = []
-    for data, truth in dict.fromkeys((panel.data, panel.has_truth) for panel in panels):
+    made: list[Plot] = []
+    for data in dict.fromkeys(panel.data for panel in panels):
         for norm in NORM_SIGNS:
-            same = [panel for panel in panels if (panel.data, panel.has_truth) == (data, truth)]
-            shown = [panel for panel in same if _attacks(panel, norm)]
+            shown = [panel for panel in panels if panel.data == data and _series(panel, norm)]
             if shown:
-                found.append(_curves(shown, norm, labels, f"curves{len(found)}"))
-    return found
+                made.append(_attack_plot(shown, norm, labels, f"{prefix}-{len(made)}"))
+    return made
 
 
-def _attacks(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
+def _series(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
     """The attacks of one norm with their outcomes by rising eps; noise and unlimited budgets are no curves."""
     found: dict[str, list[Outcome]] = {}
     for outcome in sorted(panel.outcomes, key=lambda outcome: outcome.cell.eps):
-        cell = outcome.cell
-        if cell.attack.norm == norm and not outcome.is_noise and 0 < cell.eps < math.inf:
-            found.setdefault(cell.label, []).append(outcome)
+        if outcome.budget.norm == norm and not outcome.is_noise and outcome.budget.limited:
+            found.setdefault(outcome.cell.label, []).append(outcome)
     return found
 
 
-def _curves(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: str) -> Curves:
+def _attack_plot(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: str) -> Plot:
+    names = list(dict.fromkeys(name for panel in panels for name in _series(panel, norm)))
+    lines = []
+    for panel in panels:
+        place = labels.index(panel.label)
+        for name, outcomes in _series(panel, norm).items():
+            label = f"{panel.label}, {name}"
+            lines.append(Line(label, place, names.index(name), [(o.cell.eps, o.left) for o in outcomes]))
+            noise = [(o.cell.eps, left) for o in outcomes if (left := o.noise_left) is not None]
+            lines.append(Line("", place, None, noise, 1.0, True))
+    budgets = rising(o.budget for panel in panels for found in _series(panel, norm).values() for o in found)
+    metric = panels[0].task.quality
+    note = f"{NORM_SIGNS[norm]}, each attack by itself" + ("" if panels[0].has_truth else "; to the clean answer")
+    svg = _svg(lines, budgets, NORM_SIGNS[norm], _axis(metric.title, metric.unit), prefix)
+    return Plot(
+        panels[0].data, note, svg, _alt(lines, budgets), [(labels.index(p.label) % len(SERIES), "", p.label) for p in panels],
+        [(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)], "noise of the same norm",
+    )  # fmt: skip
+
+
+def _plot(
+    title: str, note: str, lines: Sequence[Line], budgets: Sequence[Budget],
+    standings: Sequence[tuple[Comparison, Standing]], prefix: str, sign: str = "",
+) -> Plot:  # fmt: skip
+    metric = standings[0][0].metric
+    svg = _svg(lines, budgets, sign or budgets[0].sign, _axis(metric.title, metric.unit), prefix)
+    legend = [(line.place % len(SERIES), MARKER_SIGNS[line.place % len(MARKERS)], line.label) for line in lines]
+    dashes = "controls" if any(line.dashed for line in lines) else ""
+    return Plot(title, note, svg, _alt(lines, budgets), legend, dashes=dashes)
+
+
+def _axis(title: str, unit: str) -> str:
+    return f"{title} ({unit})" if unit else title
+
+
+def _svg(lines: Sequence[Line], budgets: Sequence[Budget], sign: str, axis: str, prefix: str) -> str:
+    """Places on the axis are budgets where there are any, else sizes."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for panel in panels for name in _attacks(panel, norm)))
+    ticks = [eps for eps in dict.fromkeys([0.0, *(b.eps for b in budgets)]) if any(x == eps for li in lines for x, _ in li.points)]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
-        figure = Figure(figsize=(5.6, 3.5), layout="constrained")
+        figure = Figure(figsize=(5.6, 3.7), layout="constrained")
         axes = figure.add_subplot()
-        for panel in panels:
-            color = SERIES[labels.index(panel.label) % len(SERIES)]
-            for name, outcomes in _attacks(panel, norm).items():
-                eps = [outcome.cell.eps for outcome in outcomes]
-                marker = MARKERS[names.index(name) % len(MARKERS)]
-                axes.plot(
-                    eps,
-                    [outcome.level for outcome in outcomes],
-                    color=color,
-                    marker=marker,
-                    markersize=5,
-                    linewidth=1.8,
-                )
-                noise = [math.nan if o.noise_level is None else o.noise_level for o in outcomes]
-                axes.plot(eps, noise, color=color, linestyle="--", linewidth=1, alpha=0.75)
-        _dress(axes, panels, norm)
+        for line in lines:
+            marker = "" if line.marker is None else MARKERS[line.marker % len(MARKERS)]
+            axes.plot(
+                [ticks.index(x) if budgets else x for x, _ in line.points], [y for _, y in line.points],
+                color=SERIES[line.place % len(SERIES)], marker=marker, markersize=5, linewidth=line.width,
+                linestyle="--" if line.dashed else "-", alpha=0.75 if line.dashed else 1,
+            )  # fmt: skip
+        if budgets:
+            texts = {b.eps: b.size for b in budgets}
+            axes.set_xticks(range(len(ticks)), [texts.get(eps, "0") for eps in ticks])
+        axes.set_xlabel(f"eps, {sign}" if budgets else f"size of the change, {sign}", color=INK)
+        axes.set_ylabel(axis, color=INK)
+        _quiet(axes)
         svg = io.StringIO()
         # No date and no creator: the same run gives the same bytes.
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Curves(
-        data=panels[0].data,
-        norm=NORM_SIGNS[norm],
-        axis="drop in PSNR (dB)" if panels[0].has_truth else "PSNR to the clean restoration (dB)",
-        svg=inline(svg.getvalue(), prefix),
-        alt=_alt(panels, norm),
-        restorers=[(labels.index(panel.label) % len(SERIES), panel.label) for panel in panels],
-        attacks=[(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)],
-    )
+    return _inline(svg.getvalue(), prefix)
 
 
-def _dress(axes, panels: Sequence[Panel], norm: str) -> None:  # type: ignore[no-untyped-def]
-    """Ticks at the eps of the run, on a log axis when they double."""
-    outcomes = [outcome for panel in panels for found in _attacks(panel, norm).values() for outcome in found]
-    labels = {outcome.cell.eps: eps_label(outcome.cell) for outcome in outcomes}
-    ticks = sorted(labels)
-    if len(ticks) > 2 and ticks[-1] >= 4 * ticks[0]:
-        axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [labels[eps] for eps in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel(f"eps, {NORM_SIGNS[norm]}", color=INK)
-    axes.set_ylabel("drop (dB)" if panels[0].has_truth else "PSNR to clean restoration (dB)", color=INK)
-    quiet(axes)
-    if panels[0].has_truth:
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-
-
-def quiet(axes) -> None:  # type: ignore[no-untyped-def]
+def _quiet(axes: Any) -> None:
     """A frame that does not compete with the curves."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -183,7 +213,7 @@ def quiet(axes) -> None:  # type: ignore[no-untyped-def]
     axes.spines["bottom"].set_color(GRID)
 
 
-def inline(svg: str, prefix: str) -> str:
+def _inline(svg: str, prefix: str) -> str:
     """Make a whole SVG file fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -196,10 +226,13 @@ def inline(svg: str, prefix: str) -> str:
     return svg.replace(INK, "var(--muted)").replace(GRID, "var(--line)")
 
 
-def _alt(panels: Sequence[Panel], norm: str) -> str:
-    parts = [
-        f"{panel.label}, {name}: " + ", ".join(f"{number(o.level, 1)} at {eps_label(o.cell)}" for o in outcomes)
-        for panel in panels
-        for name, outcomes in _attacks(panel, norm).items()
-    ]
+def _alt(lines: Sequence[Line], budgets: Sequence[Budget]) -> str:
+    """A plot in words, each curve with five points at most."""
+    texts = {0.0: "0"} | {b.eps: str(b) for b in budgets}
+    parts = []
+    for line in lines:
+        if line.label:
+            few = line.points[:: max((len(line.points) - 1) // 4, 1)]
+            told = ", ".join(f"{number(y, 1)} at {texts.get(x, f'{x:.3g}')}" for x, y in few)
+            parts.append(f"{line.label}: {told}")
     return "; ".join(parts)

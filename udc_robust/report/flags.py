@@ -1,57 +1,18 @@
 """Signs that an attack was too weak to believe the defence, each with its rule and its value.
 
-After Athalye et al. 2018 and Carlini et al. 2019, in dB of PSNR for restoration and in points of accuracy for
-classifiers. A flag that is not raised proves nothing; one that is raised says which figures not to trust.
+After Athalye et al. 2018 and Carlini et al. 2019, in the unit of the task's quality. A flag that is not raised proves nothing; one that is raised says which figures not to trust.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
-from udc_robust.evaluation.run_folder import Outcome
+from udc_robust.grid.budget import Budget
+from udc_robust.report.run_folder import Outcome, Panel
 
 Settings = tuple[object, ...]
-
-
-class Panel(Protocol):
-    """One victim with what attacks made of it: a panel of a report."""
-
-    @property
-    def label(self) -> str:
-        """Name of the victim."""
-
-    @property
-    def data(self) -> str:
-        """Name of the images."""
-
-    @property
-    def outcomes(self) -> Sequence[Outcome]:
-        """All cells."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The unit that figures are in, and how much of it counts as a difference.
-
-    Attributes:
-        small: that chance may make; ``large``: by which an attack that is still gaining gains.
-        nothing: what an attack of an unlimited budget leaves of a victim at most.
-    """
-
-    unit: str
-    small: float
-    large: float
-    nothing: float
-
-
-DECIBELS = Scale("dB", 0.1, 0.2, 12.0)
-"""Of a restoration nothing but a constant image is left at about 10 dB."""
-POINTS = Scale("points", 2.0, 3.0, 5.0)
-"""Of accuracy in percent."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +31,10 @@ class Flag:
     state: str
 
 
-def red_flags(panel: Panel, scale: Scale = DECIBELS) -> list[Flag]:
+def red_flags(panel: Panel) -> list[Flag]:
     """All flags of a victim, from the attacks that its run holds."""
-    small, large = (f"{size:g} {scale.unit}" for size in (scale.small, scale.large))
+    scale, unit = panel.task.scale, {"%": "points"}.get(panel.task.quality.unit, panel.task.quality.unit)
+    small, large = (f"{size:g} {unit}" for size in (scale.small, scale.large))
     found: list[tuple[str, str, Callable[[Panel], Iterable[Gap]], float]] = [
         ("single step beats many", f"FGSM {small} below PGD", _single_step, scale.small),
         ("queries beat the gradient", f"a query attack {small} below the best gradient attack", _queries, scale.small),
@@ -84,7 +46,7 @@ def red_flags(panel: Panel, scale: Scale = DECIBELS) -> list[Flag]:
         ("known seed weaker than EOT", f"knowing the seed leaves {small} more than EOT", _seed, scale.small),
     ]
     gaps = [_gap(name, rule, panel, find, limit) for name, rule, find, limit in found]
-    return [*gaps[:5], _unbounded(panel, scale), _gradients(panel), *gaps[5:]]
+    return [*gaps[:5], _unbounded(panel), _gradients(panel), *gaps[5:]]
 
 
 Gap = tuple[float, str]
@@ -104,16 +66,22 @@ def _left(outcome: Outcome) -> float:
 
 
 def _words(a: Outcome, b: Outcome) -> str:
-    return f"{a.cell.label} {a.left_text}, {b.cell.label} {b.left_text} at {a.budget}"
+    return f"{a.cell.label} {_text(a)}, {b.cell.label} {_text(b)} at {a.budget}"
+
+
+def _text(outcome: Outcome) -> str:
+    """What an attack leaves, to one digit more than tables have of shares: a flag is a matter of points."""
+    metric = outcome.quality
+    return f"{outcome.left:.{max(metric.digits, 1)}f} {metric.unit}"
 
 
 def _attacks(panel: Panel) -> list[Outcome]:
     """Attacks of a limited budget on the figure that all are judged by."""
-    return [o for o in panel.outcomes if not o.is_noise and 0 < o.cell.eps < math.inf and o.compares]
+    return [o for o in panel.outcomes if not o.is_noise and o.budget.limited and o.cell.attack.aims_at_quality]
 
 
 def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
-    groups: dict[str, list[Outcome]] = {}
+    groups: dict[Budget, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.budget, []).append(outcome)
     return list(groups.values())
@@ -146,7 +114,7 @@ def _transfer(panel: Panel) -> Iterable[Gap]:
 
 
 def _noise(panel: Panel) -> Iterable[Gap]:
-    for group in _by_budget(o for o in panel.outcomes if 0 < o.cell.eps < math.inf):
+    for group in _by_budget(o for o in panel.outcomes if o.budget.limited):
         best = min((o for o in group if _is_gradient(o)), key=_left, default=None)
         for other in group:
             if best is not None and other.is_noise:
@@ -157,7 +125,7 @@ def _monotone(panel: Panel) -> Iterable[Gap]:
     for curve in _series(panel, lambda o: o.cell.label):
         rising = sorted(curve, key=lambda o: o.cell.eps)
         for small, large in pairwise(rising):
-            here, there = (f"{o.left_text} at {o.budget}" for o in (small, large))
+            here, there = (f"{_text(o)} at {o.budget}" for o in (small, large))
             yield large.left - small.left, f"{small.cell.label}: {here}, {there}"
 
 
@@ -168,14 +136,16 @@ def _series(panel: Panel, key: Callable[[Outcome], str]) -> list[list[Outcome]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _unbounded(panel: Panel, scale: Scale) -> Flag:
+def _unbounded(panel: Panel) -> Flag:
     """With the whole range as a budget nothing of an image is left."""
-    name, rule = "an unbounded attack fails", f"over {scale.nothing:g} {scale.unit} are left at Linf 64/255 or more"
+    nothing = panel.task.scale.nothing
+    name = "an unbounded attack fails"
+    rule = f"over {nothing:g} {panel.task.quality.unit} are left at Linf 64/255 or more"
     huge = [o for o in _attacks(panel) if o.cell.attack.norm == "linf" and o.cell.eps >= 64 / 255 and _is_gradient(o)]
     if not huge:
         return Flag(name, rule, "", "not measured")
     best = min(huge, key=_left)
-    return Flag(name, rule, best.left_text, "raised" if best.left > scale.nothing else "clear")
+    return Flag(name, rule, _text(best), "raised" if best.left > nothing else "clear")
 
 
 def _gradients(panel: Panel) -> Flag:
@@ -194,8 +164,7 @@ def _gradients(panel: Panel) -> Flag:
 def _settings(outcome: Outcome, *but: str) -> Settings:
     """What an attack is, but for some of its settings and its name."""
     attack = outcome.cell.attack
-    options = {**(attack.model_extra or {}), "eot": attack.eot, "known_seed": attack.known_seed}
-    options["jitter"] = getattr(attack, "jitter", 0.0)  # of classifiers
+    options = {**(attack.model_extra or {}), "eot": attack.eot, "known_seed": attack.known_seed, "jitter": attack.jitter}
     kept = sorted((key, str(value)) for key, value in options.items() if key not in but)
     return (attack.method, attack.objective, outcome.budget, outcome.cell.access, *kept)
 
@@ -232,10 +201,13 @@ def _seed(panel: Panel) -> Iterable[Gap]:
             yield known[0].left - best.left, _words(known[0], best)
 
 
-def flag_rows(panels: Sequence[Panel], scale: Scale = DECIBELS) -> list[dict[str, object]]:
+COLUMNS = ("data", "victim", "flag", "rule", "state", "value")
+
+
+def flag_rows(panels: Sequence[Panel]) -> list[dict[str, object]]:
     """All flags of all victims, for a table."""
     return [
         {"data": p.data, "victim": p.label, "flag": f.name, "rule": f.rule, "state": f.state, "value": f.value}
         for p in panels
-        for f in red_flags(p, scale)
+        for f in red_flags(p)
     ]

@@ -1,4 +1,4 @@
-"""The matrix of a study whose classifiers all meet the same defences: who was trained on what, shown what.
+"""The matrix of a run whose networks all meet the same defences: who was trained on what, shown what.
 
 After Liao & Huang (2020), who train and test on low resolution, strong compression and halftones.
 """
@@ -9,87 +9,90 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from udc_robust.evaluation.classifying.robust import Held, Standing
-from udc_robust.evaluation.verdict import number
-from udc_robust.evaluation.victims import NONE
+from udc_robust.grid.budget import Budget
+from udc_robust.grid.schema import NONE
+from udc_robust.metrics import Metric
+from udc_robust.report.comparison import Comparison, Standing
+from udc_robust.report.words import figure
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Every classifier behind every defence.
+    """Every network behind every defence.
 
     Attributes:
+        network: what a network is called.
         columns: the defences.
-        rows: each classifier, and its victims in the order of ``columns``.
-        signs: the budgets as people write them; every victim has a `Held` at each.
+        rows: each network, and its victims in the order of ``columns``.
+        budgets: those at which every victim was attacked, by their places in each victim's ``held``.
     """
 
     data: str
+    network: str
+    metric: Metric
     columns: list[str]
     rows: list[tuple[str, list[Standing]]]
-    signs: list[str]
+    budgets: list[tuple[int, Budget]]
 
     def verdict(self) -> str:
-        """Who reads each column best, who reads all of them best, and who holds most at the middle budget."""
+        """Who does best in each column, who over all of them, and who holds most at the middle budget."""
         columns = zip(*(victims for _, victims in self.rows), strict=True)
         best = [max(column, key=lambda s: s.clean) for column in columns]
-        told = ", ".join(f"{s.panel.classifier} {_place(s.panel.defence)} ({_percent(s.clean)})" for s in best)
+        told = ", ".join(f"{s.panel.network} {_place(s.panel.defence)} ({self._text(s.clean)})" for s in best)
         words = [f"Unattacked, the best are {told}, and over all columns {self._steadiest(lambda s: s.clean)}."]
-        if self.signs:
-            at = len(self.signs) // 2
-            most = max((s for _, victims in self.rows for s in victims), key=lambda s: held_at(s, at).accuracy)
+        if self.budgets:
+            at, budget = self.budgets[len(self.budgets) // 2]
+            most = max((s for _, victims in self.rows for s in victims), key=lambda s: s.at(at).quality)
             words.append(
-                f"Under all attacks at {self.signs[at]}, {most.panel.classifier} {_place(most.panel.defence)} holds "
-                f"most ({_percent(held_at(most, at).accuracy)}), and over all columns "
-                f"{self._steadiest(lambda s: held_at(s, at).accuracy)}."
+                f"Under all attacks at {budget}, {most.panel.network} {_place(most.panel.defence)} holds most "
+                f"({self._text(most.at(at).quality)}), and over all columns {self._steadiest(lambda s: s.at(at).quality)}."
             )
         return " ".join(words)
 
-    def _steadiest(self, share: Callable[[Standing], float]) -> str:
-        """The classifier of the largest mean over the columns, in words."""
-        name, shares = max(((n, [share(s) for s in row]) for n, row in self.rows), key=lambda row: fmean(row[1]))
-        return f"{name} ({_percent(fmean(shares))} on average, {_percent(min(shares))} at worst)"
+    def _steadiest(self, quality: Callable[[Standing], float]) -> str:
+        """The network of the largest mean over the columns, in words."""
+        name, values = max(((n, [quality(s) for s in row]) for n, row in self.rows), key=lambda row: fmean(row[1]))
+        return f"{name} ({self._text(fmean(values))} on average, {self._text(min(values))} at worst)"
+
+    def _text(self, value: float) -> str:
+        return figure(self.metric, value)
 
 
-def matrix(data: str, found: Sequence[Standing], signs: Sequence[str]) -> Matrix | None:
-    """The matrix of one data block; None unless two or more classifiers each meet the same two or more defences."""
-    cells = {(s.panel.classifier, s.panel.defence): s for s in found}
+def matrix(found: Sequence[Comparison]) -> Matrix | None:
+    """The matrix of one data block; None unless two or more networks each meet the same two or more defences."""
+    standings = [standing for comparison in found for standing in comparison.standings]
+    cells = {(s.panel.network, s.panel.defence): s for s in standings}
     rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    same = all(comparison.budgets == found[0].budgets for comparison in found)
     # Several runs may hold the same victim twice.
-    if len(rows) < 2 or len(columns) < 2 or not len(rows) * len(columns) == len(cells) == len(found):
+    if len(rows) < 2 or len(columns) < 2 or not len(rows) * len(columns) == len(cells) == len(standings) or not same:
         return None
-    complete = all(held is not None for s in found for held in s.held)
+    shared = [i for i in range(len(found[0].budgets)) if all(s.held[i] is not None for s in standings)]
+    task = standings[0].panel.task
     return Matrix(
-        data, columns, [(row, [cells[row, c] for c in columns]) for row in rows], [*signs] if complete else []
-    )
+        found[0].data, task.network, task.quality, columns, [(row, [cells[row, c] for c in columns]) for row in rows],
+        [(i, found[0].budgets[i]) for i in shared],
+    )  # fmt: skip
 
 
 def matrix_rows(found: Sequence[Matrix]) -> list[dict[str, object]]:
-    """A row for each classifier and figure, a column for each defence; shares in [0,1]."""
+    """A row for each network and figure, a column for each defence."""
     made: list[dict[str, object]] = []
     for table in found:
-        figures: dict[str, Callable[[Standing], object]] = {"clean top-1": lambda s: s.clean}
-        figures["clean top-5"] = lambda s: s.panel.clean["top5"]
-        for at, sign in enumerate(table.signs):
-            figures[f"blind {sign}"] = lambda s, at=at: held_at(s, at).blind  # type: ignore[misc]
-            figures[f"all attacks {sign}"] = lambda s, at=at: held_at(s, at).accuracy  # type: ignore[misc]
+        figures: dict[str, Callable[[Standing], object]] = {f"clean {table.metric.title}": lambda s: s.clean}
+        for at, budget in table.budgets:
+            figures[f"blind {budget}"] = lambda s, at=at: s.at(at).blind  # type: ignore[misc]
+            figures[f"all attacks {budget}"] = lambda s, at=at: s.at(at).quality  # type: ignore[misc]
         for name, victims in table.rows:
-            for figure, value in figures.items():
-                shares = {s.panel.defence: value(s) for s in victims}
-                made.append({"data": table.data, "classifier": name, "figure": figure, **shares})
+            for title, value in figures.items():
+                values = {s.panel.defence: value(s) for s in victims}
+                made.append({"data": table.data, "network": name, "figure": title, **values})
     return made
 
 
 def matrix_columns(found: Sequence[Matrix]) -> list[str]:
     """The columns of `matrix_rows`."""
-    return ["data", "classifier", "figure", *dict.fromkeys(column for table in found for column in table.columns)]
-
-
-def held_at(standing: Standing, at: int) -> Held:
-    """What a victim holds at a budget at which it was attacked."""
-    held = standing.held[at]
-    assert held is not None
-    return held
+    return ["data", "network", "figure", *dict.fromkeys(column for table in found for column in table.columns)]
 
 
 def column_name(defence: str) -> str:
@@ -99,7 +102,3 @@ def column_name(defence: str) -> str:
 
 def _place(defence: str) -> str:
     return "on images as they are" if defence == NONE else f"behind {defence}"
-
-
-def _percent(share: float) -> str:
-    return f"{number(100 * share, 0)} %"
