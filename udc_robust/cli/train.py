@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
-from udc_robust.cli_options import ConfigPath, OutFolder, Overrides, config_path
+from udc_robust.cli.options import ConfigPath, OutFolder, Overrides, read_config
 from udc_robust.processes import is_main
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a network from a YAML file.")
 
-
-@train_app.command("restorer")
 def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
     """Train a restorer on paired folders; the same command resumes.
 
     Example: `udc-robust train restorer nafnet_mini train=sets/train validation=sets/validation`
     """
-    from udc_robust.config_file import load_config
     from udc_robust.training.config import TrainConfig
+
+    settings, folder = read_config(config, TrainConfig, overrides, out, "runs/train")
     from udc_robust.training.restorer import train_restorer as run
 
-    settings = load_config(config_path(config), TrainConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
     facts = run(settings, folder)
     if not is_main():
         return
@@ -34,18 +28,16 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
     )
 
 
-@train_app.command("classifier")
 def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
     """Train a classifier: clean, on a defence's images, hybrid, or against attacks; the same command resumes.
 
     Example: `udc-robust train classifier hybrid train=cifar10_train.npz validation=cifar10_test.npz`
     """
-    from udc_robust.config_file import load_config
-    from udc_robust.training.classifier import train_classifier as run
     from udc_robust.training.config import ClassifierConfig
 
-    settings = load_config(config_path(config), ClassifierConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
+    settings, folder = read_config(config, ClassifierConfig, overrides, out, "runs/train")
+    from udc_robust.training.classifier import train_classifier as run
+
     facts = run(settings, folder)
     if not is_main():
         return
@@ -54,18 +46,16 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
         typer.echo(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
 
 
-@train_app.command("diffusion")
 def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
     """Train a purifier's diffusion model on a folder of images; the same command resumes.
 
     Example: `udc-robust train diffusion purifier_mini train=sets/train/lq validation=sets/validation/lq`
     """
-    from udc_robust.config_file import load_config
     from udc_robust.training.config import DiffusionConfig
+
+    settings, folder = read_config(config, DiffusionConfig, overrides, out, "runs/train")
     from udc_robust.training.diffusion import train_diffusion as run
 
-    settings = load_config(config_path(config), DiffusionConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
     facts = run(settings, folder)
     if not is_main():
         return
@@ -79,12 +69,11 @@ def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
 
     Example: `udc-robust finetune adversarial parent=mine.safetensors train=sets/train validation=sets/validation`
     """
-    from udc_robust.config_file import load_config
     from udc_robust.training.config import FinetuneConfig
+
+    settings, folder = read_config(config, FinetuneConfig, overrides, out, "runs/train")
     from udc_robust.training.finetune import finetune as run
 
-    settings = load_config(config_path(config), FinetuneConfig, overrides or [])
-    folder = out or settings.out or Path("runs/train") / settings.name
     facts = run(settings, folder)
     if not is_main():
         return
