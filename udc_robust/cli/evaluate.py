@@ -28,7 +28,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     """
     from udc_robust.config import EvaluateConfig
 
-    settings, folder = read_config(config, EvaluateConfig, overrides, out, "runs")
+    settings, folder = read_config(config, "evaluate", EvaluateConfig, overrides, out)
     from udc_robust.evaluation.report import write_report
     from udc_robust.evaluation.run import evaluate as run
     from udc_robust.evaluation.show import print_summary
@@ -47,7 +47,7 @@ def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     """
     from udc_robust.evaluation.classifying.config import ClassifyConfig
 
-    settings, folder = read_config(config, ClassifyConfig, overrides, out, "runs")
+    settings, folder = read_config(config, "classify", ClassifyConfig, overrides, out)
     from udc_robust.evaluation.classifying.report import print_robust, write_report
     from udc_robust.evaluation.classifying.run import classify as run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 
 def models() -> None:
     """List shipped checkpoints and networks with their size, light and the source of official weights."""
@@ -11,10 +13,16 @@ def models() -> None:
 
 
 def configs() -> None:
-    """List the configs that ship with the package."""
-    from udc_robust.evaluation.show import print_configs
+    """List the configs that ship with the package, by what they are for."""
+    import itertools
 
-    print_configs()
+    from udc_robust.cli.configs import SCHEMAS, list_configs
+
+    for schema, group in itertools.groupby(list_configs(), key=lambda config: config.schema):
+        folder, use = SCHEMAS[schema]
+        typer.echo(f"\n{use} (configs/{folder}):")
+        for config in group:
+            typer.echo(f"  {config.name.rpartition('/')[2]:24} {config.purpose}")
 
 
 def doctor() -> None:

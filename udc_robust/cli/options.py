@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from udc_robust.processes import is_main
+
 if TYPE_CHECKING:
     from udc_robust.config_file import Config
 
@@ -24,22 +26,25 @@ Weights = Annotated[str | None, typer.Option("--weights", help="A .pth or .safet
 Domain = Annotated[str | None, typer.Option("--domain", help="Light of the images: srgb, tonemapped or linear.")]
 
 
-def config_path(path: Path) -> Path:
-    """A path, or the name of a config that ships with the package."""
-    from udc_robust.files import shipped
+def config_path(given: Path, schema: str) -> Path:
+    """A path, or the name of a shipped config of that schema; an old name is told the new one on stderr."""
+    from udc_robust.cli.configs import find_config
 
-    named = sorted(shipped("configs").rglob(path.with_suffix(".yaml").name))
-    return named[0] if named and not path.is_file() else path
+    path, new_name = find_config(given, schema)
+    if new_name is not None and is_main():
+        typer.echo(f"udc-robust: the config {given} is now called {new_name}", err=True)
+    return path
 
 
 def read_config(
-    name: Path, schema: type[Config], overrides: Sequence[str] | None, out: Path | None, parent: str
+    name: Path, schema: str, model: type[Config], overrides: Sequence[str] | None, out: Path | None
 ) -> tuple[Config, Path]:
-    """A config of ``schema``, and the folder to write to: ``out``, what the config says, or ``PARENT/NAME``."""
+    """A config, and the folder to write to: ``out``, what the config says, or one of its name in ``runs``."""
     from udc_robust.config_file import load_config
 
-    settings = load_config(config_path(name), schema, overrides or [])
-    return settings, out or settings.out or Path(parent) / settings.name  # type: ignore[attr-defined]
+    settings = load_config(config_path(name, schema), model, overrides or [])
+    parent = Path("runs") if schema in ("evaluate", "classify") else Path("runs/train")
+    return settings, out or settings.out or parent / settings.name  # type: ignore[attr-defined]
 
 
 def restorer_block(restorer: str, weights: str | None) -> dict[str, str]:

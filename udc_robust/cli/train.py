@@ -15,7 +15,7 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
     """
     from udc_robust.training.config import TrainConfig
 
-    settings, folder = read_config(config, TrainConfig, overrides, out, "runs/train")
+    settings, folder = read_config(config, "train restorer", TrainConfig, overrides, out)
     from udc_robust.training.restorer import train_restorer as run
 
     facts = run(settings, folder)
@@ -35,7 +35,7 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
     """
     from udc_robust.training.config import ClassifierConfig
 
-    settings, folder = read_config(config, ClassifierConfig, overrides, out, "runs/train")
+    settings, folder = read_config(config, "train classifier", ClassifierConfig, overrides, out)
     from udc_robust.training.classifier import train_classifier as run
 
     facts = run(settings, folder)
@@ -53,7 +53,7 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
     """
     from udc_robust.training.config import DiffusionConfig
 
-    settings, folder = read_config(config, DiffusionConfig, overrides, out, "runs/train")
+    settings, folder = read_config(config, "train diffusion", DiffusionConfig, overrides, out)
     from udc_robust.training.diffusion import train_diffusion as run
 
     facts = run(settings, folder)
@@ -67,11 +67,12 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
 def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
     """Fine-tune a restorer against attacks, alone or behind a purifier, or the purifier; the same command resumes.
 
-    Example: `udc-robust finetune adversarial parent=mine.safetensors train=sets/train validation=sets/validation`
+    Example: `udc-robust finetune nafnet_mini_adversarial parent=mine.safetensors train=sets/train
+    validation=sets/validation`
     """
     from udc_robust.training.config import FinetuneConfig
 
-    settings, folder = read_config(config, FinetuneConfig, overrides, out, "runs/train")
+    settings, folder = read_config(config, "finetune", FinetuneConfig, overrides, out)
     from udc_robust.training.finetune import finetune as run
 
     facts = run(settings, folder)
