@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from udc_robust.cli.options import there
+
 
 def synth(
-    sources: Annotated[Path, typer.Argument(help="Folder of HDR panoramas, HDR stills or photographs.")],
+    sources: Annotated[
+        Path, typer.Argument(help="Folder of HDR panoramas, HDR stills or photographs.", callback=there)
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the paired set.")],
     kind: Annotated[str, typer.Option("--kind", help="panorama, hdr or photo.")] = "panorama",
     psf: Annotated[

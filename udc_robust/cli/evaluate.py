@@ -15,6 +15,7 @@ from udc_robust.cli.options import (
     Weights,
     read_config,
     restorer_block,
+    there,
     this_command,
 )
 from udc_robust.errors import UserError
@@ -59,7 +60,7 @@ def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", callback=there)],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
 ) -> None:
     """Write the HTML report of one run again, or of several side by side.
@@ -80,8 +81,12 @@ def noise_level(
     restorer: Annotated[str, typer.Argument(help="A name of `udc-robust models`, or package.module:Class.")],
     purifier: Annotated[str, typer.Argument(help="A shipped purifier, or the folder of one.")] = "purifier_mini",
     weights: Weights = None,
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of captures; none: those built in.")] = None,
-    gt: Annotated[Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
+    ] = None,
+    gt: Annotated[
+        Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)
+    ] = None,
     domain: Domain = None,
     crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from udc_robust.errors import UserError
 from udc_robust.processes import is_main
 
 if TYPE_CHECKING:
     from udc_robust.config_file import Config
 
+
+def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Refuse a path to nothing before anything heavy is loaded; for the ``callback`` of an argument."""
+    for path in value if isinstance(value, list) else [value]:
+        if path is not None and not path.exists():
+            raise UserError(f"{path} does not exist: check the path")
+    return value
+
+
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value overrides, e.g. seed=1 attacks.0.eps=4/255")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
-Images = Annotated[list[Path], typer.Argument(help="Image files or folders.")]
+Images = Annotated[list[Path], typer.Argument(help="Image files or folders.", callback=there)]
 RestorerName = Annotated[
     str, typer.Option("--restorer", help="A name of `udc-robust models`, or package.module:Class.")
 ]

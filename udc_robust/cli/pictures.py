@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from udc_robust.cli.options import Domain, Images, OutFolder, RestorerName, Weights, restorer_block, this_command
+from udc_robust.cli.options import Domain, Images, OutFolder, RestorerName, Weights, restorer_block, there, this_command
 from udc_robust.errors import UserError
 
 
@@ -15,7 +15,9 @@ def attack(
     images: Images,
     restorer: RestorerName = "nafnet_mini",
     weights: Weights = None,
-    gt: Annotated[Path | None, typer.Option("--gt", help="Folder of ground truths with the same file names.")] = None,
+    gt: Annotated[
+        Path | None, typer.Option("--gt", help="Folder of ground truths with the same file names.", callback=there)
+    ] = None,
     method: Annotated[str, typer.Option("--method", help="noise, fgsm, ifgsm, pgd, cw, ddn, simba or square.")] = "pgd",
     norm: Annotated[str, typer.Option("--norm", help="linf or l2.")] = "linf",
     eps: Annotated[str, typer.Option("--eps", help="Budget, e.g. 4/255.")] = "4/255",
