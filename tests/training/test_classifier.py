@@ -137,7 +137,7 @@ def test_batches_hold_every_image_once_an_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((shipped("configs") / "classifiers").glob("*.yaml")), ids=lambda path: path.stem
+    "path", sorted((shipped("configs") / "train/classifier").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_shipped_configs_take_a_step(path) -> None:
     config = load_config(path, ClassifierConfig, ["weights=null", "inner_steps=1"])

@@ -130,5 +130,5 @@ def test_the_command_line_writes_a_report(place, monkeypatch, capsys) -> None:
 
 @pytest.mark.parametrize("name", ["halftone_study", "sibling_study", "classifiers_quickstart"])
 def test_shipped_studies_are_valid_and_their_classifiers_ship(name) -> None:
-    config = load_config(shipped("configs") / f"{name}.yaml", ClassifyConfig)
+    config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", ClassifyConfig)
     assert {classifier.name for classifier in config.classifiers} <= set(shipped_classifiers())
