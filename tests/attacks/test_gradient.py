@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,7 +54,7 @@ def test_pgd_steps_up_the_gradient_from_a_random_point(threat, step_size) -> Non
     asked, _ = _run("pgd", threat, steps=4, step_size=step_size)
     x, size = _images(), threat.eps / 4 if step_size is None else step_size
     assert torch.equal(asked[0], threat.start(x, Streams([1, 2, 3]))) and len(asked) == 5
-    for before, after in zip(asked[:-1], asked[1:], strict=True):
+    for before, after in itertools.pairwise(asked):
         assert torch.allclose(after, threat.project(x, threat.step(before, _gradient(before), size)), atol=1e-6)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -84,7 +86,7 @@ def test_the_attacker_never_meets_a_draw_of_the_judge(judge_seeds, eot) -> None:
     attack(Spied(), x, objective("mse"), Linf(0.05), "pgd", **options)
     before, during, after = drawn[:draws], drawn[draws:-draws], drawn[-draws:]
     assert before == after and len(during) == 6
-    judged, met = (sum(calls, []) for calls in (before, during))
+    judged, met = (list(itertools.chain(*calls)) for calls in (before, during))
     assert len(set(judged)) == 2 * draws and len(set(met)) == len(met) and not set(judged) & set(met)
 
 
