@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,11 +58,14 @@ def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat
     """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
     clean, judge = batch.clean_answers(victim), batch.seeds("judge")
     objective, target = task.goal(cell.attack, batch, clean)
-    made = functools.partial(
-        attack, x=batch.x, objective=objective, threat=threat, method=cell.attack.chosen, target=target,
-        seeds=batch.seeds(cell.seed_key), judge_seeds=judge, eot=cell.attack.eot, known_seed=cell.attack.known_seed,
-        round_8_bit=round_8_bit, **cell.attack.options_at(cell.eps),
-    )  # fmt: skip
+
+    def made(seen: Answering, **judging: Any) -> Result:
+        return attack(
+            seen, batch.x, objective, threat, cell.attack.chosen, target=target, seeds=batch.seeds(cell.seed_key),
+            judge_seeds=judge, eot=cell.attack.eot, known_seed=cell.attack.known_seed, round_8_bit=round_8_bit,
+            **judging, **cell.attack.options_at(cell.eps),
+        )  # fmt: skip
+
     known = (victim.network.name, cell.seed_key)
     if cell.access == "blind":
         if known not in batch.bare:

@@ -204,7 +204,7 @@ def facts_of(
         "defences": {
             victim.label: {
                 "kind": victim.block.kind,
-                "options": dict(victim.options) | {k: v for k, v in tuned.get(victim.label, {}).items() if k == "facts"},
+                "options": {**victim.options, **tuned.get(victim.label, {})},
                 "gradients": {
                     name: {"exactness": way.exactness, "memory": way.memory} for name, way in victim.gradients.items()
                 },

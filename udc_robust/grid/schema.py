@@ -237,7 +237,7 @@ class RunConfig(Strict):
     draws: Size = 8
     attacks: list[Any] = Field(min_length=1)
     eps: list[Eps] = Field(min_length=1)
-    metrics: list[MetricConfig] = []
+    metrics: list[MetricConfig] = Field(default_factory=list)
     round_8_bit: bool = True
     save_images: bool = True
     gallery: Annotated[int, Field(ge=0)] = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -126,8 +125,10 @@ def _keep_pictures(plan: Plan, judged: Judged) -> None:
             if victim.defence is not None:
                 write_image(mine / f"{name}.view.png", _view(judged, i))
         for role, pictures in made.items():
-            write_image((folder if role == "gt" else mine) / (f"{role}.png" if role == "gt" else f"{name}.{role}.png"),
-                        pictures[i].cpu())
+            write_image(
+                (folder if role == "gt" else mine) / (f"{role}.png" if role == "gt" else f"{name}.{role}.png"),
+                pictures[i].cpu(),
+            )
 
 
 @torch.no_grad()

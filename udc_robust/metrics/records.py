@@ -21,11 +21,11 @@ def _top(k: int) -> Metric:
 
 PSNR = Metric(
     "psnr", psnr, digits=2, label="PSNR", unit="dB",
-    words="−10 log10 of the mean squared error over RGB values in [0,1], no border cropped; higher is better.",
+    words="-10 log10 of the mean squared error over RGB values in [0,1], no border cropped; higher is better.",
 )  # fmt: skip
 SSIM = Metric(
     "ssim", ssim, smallest_side=11, label="SSIM",
-    words="Structural similarity, 11 × 11 Gaussian window of sigma 1.5, mean over channels; 1 is best.",
+    words="Structural similarity, 11 x 11 Gaussian window of sigma 1.5, mean over channels; 1 is best.",
 )  # fmt: skip
 MS_SSIM = Metric(
     "ms_ssim", ms_ssim, smallest_side=11, label="MS-SSIM",

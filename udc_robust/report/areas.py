@@ -57,19 +57,14 @@ def areas(panels: Sequence[Panel], metrics: Sequence[Metric]) -> list[Area]:
 
 def _area(panel: Panel, budgets: Sequence[Budget], metrics: Sequence[Metric]) -> Area:
     blind = set(budgets) <= attacked_at(panel, is_blind)
-    complete = [metric for metric in metrics if all(_has(rows, metric) for rows in (panel.clean_rows, *_all_rows(panel)))]
+    tables = [panel.clean_rows, *(outcome.rows for outcome in panel.outcomes)]
+    complete = [
+        metric for metric in metrics if all(row.get(metric.name) is not None for rows in tables for row in rows)
+    ]
     return Area(
         panel, budgets, _under(panel, budgets), _under(panel, budgets, wanted=is_blind) if blind else None,
         _noise(panel, budgets), {metric.name: _under(panel, budgets, metric) for metric in complete},
     )  # fmt: skip
-
-
-def _all_rows(panel: Panel) -> list[Sequence[Any]]:
-    return [outcome.rows for outcome in panel.outcomes]
-
-
-def _has(rows: Sequence[Any], metric: Metric) -> bool:
-    return all(row.get(metric.name) is not None for row in rows)
 
 
 def _under(

@@ -176,9 +176,9 @@ def rows(found: Sequence[Comparison]) -> list[dict[str, Any]]:
         {
             "data": comparison.data, "family": comparison.family, "victim": standing.panel.label,
             "kind": standing.panel.kind, "role": standing.panel.role, "nfe": standing.panel.nfe,
-            "clean": standing.clean, "cost": standing.cost, "norm": budget.norm, "eps": budget.eps, "budget": str(budget),
-            "held": one.quality, "noise": one.noise, "gain": one.gain, "strongest": one.strongest,
-            **_ends("held", one.interval), **_ends("gain", one.gain_interval),
+            "clean": standing.clean, "cost": standing.cost, "norm": budget.norm, "eps": budget.eps,
+            "budget": str(budget), "held": one.quality, "noise": one.noise, "gain": one.gain,
+            "strongest": one.strongest, **_ends("held", one.interval), **_ends("gain", one.gain_interval),
             **{kind: one.by.get(kind) for kind in ATTACKERS},
         }
         for comparison in found

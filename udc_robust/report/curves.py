@@ -155,8 +155,9 @@ def _attack_plot(panels: Sequence[Panel], norm: str, labels: Sequence[str], pref
     metric = panels[0].task.quality
     note = f"{NORM_SIGNS[norm]}, each attack by itself" + ("" if panels[0].has_truth else "; to the clean answer")
     svg = _svg(lines, budgets, NORM_SIGNS[norm], _axis(metric.title, metric.unit), prefix)
+    colours = [(labels.index(panel.label) % len(SERIES), "", panel.label) for panel in panels]
     return Plot(
-        panels[0].data, note, svg, _alt(lines, budgets), [(labels.index(p.label) % len(SERIES), "", p.label) for p in panels],
+        panels[0].data, note, svg, _alt(lines, budgets), colours,
         [(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)], "noise of the same norm",
     )  # fmt: skip
 
@@ -181,7 +182,8 @@ def _svg(lines: Sequence[Line], budgets: Sequence[Budget], sign: str, axis: str,
     import matplotlib
     from matplotlib.figure import Figure
 
-    ticks = [eps for eps in dict.fromkeys([0.0, *(b.eps for b in budgets)]) if any(x == eps for li in lines for x, _ in li.points)]
+    used = {x for line in lines for x, _ in line.points}
+    ticks = [eps for eps in dict.fromkeys([0.0, *(budget.eps for budget in budgets)]) if eps in used]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
         figure = Figure(figsize=(5.6, 3.7), layout="constrained")
         axes = figure.add_subplot()

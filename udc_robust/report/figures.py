@@ -13,6 +13,8 @@ from udc_robust.report.worst import hardest, strongest_outcomes
 
 # Rows of the per-image table that are shown at once; the rest folds away.
 _SHOWN_IMAGES = 16
+# The last columns of a table, which the short one of the strongest attacks leaves out.
+_NORMS = 2
 
 
 def panel_tables(panel: Panel) -> dict[str, Any]:
@@ -20,10 +22,7 @@ def panel_tables(panel: Panel) -> dict[str, Any]:
     columns = [*panel.task.columns(panel), *_common(panel)]
     shown, folded = ([column for column in columns if column.folded == folds] for folds in (False, True))
     clean = [("clean", "clean", "none", panel.clean, None)]
-    rows = clean + [
-        ("noise" if o.is_noise else "attack", "random noise" if o.is_noise else o.cell.label, str(o.budget), o.summary, o)
-        for o in panel.outcomes
-    ]
+    rows = clean + [_named(outcome) for outcome in panel.outcomes]
     return {
         "panel": panel,
         "verdict": panel.task.verdict(panel),
@@ -33,17 +32,16 @@ def panel_tables(panel: Panel) -> dict[str, Any]:
         "folded_heads": [column.head for column in folded],
         "folded_rows": [_line(row, folded) for row in rows] if folded else [],
         "strongest": [
-            _line(("attack", o.cell.label, str(o.budget), o.summary, o), shown[:_main(panel, shown)])
-            for o in strongest_outcomes(panel)
+            _line(_named(outcome), shown[:-_NORMS]) for outcome in strongest_outcomes(panel)
         ],
-        "strongest_heads": [column.head for column in shown[: _main(panel, shown)]],
+        "strongest_heads": [column.head for column in shown[:-_NORMS]],
         "ladders": [_ladder(panel, outcome) for outcome in hardest(panel)] if panel.task.quality.unit != "%" else [],
     }  # fmt: skip
 
 
-def _main(panel: Panel, columns: Sequence[Column]) -> int:
-    """How many columns the short table has: those of the task's own figures, without the norms."""
-    return len(columns) - 2
+def _named(outcome: Outcome) -> tuple[str, str, str, Row, Outcome | None]:
+    kind, attack = ("noise", "random noise") if outcome.is_noise else ("attack", outcome.cell.label)
+    return kind, attack, str(outcome.budget), outcome.summary, outcome
 
 
 def _common(panel: Panel) -> list[Column]:
@@ -64,7 +62,9 @@ def _common(panel: Panel) -> list[Column]:
 def _rms(outcome: Outcome | None) -> str:
     """Without a budget the norm is told by value too, in levels."""
     rms = None if outcome is None else outcome.summary.get("rms")
-    return f"rms {number(rms * 255)}" if outcome is not None and rms is not None and math.isinf(outcome.cell.eps) else ""
+    return (
+        f"rms {number(rms * 255)}" if outcome is not None and rms is not None and math.isinf(outcome.cell.eps) else ""
+    )
 
 
 def _line(row: tuple[str, str, str, Row, Outcome | None], columns: Sequence[Column]) -> dict[str, Any]:
@@ -76,7 +76,11 @@ def _line(row: tuple[str, str, str, Row, Outcome | None], columns: Sequence[Colu
 def _ladder(panel: Panel, outcome: Outcome) -> dict[str, Any]:
     """Clean and attacked quality of each image, the worst first, with places in percent of a common axis."""
     name = panel.task.quality.name
-    columns = {"attacked": name, "clean": f"{name}_clean", "input": f"{name}_input"} if panel.has_truth else {"attacked": name}
+    columns = (
+        {"attacked": name, "clean": f"{name}_clean", "input": f"{name}_input"}
+        if panel.has_truth
+        else {"attacked": name}
+    )
     rows = sorted(outcome.rows, key=lambda row: row[name])
     figures = [{role: row.get(column) for role, column in columns.items()} for row in rows]
     known = [value for row in figures for value in row.values() if value is not None and math.isfinite(value)]
@@ -88,7 +92,7 @@ def _ladder(panel: Panel, outcome: Outcome) -> dict[str, Any]:
         return round(100 * (value - low) / max(high - low, 1), 2)
 
     lines = [
-        {"image": row["image"], "drop": found["clean"] - found["attacked"] if panel.has_truth else None}
+        {"image": row["image"], "drop": row[columns["clean"]] - row[name] if panel.has_truth else None}
         | {role: found.get(role) for role in ("attacked", "clean", "input")}
         | {f"at_{role}": place(found.get(role)) for role in ("attacked", "clean", "input")}
         for row, found in zip(rows, figures, strict=True)

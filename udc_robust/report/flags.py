@@ -1,6 +1,7 @@
 """Signs that an attack was too weak to believe the defence, each with its rule and its value.
 
-After Athalye et al. 2018 and Carlini et al. 2019, in the unit of the task's quality. A flag that is not raised proves nothing; one that is raised says which figures not to trust.
+After Athalye et al. 2018 and Carlini et al. 2019, in the unit of the task's quality. A flag that is not raised proves
+nothing; one that is raised says which figures not to trust.
 """
 
 from __future__ import annotations
@@ -164,7 +165,12 @@ def _gradients(panel: Panel) -> Flag:
 def _settings(outcome: Outcome, *but: str) -> Settings:
     """What an attack is, but for some of its settings and its name."""
     attack = outcome.cell.attack
-    options = {**(attack.model_extra or {}), "eot": attack.eot, "known_seed": attack.known_seed, "jitter": attack.jitter}
+    options = {
+        **(attack.model_extra or {}),
+        "eot": attack.eot,
+        "known_seed": attack.known_seed,
+        "jitter": attack.jitter,
+    }
     kept = sorted((key, str(value)) for key, value in options.items() if key not in but)
     return (attack.method, attack.objective, outcome.budget, outcome.cell.access, *kept)
 

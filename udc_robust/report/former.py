@@ -28,10 +28,11 @@ def as_now(settings: Any, facts: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name, about in facts["data"].items()
     }
     networks = {
-        name: {**about, "domain": about.get("light")} if "light" in about else about for name, about in facts[kind].items()
+        name: {**about, "domain": about["light"]} if "light" in about else about for name, about in facts[kind].items()
     }
+    unknown = {"exactness": "", "memory": ""}
     defences = {
-        name: {**about, "gradients": about.get("gradients") or {way: {"exactness": "", "memory": ""} for way in about["ways"]}}
+        name: {**about, "gradients": about.get("gradients") or dict.fromkeys(about["ways"], unknown)}
         for name, about in facts["defences"].items()
     }
     now = {"data": data, "networks": networks, "defences": defences, "missing": facts.get("lpips_reason", "")}

@@ -45,7 +45,8 @@ class Matrix:
             most = max((s for _, victims in self.rows for s in victims), key=lambda s: s.at(at).quality)
             words.append(
                 f"Under all attacks at {budget}, {most.panel.network} {_place(most.panel.defence)} holds most "
-                f"({self._text(most.at(at).quality)}), and over all columns {self._steadiest(lambda s: s.at(at).quality)}."
+                f"({self._text(most.at(at).quality)}), and over all columns "
+                f"{self._steadiest(lambda s: s.at(at).quality)}."
             )
         return " ".join(words)
 

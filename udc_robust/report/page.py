@@ -39,10 +39,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
     kinds = list(dict.fromkeys(run.task.name for run in read))
-    parts = [
-        _part(tasks[kind], [run for run in read if run.task.name == kind], [p for p in panels if p.task.name == kind], i)
-        for i, kind in enumerate(kinds)
-    ]
+    parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
     page = _template().render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
         kicker=" and ".join(part["task"].kicker for part in parts),
@@ -74,7 +71,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequenc
             path.unlink(missing_ok=True)
 
 
-def _part(task: Task, runs: Sequence[Run], panels: Sequence[Panel], place: int) -> dict[str, Any]:
+def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     """Everything that the page says of the runs of one task; ``prefix`` keeps its ids apart from other parts'."""
     prefix = "" if place == 0 else f"{task.name}-"
     order = list(dict.fromkeys(panel.data for panel in panels))
@@ -97,7 +94,11 @@ def _part(task: Task, runs: Sequence[Run], panels: Sequence[Panel], place: int) 
         "column_name": matrix.column_name,
         "comparisons": compared,
         "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
-        "held_plots": [plot for i, group in enumerate(_plotted(grouped, matrices)) for plot in curves.held_plots(*group, f"{prefix}held{i}")],
+        "held_plots": [
+            plot
+            for i, (title, found) in enumerate(_plotted(grouped, matrices))
+            for plot in curves.held_plots(title, found, f"{prefix}held{i}")
+        ],
         "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
         "areas": areas.areas(panels, _other_metrics(task)),
         "studied": [panel_tables(panel) for panel in studied],

@@ -173,6 +173,7 @@ class Run:
         facts = self.facts["defences"][label]
         clean = (*place, "clean", "", "0")
         order = [attack.label for attack in self.config.attacks]
+        mine = [key for key in self.results if key[:3] == place and key != clean]
 
         def rank(outcome: Outcome) -> tuple[Any, ...]:
             access = outcome.cell.access
@@ -194,7 +195,7 @@ class Run:
             images=self.facts["data"][data],
             clean=self._one(clean),
             clean_rows=self.results[clean],
-            outcomes=sorted((self._outcome(key) for key in self.results if key[:3] == place and key != clean), key=rank),
+            outcomes=sorted((self._outcome(key) for key in mine), key=rank),
             folder=self.path,
         )
 
@@ -217,7 +218,8 @@ class Run:
     def _one(self, key: Key) -> Row:
         if key not in self.summary or key not in self.results:
             raise UserError(
-                f"{self.path / 'summary.csv'} has no row for {'/'.join(key)}: run `udc-robust evaluate` on its config again"
+                f"{self.path / 'summary.csv'} has no row for {'/'.join(key)}: "
+                "run `udc-robust evaluate` on its config again"
             )
         return self.summary[key][0]
 
@@ -245,9 +247,12 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
                 del block["eps"]
         config = check_config(settings, task.schema, str(path / "config.yaml"), NO_CODE)
         texts = {*task.names, "image", "unit"} - _NUMBERS
-        results, summary, timings = (_read_csv(path / f"{name}.csv", texts) for name in ("results", "summary", "timings"))
-        cells = [_by_key(rows, lambda row: _cell_of(row, task.network)) for rows in (results, summary)]
-        return Run(path, config.name, task, config, settings, fingerprint, facts, *cells, _by_key(timings, _timed))
+        results, summary = (
+            _by_key(_read_csv(path / f"{name}.csv", texts), lambda row: _cell_of(row, task.network))
+            for name in ("results", "summary")
+        )
+        timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
+        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error

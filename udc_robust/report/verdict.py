@@ -35,7 +35,9 @@ def verdict(found: Comparison) -> Verdict:
     if len(found.standings) < 2:
         return Verdict("", "")
     if not found.shared:
-        return Verdict("", "No budget was tried on every victim, so they cannot be ranked." if found.budgets else NO_ATTACK)
+        return Verdict(
+            "", "No budget was tried on every victim, so they cannot be ranked." if found.budgets else NO_ATTACK
+        )
     at = _place(found)
     ranked = sorted(found.standings, key=lambda standing: -standing.at(at).quality)
     studied = [s for s in ranked if not s.panel.is_bare and not s.panel.is_control]
@@ -80,14 +82,18 @@ def _words(found: Comparison, standing: Standing, at: int) -> str:
 def _price(found: Comparison, standing: Standing) -> str:
     calls = standing.panel.nfe
     price = f"{difference(found.metric, standing.cost)} of clean {found.metric.title}"
-    price += " more" if standing.cost < 0 and difference(found.metric, standing.cost) != difference(found.metric, 0) else ""
+    price += (
+        " more" if standing.cost < 0 and difference(found.metric, standing.cost) != difference(found.metric, 0) else ""
+    )
     return price + (f" and {calls} model call{'s' if calls > 1 else ''}" if calls else "")
 
 
 def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: int) -> str:
     """Whether the best defence under study beats whatever costs no more and holds most, image by image."""
     limit, mine = best.cost + found.scale.same_cost, {best.panel.defence}
-    rivals = [s for s in ranked if s.cost <= limit and (s.panel.is_bare or s.panel.is_control) and s.panel.defence not in mine]
+    rivals = [
+        s for s in ranked if s.cost <= limit and (s.panel.is_bare or s.panel.is_control) and s.panel.defence not in mine
+    ]
     if not rivals:
         return ""
     gains = gains_over(best.at(at).worst, rivals[0].at(at).worst)
@@ -102,8 +108,8 @@ def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: i
     spread = f" (95 % interval of the gain: {span(interval, digits)})" if interval else ""
     return (
         f"{best.panel.label} {earns}, {_price(found, best)}: at {found.budgets[at]} it holds "
-        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rivals[0].panel.label}, which costs no "
-        f"more{spread}."
+        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rivals[0].panel.label}, "
+        f"which costs no more{spread}."
     )
 
 
@@ -117,5 +123,6 @@ def _flattered(found: Comparison, defended: Sequence[Standing], at: int) -> str:
     return (
         f"Against attackers who do not know it, {seen[0].panel.label} seems to hold {figure(metric, held.blind)} at "
         f"{found.budgets[at]}; under all attacks of this run it holds {figure(metric, held.quality)}"
-        f"{bracketed(held.interval, metric.digits)}: ignorance flatters it by {difference(metric, held.blind - held.quality)}."
+        f"{bracketed(held.interval, metric.digits)}: ignorance flatters it by "
+        f"{difference(metric, held.blind - held.quality)}."
     )

@@ -83,7 +83,9 @@ def is_blind(outcome: Outcome) -> bool:
     return outcome.cell.access == "blind"
 
 
-def curve(panel: Panel, budgets: Sequence[Budget], metric: Metric | None = None, wanted: Wanted = lambda o: True) -> list[float]:
+def curve(
+    panel: Panel, budgets: Sequence[Budget], metric: Metric | None = None, wanted: Wanted = lambda o: True
+) -> list[float]:
     """What is held at rising budgets of one norm."""
     return [held(worst_by_image(panel, budget, metric, wanted)) for budget in budgets]
 

@@ -9,9 +9,8 @@ import torch
 
 from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.evaluation.scores import for_metrics
 from udc_robust.networks.tiles import tile_boxes, tiled
-from udc_robust.optics.domains import DOMAINS
+from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.progress import console, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 

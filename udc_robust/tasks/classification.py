@@ -97,8 +97,8 @@ def check(config: RunConfig, batch: Batch, network: Classifier, answer: Tensor) 
     named, classes = network.classes, facts["classes"]
     if named is not None and sorted(named) == sorted(classes) and list(named) != list(classes):
         raise UserError(
-            f"classifier {network.name!r} has the classes of {batch.images.label} in another order: name the folders so "
-            f"that they sort as {', '.join(named)}"
+            f"classifier {network.name!r} has the classes of {batch.images.label} in another order: "
+            f"name the folders so that they sort as {', '.join(named)}"
         )
     labels = torch.tensor([facts["labels"]["first"], facts["labels"]["last"]], device=answer.device)
     for name in dict.fromkeys(["margin", *(attack.objective for attack in config.attacks)]):
@@ -179,8 +179,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def facts(classifier: Classifier) -> dict[str, Any]:
-    """Nothing beside what every network has."""
-    return {}
+    """The domain of its images."""
+    return {"domain": classifier.domain}
 
 
 def family(networks: Mapping[str, Any]) -> dict[str, str]:

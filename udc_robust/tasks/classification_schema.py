@@ -69,7 +69,7 @@ class ClassificationAttack(AttackConfig):
     def _for_classes(self) -> ClassificationAttack:
         from udc_robust.attacks.objectives import OBJECTIVES
 
-        if self.objective in OBJECTIVES and self.objective not in CLASSIFICATION or ":" in self.objective:
+        if (self.objective in OBJECTIVES and self.objective not in CLASSIFICATION) or ":" in self.objective:
             raise ValueError(
                 f"objective {self.objective!r} compares images: classifiers take {', '.join(CLASSIFICATION)}"
             )

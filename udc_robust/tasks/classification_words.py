@@ -31,8 +31,12 @@ def verdict(panel: Panel) -> str:
     parts = [f"Unattacked, {percent(panel.clean['top1'])} of the images are classified rightly."]
     for outcome in hardest(panel):
         row = outcome.summary
-        noise = "" if row["top1_noise"] is None else f", where noise of the same norm leaves {percent(row['top1_noise'])}"
-        parts.append(f"At {outcome.budget} the strongest attack, {outcome.cell.label}, leaves {percent(row['top1'])}{noise}.")
+        noise = (
+            "" if row["top1_noise"] is None else f", where noise of the same norm leaves {percent(row['top1_noise'])}"
+        )
+        parts.append(
+            f"At {outcome.budget} the strongest attack, {outcome.cell.label}, leaves {percent(row['top1'])}{noise}."
+        )
     return " ".join(parts)
 
 

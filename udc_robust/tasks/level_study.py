@@ -15,7 +15,6 @@ from urllib.parse import quote
 import torch
 
 from udc_robust.attacks import frozen, image_seed
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.data.images import read_image
 from udc_robust.defences.purifier.core import Purifier
@@ -28,16 +27,17 @@ from udc_robust.defences.purifier.level import (
     purified_features,
 )
 from udc_robust.errors import UserError
-from udc_robust.evaluation.cells import cells
-from udc_robust.evaluation.inputs import Inputs, open_inputs
-from udc_robust.evaluation.journal import Journal
-from udc_robust.evaluation.run import evaluate
-from udc_robust.evaluation.tables import to_csv
-from udc_robust.evaluation.units import image_folder
-from udc_robust.evaluation.victims import load_restorers
 from udc_robust.files import atomic_path, disk_errors, write_text
+from udc_robust.grid.cells import cells
+from udc_robust.grid.images import Images
+from udc_robust.grid.journal import Journal
+from udc_robust.grid.run import run
+from udc_robust.grid.tables import to_csv
+from udc_robust.grid.units import image_folder
 from udc_robust.progress import progress
 from udc_robust.restorers.zoo import Restorer
+from udc_robust.tasks.restoration import RESTORATION, load_restorers, open_images
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 _DRAWS = 2  # as in tuning: the PSNR of whole images differs little from draw to draw
 COLUMNS = ("level", "sigma", "psnr_clean", "psnr_blind", "psnr_adaptive", "psnr_attacked", "frechet")
@@ -68,7 +68,7 @@ def study(
     The same call resumes. ``out`` is a run folder like that of `evaluate`, so it has a report too.
 
     Args:
-        restorer, data: blocks of an `EvaluateConfig`.
+        restorer, data: blocks of an `RestorationConfig`.
         levels: timesteps, see `parse_levels`.
         attack: an attack's block without ``access``: it is made blind to the purifier and adaptive, at each level.
         samples: purified draws that are averaged.
@@ -91,23 +91,23 @@ def study(
             "attacks": [{**attack, "access": ["blind", "adaptive"], "against": "gt"}],
             "draws": _DRAWS, "lpips": None,
         },
-        EvaluateConfig,
+        RestorationConfig,
         "options",
     )  # fmt: skip
     # Everything that can be wrong is asked before the folder is claimed for this run.
-    inputs = open_inputs(config.data[0])
+    inputs = open_images(config.data[0])
     if inputs.domain == "linear":
         raise UserError(f"a purifier takes images in [0,1], data {inputs.label!r} is linear light: tone-map it first")
-    if any(inputs.load(i).gt is None for i in range(len(inputs.keys))):
+    if not inputs.truth:
         raise UserError(f"data {inputs.label!r} has no ground truth: a level is chosen by PSNR, which needs pairs")
     pipeline = load_purifier(purifier)
     defences = {level: pipeline.purifier(pipeline.plan(noise_level=level, samples=samples)) for level in levels}
-    loaded = load_restorers(config, [inputs])[config.restorers[0].name, inputs.domain]
-    example = inputs.load(0).lq[None].to(device)
+    loaded = load_restorers(config, inputs.domain)[config.restorers[0].name]
+    example = inputs.load(0)[0][None].to(device)
     part = module or coarsest_module(loaded.network, loaded, example)
     features = PooledFeatures(loaded.network, part, loaded)
 
-    evaluate(config, out, command)
+    run(RESTORATION, config, out, command)
     psnrs = _psnrs(out)
     distances = _distances(config, inputs, loaded, features, {NO_PURIFIER: None, **defences}, out)
     sigmas = {NO_PURIFIER: 0.0} | {level: pipeline.schedule.sigma(level) for level in levels}
@@ -144,7 +144,7 @@ def _figures(
 
 
 def _distances(
-    config: EvaluateConfig, inputs: Inputs, restorer: Restorer, features: PooledFeatures,
+    config: RestorationConfig, inputs: Images, restorer: Restorer, features: PooledFeatures,
     defences: Mapping[int, Purifier | None], out: Path,
 ) -> dict[int, float]:  # fmt: skip
     """Frechet distance of each level, between unattacked captures (never truths) and purified blind attacks.
@@ -154,14 +154,14 @@ def _distances(
     with disk_errors(out):
         (out / "frechet").mkdir(exist_ok=True)
     journal = Journal(out / "frechet")
-    attacked = f"{cells(config, config.defences[0])[0].key}.input.png"
+    attacked = f"{cells(config.attacks, config.eps, config.defences[0])[0].key}.input.png"
     with progress("features of levels", len(defences)) as tick, frozen(restorer), torch.no_grad():
         clean = None
         for level, defence in defences.items():
             unit = f"{_name(level)}/{features.module}"
             if unit not in journal.units:
                 if clean is None:
-                    pictures = [inputs.load(i).lq[None].to(config.device) for i in range(len(inputs.keys))]
+                    pictures = [inputs.load(i)[0][None].to(config.device) for i in range(len(inputs.keys))]
                     clean = torch.cat([features(x) for x in pictures])
                 rows = []
                 for key in inputs.keys:

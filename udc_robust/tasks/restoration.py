@@ -1,4 +1,4 @@
-"""Restoration as a task of the grid: pairs of captures and ground truths, restorers, and what is measured of an image."""
+"""Restoration as a task of the grid: pairs of captures and truths, restorers, and the figures of an image."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
 from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+
 
 def open_images(block: DataConfig) -> Images:
     """Open a data block and check what can be checked before any work is done.
@@ -198,7 +199,9 @@ def describe(batch: Batch, row: int) -> dict[str, Any]:
 def pictures(judged: Judged) -> dict[str, Tensor]:
     """Restorations, and ground truths where there are any."""
     found = {"output": for_metrics(judged.outputs[0], judged.batch.domain)}
-    return found if judged.batch.target is None or judged.cell else found | {"gt": reference(judged.batch, judged.clean)}
+    return (
+        found if judged.batch.target is None or judged.cell else found | {"gt": reference(judged.batch, judged.clean)}
+    )
 
 
 def facts(restorer: Restorer) -> dict[str, Any]:

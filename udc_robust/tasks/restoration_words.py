@@ -44,7 +44,9 @@ def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
 
 def _holds_most(panels: Sequence[Panel], outcome: Outcome, panel: Panel) -> str:
     """Quality under the worst attack ranks, not the drop: a restorer that does nothing loses little."""
-    peers = [p for p in panels if p.data == panel.data and any(o.budget == outcome.budget for o in p.outcomes if o.counts)]
+    peers = [
+        p for p in panels if p.data == panel.data and any(o.budget == outcome.budget for o in p.outcomes if o.counts)
+    ]
     if len(peers) < 2:
         return ""
     best = max(peers, key=lambda peer: held(worst_by_image(peer, outcome.budget)))
@@ -53,7 +55,9 @@ def _holds_most(panels: Sequence[Panel], outcome: Outcome, panel: Panel) -> str:
 
 def verdict(panel: Panel) -> str:
     """A paragraph about one restorer on one data block."""
-    return " ".join([_clean_sentence(panel), *(_attack_sentence(o, panel) for o in hardest(panel)), *_free_sentences(panel)])
+    return " ".join(
+        [_clean_sentence(panel), *(_attack_sentence(o, panel) for o in hardest(panel)), *_free_sentences(panel)]
+    )
 
 
 def _clean_sentence(panel: Panel) -> str:
@@ -76,7 +80,9 @@ def _attack_sentence(outcome: Outcome, panel: Panel) -> str:
         )
     interval = drop_interval(outcome)
     spread = f" (95 % interval {span(interval, 2)})" if interval else ""
-    control = "" if row["noise_drop"] is None else f", where noise of the same norm takes {number(row['noise_drop'])} dB"
+    control = (
+        "" if row["noise_drop"] is None else f", where noise of the same norm takes {number(row['noise_drop'])} dB"
+    )
     worse = count(row["worse_than_input"], row["images"])
     return (
         f"At {outcome.budget} the strongest attack, {name}, takes {number(row['drop'])} dB{spread}{control}, and "
@@ -139,7 +145,11 @@ def columns(panel: Panel) -> list[Column]:
     if panel.has_truth:
         found = [
             of("psnr", 2),
-            Column("Drop, dB (95 %)", lambda row: number(row["drop"]), lambda o: "" if o is None else span(drop_interval(o), 2)),
+            Column(
+                "Drop, dB (95 %)",
+                lambda row: number(row["drop"]),
+                _drop_span,
+            ),
             of("noise_drop", 2),
         ]
     else:
@@ -161,6 +171,10 @@ def columns(panel: Panel) -> list[Column]:
         ]
     own = [name for name in panel.clean if name not in SUMMARY_COLUMNS]  # metrics that the config named
     return [*found, *(of(name, 3) for name in own), *(Column(c.head, c.text, c.small, folded=True) for c in more)]
+
+
+def _drop_span(outcome: Outcome | None) -> str:
+    return "" if outcome is None else span(drop_interval(outcome), 2)
 
 
 LABELS = {

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from udc_robust.defences.purifier.level import NO_PURIFIER, LevelFigures
-from udc_robust.evaluation.cells import eps_text
-from udc_robust.evaluation.victims import victim_label
-from udc_robust.files import shipped
 from udc_robust.networks.weights import read_weights
+from udc_robust.report.comparison import comparisons
+from udc_robust.report.run_folder import Panel
+from udc_robust.report.words import number
 from udc_robust.restorers.basicsr_bridge import NETWORKS
 from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints
 
@@ -30,20 +29,33 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def console_table(*columns: str) -> tuple[Console, Table]:
-    """A console, and an empty table for it."""
-    return _console(), _table(*columns)
+def print_held(panels: Sequence[Panel]) -> None:
+    """What each victim of a finished run holds at each budget, beside noise and the ignorant attacker."""
+    compared = comparisons(panels)
+    for found in compared:
+        unit = found.metric.unit
+        table = _table("victim", f"clean, {unit}", "budget", "noise", "blind", "held", "gain", "strongest")
+        for standing in found.standings:
+            for budget, held in zip(found.budgets, standing.held, strict=True):
+                if held is not None:
+                    texts = [
+                        number(value, found.metric.digits)
+                        for value in (held.noise, held.blind, held.quality, held.gain)
+                    ]
+                    clean = number(standing.clean, found.metric.digits)
+                    table.add_row(escape(standing.panel.label), clean, str(budget), *texts, escape(held.strongest))
+        _console().print(table)
+    if not compared:
+        _print_left(panels)
 
 
-def print_summary(run: Path) -> None:
-    """The headline table of a finished run."""
-    with open(run / "summary.csv", newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    table = _table("victim", "attack", "eps", "PSNR", "drop", "noise drop", "SSIM", "LPIPS", "worse than input")
-    for row in rows:
-        figures = [_shorten(row[name]) for name in ("psnr", "drop", "noise_drop", "ssim", "lpips", "worse_than_input")]
-        eps = "" if row["attack"] == "clean" else f"{row['norm']} {eps_text(float(row['eps']))}"
-        table.add_row(victim_label(row["restorer"], row["defence"]), row["attack"], eps, *figures)
+def _print_left(panels: Sequence[Panel]) -> None:
+    """Without a target: what each attack leaves, against the clean answer."""
+    table = _table("victim", "attack", "budget", "to the clean answer", "noise of its norm")
+    for panel in panels:
+        for outcome in panel.outcomes:
+            texts = [number(value, panel.task.quality.digits) for value in (outcome.left, outcome.noise_left)]
+            table.add_row(escape(panel.label), escape(outcome.cell.label), str(outcome.budget), *texts)
     _console().print(table)
 
 
@@ -62,17 +74,13 @@ def _console() -> Console:
     return Console() if Console().is_terminal else Console(width=120)
 
 
-def _shorten(text: str) -> str:
-    return text if text in ("n/a", "inf") else f"{float(text):.3g}" if abs(float(text)) < 1 else f"{float(text):.2f}"
-
-
 def print_models() -> None:
     """Shipped checkpoints, then every published network in its official size."""
-    shipped_table = _table("shipped checkpoint", "network", "parameters", "light")
+    shipped_table = _table("shipped checkpoint", "network", "parameters", "domain")
     for name, path in shipped_checkpoints().items():
         state, metadata = read_weights(path)
-        network, light = (metadata.get(key, "?").strip('"') for key in ("network", "domain"))
-        shipped_table.add_row(name, network, f"{sum(t.numel() for t in state.values()):,}", light)
+        network, domain = (metadata.get(key, "?").strip('"') for key in ("network", "domain"))
+        shipped_table.add_row(name, network, f"{sum(t.numel() for t in state.values()):,}", domain)
     console = _console()
     console.print(shipped_table)
     console.print()
@@ -85,8 +93,8 @@ def print_models() -> None:
 
 
 def official_table() -> Table:
-    """Parameters, multiply-adds, light and size multiple of the official networks."""
-    table = _table("network", "class", "parameters", "GMAC", "light", "multiple")
+    """Parameters, multiply-adds, domain and size multiple of the official networks."""
+    table = _table("network", "class", "parameters", "GMAC", "domain", "multiple")
     for path in published_networks().values():
         block = yaml.safe_load(path.read_text(encoding="utf-8"))
         with torch.device("meta"):
@@ -104,10 +112,3 @@ def multiply_adds(network: nn.Module, size: int = 256) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 3, size, size, device=device))
     return counter.get_total_flops() // 2
-
-
-def print_configs() -> None:
-    """Name and first comment line of each shipped config."""
-    for path in sorted(shipped("configs").rglob("*.yaml")):
-        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        Console().print(f"{path.relative_to(shipped('configs')).with_suffix('')}: {first}", highlight=False)
