@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 import udc_robust
+from udc_robust.defences.registry import named_models
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, shipped, write_text
 from udc_robust.grid.images import Images
@@ -35,21 +36,24 @@ def claim_folder(task: Task, config: RunConfig, out: Path, sets: Sequence[Images
     """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
     images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
     weights = {network.name: file_digest(network.origin) for mine in networks.values() for network in mine.values()}
-    claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema)
+    models = [name for block in config.defences for name in named_models(block.kind, block.options)]
+    claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
 
 
 def claim(
-    out: Path, config: BaseModel, fingerprint: Mapping[str, Any], former_schema: type[BaseModel] | None = None
-) -> None:
+    out: Path, config: BaseModel, fingerprint: Mapping[str, Any], *, former_schema: type[BaseModel] | None = None,
+    also: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Write a resolved config with what it was run on into an empty folder; in a used one make sure they are the same.
 
     Args:
         former_schema: reads the config of an older run, in which later keys are missing.
+        also: files and folders that the config means without naming them: defaults.
 
     Raises:
         UserError: ``out`` holds another run, or something else; the message names the keys or the files that differ.
     """
-    files = input_digests(config)
+    files = input_digests(config, also)
     fingerprint = {**fingerprint, "inputs": digest(files)}
     resolved = json.loads(config.model_dump_json(exclude={"out"})) | {"fingerprint": fingerprint}
     path = out / "config.yaml"
@@ -100,10 +104,10 @@ def _change(key: str, before: Any, now: Any) -> str:
     return f"{key} ({before} there, {now} here)" if short else key
 
 
-def input_digests(config: BaseModel) -> dict[str, str]:
+def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]:
     """A short hash of every file that a config names, by the name it has there."""
     found: dict[str, str] = {}
-    for written in sorted(set(_texts(config.model_dump(mode="json")))):
+    for written in sorted({*_texts(config.model_dump(mode="json")), *also}):
         path = _input(written)
         if path is not None and path.is_file():
             found[written] = file_digest(str(path))

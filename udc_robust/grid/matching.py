@@ -15,7 +15,7 @@ from torch import Tensor
 
 from udc_robust.attacks import answers, frozen, image_seed
 from udc_robust.defences.defence import Defended
-from udc_robust.defences.registry import KINDS, build_defence
+from udc_robust.defences.registry import build_defence, find_kind
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.grid.images import Batch, Images
@@ -76,7 +76,7 @@ def _kept(path: Path, labels: list[str]) -> dict[str, dict[str, Any]] | None:
 def _tuned(
     task: Task, config: RunConfig, network: Network, block: DefenceConfig, images: Images, goal: float
 ) -> dict[str, Any]:
-    strength = KINDS[block.kind].strength
+    strength = find_kind(block.kind).strength
     if strength is None:
         raise UserError(f"defence {block.label!r}: a {block.kind} has no strength to tune; leave out `match`")
 

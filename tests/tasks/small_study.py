@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from udc_robust.classifiers.data import digits
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.config_file import check_config
-from udc_robust.evaluation.classifying.config import ClassifyConfig
-from udc_robust.evaluation.classifying.run import classify
 from udc_robust.networks.weights import save_weights
+from udc_robust.tasks import evaluate
+from udc_robust.tasks.classification_schema import ClassificationConfig
 
 SOURCE = """
 from torch import nn
@@ -88,7 +88,7 @@ def values(folder: Path, **changes) -> dict:
 
 
 def run(folder: Path, out: str, **changes) -> Path:
-    classify(check_config(values(folder, **changes), ClassifyConfig, "test"), folder / out)
+    evaluate(check_config(values(folder, **changes), ClassificationConfig, "test"), folder / out)
     return folder / out
 
 

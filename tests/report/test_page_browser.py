@@ -7,7 +7,7 @@ import shutil
 import pytest
 from fake_run import HOSTILE, write_fake_run
 
-from udc_robust.evaluation.report import write_report
+from udc_robust.tasks import write_report
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

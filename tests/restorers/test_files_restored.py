@@ -12,7 +12,7 @@ from PIL import Image
 
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
-from udc_robust.evaluation.restoring import restore_files
+from udc_robust.restorers.files import restore_files
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 
 TINY = RestorerSpec("tiny", "DISCNet", {"nf": 4, "kernel_cond": "img", "multi_scale": True})

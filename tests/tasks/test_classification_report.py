@@ -15,16 +15,16 @@ from small_study import block, make_workplace, rows_of, run
 from udc_robust.cli import main
 from udc_robust.errors import UserError
 from udc_robust.evaluation.classifying.matrix import matrix
-from udc_robust.evaluation.classifying.report import write_report
 from udc_robust.evaluation.classifying.robust import breaking, budgets, standings
-from udc_robust.evaluation.classifying.run_folder import read_run
-from udc_robust.evaluation.redflags import POINTS, red_flags
 from udc_robust.metrics.accuracy_curve import area_under
+from udc_robust.report.flags import POINTS, red_flags
+from udc_robust.report.run_folder import read_run
+from udc_robust.tasks import TASKS, write_report
 
 
 @pytest.fixture(scope="module")
 def panels(finished):
-    return {panel.defence: panel for panel in read_run(finished).panels()}
+    return {panel.defence: panel for panel in read_run(finished, TASKS).panels()}
 
 
 def test_robust_accuracy_is_of_the_worst_attack_on_each_image(finished, panels) -> None:
@@ -109,7 +109,7 @@ def test_classifiers_that_meet_the_same_defences_make_a_matrix(place, finished) 
             row = robust[victim, "8/255"]
             assert rows[classifier, "clean top-1"][defence] == row["clean"]
             assert rows[classifier, "all attacks L∞ 8/255"][defence] == row["robust"]
-    told = matrix("twelve", standings(list(read_run(out).panels())), ["L∞ 8/255", "L∞ 32/255"]).verdict()
+    told = matrix("twelve", standings(list(read_run(out, TASKS).panels())), ["L∞ 8/255", "L∞ 32/255"]).verdict()
     assert told in html.unescape(page.read_text())
     both = ("tiny", "untrained")
     best = max(both, key=lambda name: float(rows[name, "clean top-1"]["halftone"]))

@@ -11,7 +11,7 @@ from small_study import make_workplace, run
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """A finished study with its report; not to be changed."""
-    from udc_robust.evaluation.classifying.report import write_report
+    from udc_robust.tasks import write_report
 
     folder = make_workplace(tmp_path_factory.mktemp("study"))
     write_report([run(folder, "out")])

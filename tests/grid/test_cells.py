@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
-from udc_robust.evaluation.cells import batches, cells, eps_text
+from udc_robust.grid.budget import eps_text
+from udc_robust.grid.cells import batches, cells
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 
 @pytest.mark.parametrize(
@@ -43,48 +44,55 @@ def test_cells_take_their_own_eps_or_the_runs() -> None:
         "eps": ["1/255", "2/255"],
         "attacks": ["pgd", {"method": "fgsm", "eps": "8/255"}, {"method": "cw", "norm": "l2"}],
     }
-    config = check_config(values, EvaluateConfig, "test")
-    keys = [cell.key for cell in cells(config, config.defences[0])]
+    config = check_config(values, RestorationConfig, "test")
+    keys = [cell.key for cell in cells(config.attacks, config.eps, config.defences[0])]
     assert keys == ["pgd-linf-1_255", "pgd-linf-2_255", "fgsm-linf-8_255", "cw-l2-free"]
 
 
 def test_odd_names_stay_inside_their_folder() -> None:
     values = {"restorers": ["r"], "attacks": [{"method": "pgd", "name": "../up", "eps": "1/255"}]}
-    config = check_config(values, EvaluateConfig, "test")
-    (cell,) = cells(config, config.defences[0])
+    config = check_config(values, RestorationConfig, "test")
+    (cell,) = cells(config.attacks, config.eps, config.defences[0])
     assert "/" not in cell.key
 
 
 def _grid(attacks, defence="blur", **known) -> list[str]:
     values = {"restorers": ["r"], "eps": ["4/255"], "defences": ["none", defence], "attacks": attacks}
-    config = check_config(values, EvaluateConfig, "test")
-    return [cell.label for cell in cells(config, config.defences[1], **known)]
+    config = check_config(values, RestorationConfig, "test")
+    return [cell.label for cell in cells(config.attacks, config.eps, config.defences[1], **known)]
 
 
 def test_access_is_what_a_gradient_attack_knows_of_a_defence() -> None:
     access = ["blind", "bpda", "surrogate", "adaptive"]
     attacks = ["noise", {"method": "pgd", "access": access}, "square"]
-    assert _grid(attacks, ways=("bpda", "adaptive")) == ["noise", "pgd blind", "pgd bpda", "pgd adaptive", "square"]
-    assert _grid(["pgd"], ways=("bpda", "adaptive")) == ["pgd adaptive"]
+    assert _grid(attacks, gradients=("bpda", "adaptive")) == [
+        "noise",
+        "pgd blind",
+        "pgd bpda",
+        "pgd adaptive",
+        "square",
+    ]
+    assert _grid(["pgd"], gradients=("bpda", "adaptive")) == ["pgd adaptive"]
     assert _grid(attacks, defence={"kind": "none", "name": "bare"}) == ["noise", "pgd", "square"]
 
 
 def test_seeds_of_a_deterministic_defence_cannot_be_known() -> None:
     attacks = [{"method": "pgd", "known_seed": True}]
     assert (
-        _grid(attacks, ways=("adaptive",), random=True) == ["pgd adaptive"] and _grid(attacks, ways=("adaptive",)) == []
+        _grid(attacks, gradients=("adaptive",), random=True) == ["pgd adaptive"]
+        and _grid(attacks, gradients=("adaptive",)) == []
     )
 
 
 def test_an_attack_may_be_meant_for_some_defences_only() -> None:
     attacks = [{"method": "pgd", "defences": "none"}, "square"]
-    assert _grid(attacks, ways=("adaptive",)) == ["square"]
+    assert _grid(attacks, gradients=("adaptive",)) == ["square"]
 
 
 def test_accesses_start_from_the_same_points() -> None:
     values = {"restorers": ["r"], "eps": ["4/255"], "attacks": [{"method": "pgd", "access": ["blind", "bpda"]}]}
-    config = check_config({**values, "defences": ["none", "blur"]}, EvaluateConfig, "test")
-    bare, blind, bpda = (cell for d in config.defences for cell in cells(config, d, ("bpda",)))
+    config = check_config({**values, "defences": ["none", "blur"]}, RestorationConfig, "test")
+    bare, blind, bpda = (cell for d in config.defences for cell in cells(config.attacks, config.eps, d, ("bpda",)))
     assert bare.seed_key == blind.seed_key == bpda.seed_key and len({bare.key, blind.key, bpda.key}) == 3
 
 
@@ -103,4 +111,4 @@ def test_accesses_start_from_the_same_points() -> None:
 )
 def test_misspelt_grids(values, message) -> None:
     with pytest.raises(UserError, match=message):
-        check_config({"restorers": ["r"], "attacks": ["pgd"], **values}, EvaluateConfig, "test")
+        check_config({"restorers": ["r"], "attacks": ["pgd"], **values}, RestorationConfig, "test")

@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from small_study import load, rows_of, run
@@ -18,10 +17,10 @@ from udc_robust.data.images import read_image
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.halftone.core import LEARNED_INVERSE
 from udc_robust.defences.registry import build_defence
-from udc_robust.evaluation.classifying.units import judged
-from udc_robust.evaluation.classifying.victims import Jittered
-from udc_robust.evaluation.identity import file_digest
+from udc_robust.grid.identity import file_digest
+from udc_robust.grid.victims import Jittered
 from udc_robust.restorers.zoo import shipped_checkpoints
+from udc_robust.tasks.classification import votes
 
 DEFENCES = {"halftone": ("halftone", {"levels": 4}), "noisy": ("noise", {"sigma": 0.1})}
 
@@ -121,8 +120,8 @@ def test_batch_size_changes_nothing_but_rounding(place) -> None:
 def test_facts_say_what_stands_where(finished) -> None:
     facts = json.loads((finished / "run.json").read_text())
     assert facts["defences"]["halftone + tiny"]["options"] == {"levels": 4}
-    assert facts["defences"]["noisy + tiny"]["random"] and facts["classifiers"]["tiny"]["trained"]
-    assert facts["data"]["twelve"] == {"images": 12, "classes": [str(i) for i in range(10)]}
+    assert facts["defences"]["noisy + tiny"]["random"] and facts["networks"]["tiny"]["trained"]
+    assert facts["data"]["twelve"]["images"] == 12 and facts["data"]["twelve"]["classes"] == [str(i) for i in range(10)]
 
 
 @given(st.integers(1, 5), st.integers(6, 12), st.integers(0, 2**31))
@@ -130,7 +129,7 @@ def test_the_average_votes_and_single_answers_are_told(draws, classes, seed) -> 
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(draws, 4, classes, generator=generator)
     labels = torch.randint(classes, (4,), generator=generator)
-    figures = judged(scores, labels)
+    figures = votes(scores, labels)
     right = scores.argmax(2) == labels
     assert figures["top1"] == (scores.mean(0).argmax(1) == labels).double().tolist()
     assert figures["top1_worst_draw"] == right.all(0).double().tolist()
@@ -167,6 +166,6 @@ def test_a_targeted_attack_wants_the_class_after_the_label(place) -> None:
 def test_weights_of_a_learned_inverse_are_part_of_the_run(place) -> None:
     back = {"kind": "halftone", "name": "back", "inverse": "learned"}
     out = run(place, "out", attacks=["fgsm"], defences=["none", back], gallery=0)
-    weights = yaml.safe_load((out / "config.yaml").read_text())["fingerprint"]["weights"]
-    assert weights[LEARNED_INVERSE] == file_digest(str(shipped_checkpoints()[LEARNED_INVERSE]))
+    inputs = json.loads((out / "inputs.json").read_text())
+    assert inputs[LEARNED_INVERSE] == file_digest(str(shipped_checkpoints()[LEARNED_INVERSE]))
     assert {row["nfe"] for row in rows_of(out / "results.csv") if row["defence"] == "back"} == {"1"}

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
-from udc_robust.evaluation.run import evaluate
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
+from udc_robust.tasks import evaluate
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 OPTIONS = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
@@ -51,7 +51,7 @@ def values(workplace: Path, **changes) -> dict:
 
 
 def run(workplace: Path, out: str, **changes) -> Path:
-    evaluate(check_config(values(workplace, **changes), EvaluateConfig, "test"), workplace / out)
+    evaluate(check_config(values(workplace, **changes), RestorationConfig, "test"), workplace / out)
     return workplace / out
 
 

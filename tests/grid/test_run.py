@@ -16,14 +16,14 @@ import yaml
 from small_run import OPTIONS, rows_of, run, values
 
 from udc_robust.attacks import Linf, attack, image_seed, objective
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import load_config
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
-from udc_robust.evaluation.run import evaluate
 from udc_robust.metrics import psnr, ssim
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
+from udc_robust.tasks import evaluate
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 
 def test_figures_can_be_computed_again_from_the_files(workplace) -> None:
@@ -146,7 +146,7 @@ def test_linear_light(workplace) -> None:
 def test_a_run_folder_of_another_config_is_left_alone(workplace) -> None:
     out = run(workplace, "out")
     before = (out / "results.csv").read_bytes()
-    with pytest.raises(UserError, match=r"run with another attacks, seed: choose another `out`"):
+    with pytest.raises(UserError, match=r"run with another attacks; seed \(0 there, 5 here\): choose another `out`"):
         run(workplace, "out", seed=5, attacks=["fgsm"])
     assert (out / "results.csv").read_bytes() == before
     (workplace / "full").mkdir()
@@ -159,14 +159,14 @@ def test_other_weights_under_the_same_name_are_anotherrun(workplace) -> None:
     out = run(workplace, "out")
     network = build_network("NAFNet", OPTIONS)
     save_weights(workplace / "tiny.safetensors", network, {"network": "NAFNet", "options": OPTIONS, "domain": "srgb"})
-    with pytest.raises(UserError, match="another fingerprint"):
+    with pytest.raises(UserError, match=r"run of other inputs \(.*tiny.safetensors changed\)"):
         run(workplace, "out")
     assert (out / "results.csv").is_file()
 
 
 def test_the_config_of_a_run_makes_the_same_run_again(workplace) -> None:
     first = run(workplace, "first")
-    config = load_config(first / "config.yaml", EvaluateConfig)
+    config = load_config(first / "config.yaml", RestorationConfig)
     evaluate(config, workplace / "again")
     assert (workplace / "again" / "results.csv").read_bytes() == (first / "results.csv").read_bytes()
 
@@ -175,7 +175,7 @@ def test_untrained_networks_are_marked(workplace) -> None:
     restorers = [{"name": "random", "network": "NAFNet", "options": OPTIONS}]
     out = run(workplace, "out", restorers=restorers, attacks=["fgsm"])
     facts = json.loads((out / "run.json").read_text())
-    assert facts["restorers"]["random"]["trained"] is False
+    assert facts["networks"]["random"]["trained"] is False
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_mistakes_are_told_before_any_work(workplace, changes, message, monkeypa
 def test_a_full_disk_keeps_what_was_computed(workplace, monkeypatch) -> None:
     import errno
 
-    from udc_robust.evaluation import journal as module
+    from udc_robust.grid import journal as module
 
     true_fsync, calls = os.fsync, []
 

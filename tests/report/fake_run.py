@@ -13,11 +13,13 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from udc_robust.config import DefenceConfig, EvaluateConfig
 from udc_robust.config_file import check_config
-from udc_robust.evaluation.cells import Cell, cells
-from udc_robust.evaluation.tables import write_tables
-from udc_robust.evaluation.victims import victim_label
+from udc_robust.grid.cells import Cell, cells
+from udc_robust.grid.schema import DefenceConfig
+from udc_robust.grid.tables import write_tables
+from udc_robust.grid.victims import victim_label
+from udc_robust.tasks.restoration import RESTORATION
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
 # dB lost per level of Linf 1/255, or per unit of L2, for each method.
@@ -44,7 +46,7 @@ def write_fake_run(
     truth: bool = True,
     trained: bool = True,
     **config: Any,
-) -> EvaluateConfig:
+) -> RestorationConfig:
     """Write the folder of a run over ``photos`` and return its config; further keys go into the config."""
     photos = photos or {name: photo(i) for i, name in enumerate(["harbour.png", "street.png", HOSTILE])}
     block = {"kind": "pairs", "lq": "lq", "gt": "gt"} if truth else {"kind": "folder", "lq": "lq"}
@@ -60,7 +62,7 @@ def write_fake_run(
         "gallery": 2,
         **config,
     }  # fmt: skip
-    checked = check_config(values, EvaluateConfig, "fake")
+    checked = check_config(values, RestorationConfig, "fake")
     resolved = json.loads(checked.model_dump_json(exclude={"out"}))
     out.mkdir(parents=True)
     resolved["fingerprint"] = {"images": f"{sorted(photos)}", "weights": {"nafnet_mini": "0123456789abcdef"}}
@@ -68,7 +70,7 @@ def write_fake_run(
     (out / "run.json").write_text(json.dumps(_facts(checked, len(photos), trained)))
     units = []
     for victim, restorer, block in _victims(checked):
-        for cell in [None, *cells(checked, block, WAYS[block.kind], block.kind == "purifier")]:
+        for cell in [None, *cells(checked.attacks, checked.eps, block, WAYS[block.kind], block.kind == "purifier")]:
             key = "/".join(quote(part, safe="") for part in (checked.data[0].label, next(iter(photos)), victim))
             rows = [
                 _row(checked, i, name, restorer, cell, truth, img.shape, block)
@@ -80,11 +82,11 @@ def write_fake_run(
                 if i < checked.gallery:
                     folder = out / "images" / quote(checked.data[0].label, safe="") / quote(name, safe="")
                     _pictures(folder, quote(victim, safe=""), pixels, cell, truth)
-    write_tables(out, units)
+    write_tables(RESTORATION, [], out, units)
     return checked
 
 
-def _victims(config: EvaluateConfig) -> list[tuple[str, str, DefenceConfig]]:
+def _victims(config: RestorationConfig) -> list[tuple[str, str, DefenceConfig]]:
     return [
         (victim_label(r.name, "none" if d.kind == "none" else d.label), r.name, d)
         for r in config.restorers
@@ -92,30 +94,32 @@ def _victims(config: EvaluateConfig) -> list[tuple[str, str, DefenceConfig]]:
     ]
 
 
-def _facts(config: EvaluateConfig, images: int, trained: bool) -> dict[str, Any]:
+def _facts(config: RestorationConfig, images: int, trained: bool) -> dict[str, Any]:
     described = {
         restorer.name: {
             "network": "NAFNet", "parameters": 123456, "trained": trained or i > 0, "origin": "weights.safetensors",
-            "light": "tonemapped",
+            "domain": "tonemapped",
         }
         for i, restorer in enumerate(config.restorers)
     }  # fmt: skip
     return {
-        "name": config.name, "command": "udc-robust evaluate study.yaml", "seed": 3, "device": "cpu", "threads": 1,
+        "name": config.name, "task": "restoration", "command": "udc-robust evaluate study.yaml", "seed": 3, "device": "cpu", "threads": 1,
         "versions": {"udc_robust": "0.1.0", "python": "3.11", "torch": "2", "torchvision": "0"},
-        "data": {block.label: {"images": images, "domain": "tonemapped"} for block in config.data},
-        "restorers": described, "defences": {
+        "data": {
+            block.label: {"images": images, "domain": "tonemapped", "truth": block.kind != "folder"} for block in config.data
+        },
+        "networks": described, "defences": {
             victim: {
-                "kind": d.kind, "options": {}, "ways": WAYS[d.kind], "random": d.kind == "purifier", "nfe": NFE[d.kind],
+                "kind": d.kind, "options": {}, "random": d.kind == "purifier", "nfe": NFE[d.kind],
                 "gradients": {way: {"exactness": "exact", "memory": "all"} for way in WAYS[d.kind]},
             }
             for victim, _, d in _victims(config)
-        }, "lpips_reason": "weights of alex are not on this machine",
+        }, "missing": "weights of alex are not on this machine",
     }  # fmt: skip
 
 
 def _row(
-    config: EvaluateConfig, i: int, image: str, restorer: str, cell: Cell | None, truth: bool,
+    config: RestorationConfig, i: int, image: str, restorer: str, cell: Cell | None, truth: bool,
     shape: tuple[int, ...], block: DefenceConfig,
 ) -> dict[str, Any]:  # fmt: skip
     height, width = shape[:2]

@@ -8,9 +8,9 @@ import math
 import pytest
 from fake_run import write_fake_run
 
-from udc_robust.evaluation.areas import areas
-from udc_robust.evaluation.report import write_report
-from udc_robust.evaluation.run_folder import read_run
+from udc_robust.report.areas import areas
+from udc_robust.report.run_folder import read_run
+from udc_robust.tasks import TASKS, write_report
 
 
 def _figures(folder, restorer: str, figure: str) -> dict[tuple[str, float], dict[str, float]]:
@@ -27,7 +27,7 @@ def _figures(folder, restorer: str, figure: str) -> dict[tuple[str, float], dict
 @pytest.mark.parametrize("figure", ["psnr", "ssim"])
 def test_it_is_the_trapezium_under_the_worst_of_each_image(tmp_path, figure) -> None:
     write_fake_run(tmp_path / "run")
-    found_areas = areas(list(read_run(tmp_path / "run").panels()))
+    found_areas = areas(list(read_run(tmp_path / "run", TASKS).panels()))
     area = next(area for area in found_areas if (area.victim, area.norm) == ("nafnet_mini", "L∞"))
     found = _figures(tmp_path / "run", "nafnet_mini", figure)
     images = found["clean", 0.0]
@@ -47,7 +47,7 @@ def test_only_shared_budgets_count_and_one_is_not_enough(tmp_path) -> None:
         {"method": "pgd", "norm": "l2", "eps": [0.5]},
     ]  # fmt: skip
     write_fake_run(tmp_path / "run", attacks=attacks, defences=["none", {"kind": "blur", "sigma": 1}])
-    found = areas(list(read_run(tmp_path / "run").panels()))
+    found = areas(list(read_run(tmp_path / "run", TASKS).panels()))
     assert len(found) == 4 and {(a.norm, a.budgets) for a in found} == {("L∞", 2)}
     assert all(a.eps == pytest.approx(4 / 255) and a.noise_psnr is None for a in found)
 

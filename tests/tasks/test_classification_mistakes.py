@@ -11,12 +11,12 @@ from small_study import block, run, values
 
 from udc_robust.classifiers.zoo import shipped_classifiers
 from udc_robust.cli import main
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config, load_config
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
-from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.files import shipped
+from udc_robust.tasks.classification_schema import ClassificationConfig
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from udc_robust.files import shipped
             {"defences": ["none", {"kind": "halftoning"}]},
             "unknown kind of defence 'halftoning': did you mean 'halftone'",
         ),
-        ({"defences": ["none", {"kind": "blur", "match": "none"}]}, "`match` tunes to a PSNR"),
+        ({"defences": ["none", {"kind": "blur", "match": "none"}]}, "give the `validation` images to tune it on"),
         ({"defences": ["none", {"kind": "blur", "restorers": ["tiny"]}]}, "write `classifiers`"),
         ({"defences": ["none", {"kind": "blur", "classifiers": ["tyni"]}]}, "did you mean 'tiny'"),
         ({"data": "digits:tset"}, "did you mean 'test'"),
@@ -97,7 +97,7 @@ def test_images_of_other_sizes_are_told(place) -> None:
 def test_a_run_folder_of_another_study_is_left_alone(place) -> None:
     run(place, "out", attacks=["noise"])
     before = (place / "out" / "results.csv").read_bytes()
-    with pytest.raises(UserError, match="holds a run with another attacks, seed"):
+    with pytest.raises(UserError, match="holds a run with another attacks; seed"):
         run(place, "out", attacks=["fgsm"], seed=3)
     assert (place / "out" / "results.csv").read_bytes() == before
 
@@ -105,7 +105,7 @@ def test_a_run_folder_of_another_study_is_left_alone(place) -> None:
 def test_restorers_have_no_classes() -> None:
     config = {"restorers": ["nafnet_mini"], "attacks": [{"method": "pgd", "objective": "margin"}]}
     with pytest.raises(UserError, match="objective 'margin' of attack 'pgd-margin' is for classifiers"):
-        check_config(config, EvaluateConfig, "test")
+        check_config(config, RestorationConfig, "test")
 
 
 def test_the_command_line_exits_with_2(place, monkeypatch, capsys) -> None:
@@ -130,5 +130,5 @@ def test_the_command_line_writes_a_report(place, monkeypatch, capsys) -> None:
 
 @pytest.mark.parametrize("name", ["halftone_study", "sibling_study", "classifiers_quickstart"])
 def test_shipped_studies_are_valid_and_their_classifiers_ship(name) -> None:
-    config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", ClassifyConfig)
+    config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", ClassificationConfig)
     assert {classifier.name for classifier in config.classifiers} <= set(shipped_classifiers())

@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
-from udc_robust.evaluation import gallery
-from udc_robust.evaluation.report import write_report
-from udc_robust.evaluation.run_folder import read_run
 from udc_robust.evaluation.verdict import budget_note, headline, mean_interval, number, strongest
+from udc_robust.report import gallery
+from udc_robust.report.run_folder import read_run
+from udc_robust.tasks import TASKS, write_report
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 SCRIPT_BREAKER = "</script><script>alert(1)</script>"
 
@@ -126,7 +126,7 @@ def test_figures_are_those_of_the_summary(page, run_folder):
 
 
 def test_headline_is_the_worst_of_the_trained_and_the_one_that_holds_best(run_folder):
-    panels = list(read_run(run_folder).panels())
+    panels = list(read_run(run_folder, TASKS).panels())
     drops = {panel.label: max(found.outcome.damage for found in strongest(panel)) for panel in panels}
     assert headline(panels).startswith(
         f"A perturbation of L2\N{NO-BREAK SPACE}1 takes {number(drops[HOSTILE], 1)} dB from {HOSTILE} "
@@ -155,7 +155,7 @@ def test_config_on_the_page_runs_again(run_folder):
     text = (run_folder / "report.html").read_text()
     shown = yaml.safe_load(html.unescape(re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)[1]))
     assert "fingerprint" not in shown
-    assert check_config(shown, EvaluateConfig, "page") == read_run(run_folder).config
+    assert check_config(shown, RestorationConfig, "page") == read_run(run_folder, TASKS).config
 
 
 def test_the_same_run_gives_the_same_bytes(run_folder, tmp_path):
@@ -169,7 +169,7 @@ def test_without_truth_no_drop_is_claimed(tmp_path):
     assert "no ground truth" in page.text and "PSNR to clean, dB" in page.text and "∞" in page.text
     assert "Noise drop, dB" not in page.text and "worse than unrestored" not in page.text
     assert not re.search(r"\bnan\b", page.text)
-    panel = next(read_run(tmp_path / "run").panels())
+    panel = next(read_run(tmp_path / "run", TASKS).panels())
     assert all(found.interval is None and found.outcome.summary["drop"] is None for found in strongest(panel))
     assert [found.outcome.cell.attack.label for found in strongest(panel)] == ["pgd"] * 4
 
@@ -221,7 +221,7 @@ def test_difference_is_amplified_and_says_how_much():
 
 
 def test_differences_come_from_the_stored_files(run_folder):
-    panel = next(read_run(run_folder).panels())
+    panel = next(read_run(run_folder, TASKS).panels())
     shown, left_out = gallery.choose([panel])
     assert left_out == 0 and len(shown.images) == 3
     for card in gallery.cards([panel], shown):
@@ -233,7 +233,7 @@ def test_differences_come_from_the_stored_files(run_folder):
 def test_large_pictures_are_shown_smaller_and_many_are_left_out(tmp_path, monkeypatch):
     photos = {f"{i}.png": photo(i, 600) for i in range(3)}
     write_fake_run(tmp_path / "run", photos, gallery=3, restorers=["nafnet_mini"], attacks=["fgsm"], eps=["1/255"])
-    panels = list(read_run(tmp_path / "run").panels())
+    panels = list(read_run(tmp_path / "run", TASKS).panels())
     shown, left_out = gallery.choose(panels)
     assert (shown.side, left_out) == (512, 0)
     card = next(gallery.cards(panels, shown))

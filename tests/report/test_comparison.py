@@ -10,9 +10,9 @@ import pytest
 from fake_run import write_fake_run
 
 from udc_robust.evaluation.bargains import markets, worst_by_image
-from udc_robust.evaluation.redflags import red_flags
-from udc_robust.evaluation.report import write_report
-from udc_robust.evaluation.run_folder import read_run
+from udc_robust.report.flags import red_flags
+from udc_robust.report.run_folder import read_run
+from udc_robust.tasks import TASKS, write_report
 
 DEFENDED = {
     "restorers": ["nafnet_mini"],
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 
 def _panels(run):
-    return {panel.defence: panel for panel in read_run(run).panels()}
+    return {panel.defence: panel for panel in read_run(run, TASKS).panels()}
 
 
 def test_a_market_holds_the_worst_attack_on_each_image(run) -> None:
@@ -62,7 +62,7 @@ def test_no_market_without_rivals_or_truth(tmp_path) -> None:
     write_fake_run(tmp_path / "bare")
     write_fake_run(tmp_path / "blind", truth=False, **DEFENDED)
     for name in ("bare", "blind"):
-        assert markets(list(read_run(tmp_path / name).panels())) == []
+        assert markets(list(read_run(tmp_path / name, TASKS).panels())) == []
 
 
 def _flags(panel):
@@ -135,7 +135,7 @@ def test_an_attack_without_bounds_must_leave_nothing(tmp_path) -> None:
 
 def test_the_report_tells_what_each_defence_buys(run) -> None:
     page = write_report([run]).read_text(encoding="utf-8")
-    (market,) = markets(list(read_run(run).panels()))
+    (market,) = markets(list(read_run(run, TASKS).panels()))
     assert market.verdict in page and 'id="defences"' in page and "blur + nafnet_mini (control)" in page
     assert "Red flags" in page
     with open(run / "report.defences.csv", newline="", encoding="utf-8") as handle:
@@ -156,13 +156,13 @@ def test_fine_tuned_restorers_are_measured_against_their_parent(tmp_path) -> Non
     facts = json.loads(path.read_text())
     facts["restorers"]["hardened"]["parent"] = "nafnet_mini"
     path.write_text(json.dumps(facts))
-    (market,) = markets(list(read_run(tmp_path / "run").panels()))
+    (market,) = markets(list(read_run(tmp_path / "run", TASKS).panels()))
     assert [b.panel.label for b in market.bargains] == ["nafnet_mini", "hardened"]
     assert all(held.gain > 0 for held in market.bargains[1].held) and market.bargains[1].cost == pytest.approx(-1)
 
 
 def test_the_verdict_begins_with_whether_purification_earns_its_calls(run) -> None:
-    (market,) = markets(list(read_run(run).panels()))
+    (market,) = markets(list(read_run(run, TASKS).panels()))
     # The purifier lets 0.7 of the damage through, the blur 0.8, both for one dB of clean PSNR.
     assert market.verdict.startswith("Purification earns its model calls: at L∞\N{NO-BREAK SPACE}4/255")
     assert "more than blur + nafnet_mini, which costs no more clean PSNR" in market.headline
@@ -173,7 +173,7 @@ def test_a_purifier_that_a_blur_beats_earns_nothing(tmp_path, monkeypatch) -> No
 
     monkeypatch.setitem(fake_run.FRAGILITY, "purifier", 0.9)
     write_fake_run(tmp_path / "run", **DEFENDED)
-    (market,) = markets(list(read_run(tmp_path / "run").panels()))
+    (market,) = markets(list(read_run(tmp_path / "run", TASKS).panels()))
     assert (
         market.headline.startswith("Purification does not earn its model calls:") and "dB less than" in market.headline
     )
