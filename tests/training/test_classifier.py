@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from udc_robust.attacks import Linf, attack, objective, perturb
 from udc_robust.classifiers.data import load_images
 from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
 from udc_robust.config_file import check_config, load_config
@@ -102,18 +105,27 @@ def test_rows_are_dealt_to_the_representations() -> None:
     assert torch.allclose(alone, y[4:5])  # an image's noise is its own
 
 
-def test_inner_attacks_are_those_of_the_core(monkeypatch) -> None:
-    seen = []
-    true_attack = classifier_losses.attack
-    monkeypatch.setattr(
-        classifier_losses, "attack", lambda *a, **k: seen.append((a[2].name, a[4], k["steps"])) or true_attack(*a, **k)
-    )
-    config = _config(inner_steps=3)
+@pytest.mark.parametrize("mode, goal", [("madry", "cross_entropy"), ("trades", "divergence"), ("sat", "cross_entropy")])
+def test_inner_attacks_are_those_of_the_core(mode, goal, monkeypatch) -> None:
+    """The last iterate of `attack`'s PGD, made in evaluation mode; the classifier is left as it was."""
+    made = []
+
+    def watched(victim, x, objective, *args, **options):
+        x_adv = perturb(victim, x, objective, *args, **options)
+        made.append((objective.name, victim.training, x_adv))
+        return x_adv
+
+    monkeypatch.setattr(classifier_losses, "perturb", watched)
+    config = _config(inner_steps=3, eps="0.2/255")
     classifier = training._classifier(config, load_images("digits:train", 8)).train()
     x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
-    for mode in ("madry", "trades", "sat"):
-        MODES[mode](ClassifierSetup(config, classifier, [None]), classifier, x, labels, [1, 2, 3, 4])
-    assert seen == [("cross_entropy", "pgd", 3), ("divergence", "pgd", 3), ("cross_entropy", "pgd", 3)]
+    untouched = copy.deepcopy(classifier)  # a training's forward moves the statistics of the batch normalisation
+    MODES[mode](ClassifierSetup(config, classifier, [None]), classifier, x, labels, [1, 2, 3, 4])
+    ((name, training_mode, x_adv),) = made
+    assert name == goal and not training_mode and classifier.training
+    target, options = None if mode == "trades" else labels, {"steps": 3, "round_8_bit": False}
+    best = attack(untouched, x, objective(goal), Linf(config.eps), "pgd", target=target, seeds=[1, 2, 3, 4], **options)
+    assert torch.equal(best.x_adv, x_adv)  # here its last iterate is also the most damaging one
 
 
 def test_batches_hold_every_image_once_an_epoch() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from udc_robust.attacks import L2, Linf, Streams, frozen
+from udc_robust.attacks import L2, Linf, Streams, frozen, objective, perturb
 from udc_robust.config_file import check_config
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.metrics import mse
@@ -115,7 +115,7 @@ def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:
 def test_the_inner_attack_stays_in_its_budget(seed, steps, eps, euclidean) -> None:
     threat = L2(eps * 10) if euclidean else Linf(eps)
     x, gt = _batch(2)
-    x_adv = recipes.perturb(lambda x: x**2, x, gt, threat, Streams([seed, 1]), steps=steps, step_size=None)
+    x_adv = perturb(lambda x: x**2, x, objective("mse"), threat, target=gt, streams=Streams([seed, 1]), steps=steps)
     rounding = 2**-23  # of x + eps: an image near 1 has no finer steps, however small the budget is
     assert (threat.distance(x, x_adv) <= threat.eps * (1 + 1e-5) + rounding).all()
     assert x_adv.min() >= 0 and x_adv.max() <= 1
@@ -124,7 +124,7 @@ def test_the_inner_attack_stays_in_its_budget(seed, steps, eps, euclidean) -> No
 def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient() -> None:
     restorer, (lq, gt), threat = _restorer(), _batch(), Linf(8 / 255)
     with frozen(restorer.network):
-        x_adv = recipes.perturb(restorer, lq, gt, threat, Streams([0, 1, 2, 3]), steps=5, step_size=None)
+        x_adv = perturb(restorer, lq, objective("mse"), threat, target=gt, streams=Streams([0, 1, 2, 3]), steps=5)
     with torch.no_grad():
         noise = threat.noise(lq, Streams([0, 1, 2, 3]))
         damage = [mse(restorer(x), gt).mean().item() for x in (lq, noise, x_adv)]

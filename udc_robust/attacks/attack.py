@@ -104,7 +104,10 @@ def attack(
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
             clean_values = _values(objective, clean_outputs, target)
-        oracle = Oracle(victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance)
+        oracle = Oracle(
+            victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance,
+            flat=objective.flat(clean_outputs, target),
+        )  # fmt: skip
         with meter.running(x.device):
             candidate = functools.partial(chosen.run, oracle, x, threat)(**options)
         if chosen.keeps_best:

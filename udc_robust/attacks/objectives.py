@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from udc_robust import metrics
-from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify
+from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify, same
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,6 +40,10 @@ class Damage:
     def own_target(self, outputs: Tensor) -> Tensor:
         """What damage is measured against without a ground truth: the mean of the clean outputs ``(draws,B,...)``."""
         return outputs.mean(0)
+
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Whether each image's target is its clean output, so that the gradient at the clean image is zero."""
+        return same(outputs.mean(0), target)
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Distance of each image ``(B,)``; the attacker maximises it."""

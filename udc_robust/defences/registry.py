@@ -61,7 +61,7 @@ class Kind:
         fields: dict[str, Any] = {}
         for option in self.parameters():
             untyped = option.annotation is option.empty or isinstance(option.annotation, str)
-            stated = Any if untyped else option.annotation
+            stated: Any = Any if untyped else option.annotation
             written = {float: Number, float | None: Number | None}.get(stated, stated)
             fields[option.name] = (written, ... if option.default is option.empty else option.default)
         return create_model(self.name, __base__=Strict, **fields)

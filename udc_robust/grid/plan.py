@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from udc_robust.attacks import answers, frozen
 from udc_robust.errors import UserError, unknown_name
@@ -139,24 +140,35 @@ def _options_only(tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
 
 @torch.no_grad()
 def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks) -> None:
-    """Let every network answer to one image of each set, before any work.
+    """Let every network, and every victim whose defence is not to be tuned, answer to one image, before any work.
 
     Raises:
-        UserError: a network that does not take the images, or whose answer is not finite or not what the task needs.
+        UserError: a defence that cannot be built, a network that does not take the images, or an answer that is not
+            finite or not what the task needs.
     """
+    untuned = config.model_copy(update={"defences": [block for block in config.defences if block.match is None]})
+    victims = {domain: build_victims(untuned, list(mine.values()), {}) for domain, mine in networks.items()}
     for images in sets:
         batch = Batch.load(images, [0], config.device, config.seed, 1)
         for network in networks[images.domain].values():
-            what = f"{task.network} {network.name!r}"
-            try:
-                with frozen(network):
-                    answer = answers(network, batch.x, [0])
-            except RuntimeError as error:
-                size = f"{batch.x.shape[-2]} x {batch.x.shape[-1]} px"
-                raise UserError(f"{what} does not take the images of {images.label}, {size}: {error}") from error
-            if not answer.isfinite().all():
-                raise UserError(f"{what} answers with NaN or infinity: check {network.origin}")
+            answer = _answer(network, batch, f"{task.network} {network.name!r}", network.origin)
             task.check(config, batch, network, answer)
+        for victim in victims[images.domain]:
+            if victim.defence is not None:
+                _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
+
+
+def _answer(victim: Any, batch: Batch, what: str, origin: str) -> Tensor:
+    """The answer ``(1,B,...)`` to a batch."""
+    try:
+        with frozen(victim):
+            answer = answers(victim, batch.x, [0])
+    except RuntimeError as error:
+        size = f"{batch.x.shape[-2]} x {batch.x.shape[-1]} px"
+        raise UserError(f"{what} does not take the images of {batch.images.label}, {size}: {error}") from error
+    if not answer.isfinite().all():
+        raise UserError(f"{what} answers with NaN or infinity: check {origin}")
+    return answer
 
 
 def checked_device(name: str) -> str:

@@ -1,7 +1,7 @@
 """The modes of training a classifier: each is one function from a batch to its loss.
 
 A network sees a batch in one call, clean and attacked images together: a wrapper for several processes expects one call
-a step, and batch normalisation one set of statistics. Inner attacks go through the one `attack()`, in evaluation mode.
+a step, and batch normalisation one set of statistics. Inner attacks are made in evaluation mode.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from udc_robust.attacks import Linf, Streams, Victim, attack, objective
+from udc_robust.attacks import Linf, Streams, Victim, frozen, objective, perturb
 from udc_robust.defences.defence import Defence, Defended, fresh
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.sinkhorn import sinkhorn_divergence
@@ -46,12 +46,15 @@ class ClassifierSetup:
         return y
 
     def attacked(self, victim: Victim, x: Tensor, labels: Tensor | None, seeds: Sequence[int]) -> Tensor:
-        """PGD from a random start, not rounded: on the cross-entropy, or without labels on TRADES' divergence."""
+        """The inner attack: on the cross-entropy, or without labels on TRADES' divergence from the clean scores."""
         goal = objective("divergence" if labels is None else "cross_entropy")
-        return attack(
-            victim, x, goal, Linf(self.config.eps), "pgd", target=labels, seeds=seeds, steps=self.config.inner_steps,
-            step_size=self.config.step_size, round_8_bit=False,
-        ).x_adv  # fmt: skip
+        with frozen(nn.ModuleList([self.classifier, *filter(None, self.representations)])):
+            with torch.no_grad():
+                target = self.classifier(x) if labels is None else labels
+            return perturb(
+                victim, x, goal, Linf(self.config.eps), target=target, streams=Streams(seeds),
+                steps=self.config.inner_steps, step_size=self.config.step_size,
+            )  # fmt: skip
 
 
 Mode = Callable[[ClassifierSetup, nn.Module, Tensor, Tensor, list[int]], Tensor]

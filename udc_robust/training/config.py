@@ -157,7 +157,7 @@ class FinetuneConfig(Training):
             (the same attacks, but the purifier learns and the restorer stays), ``noise`` (random noise of the attack's
             norm: the control).
         norm, eps: the budget, or the range from which each step draws one.
-        inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps.
+        inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of the distance between clean and attacked restoration (``trades``).
         plain_share: share of the rows that stay as they are.
         perceptual: weight of the distance of VGG-19 features.
@@ -234,7 +234,7 @@ class ClassifierConfig(Training):
             transform, in equal parts); ``hybrid_adversarial`` (those attacked); ``madry`` (2018); ``trades`` (Zhang et
             al. 2019); ``sat`` (Sinkhorn, arXiv 2102.03156); ``xat`` and ``xvat`` (masks, arXiv 1912.01810).
         transforms: defences whose output is learnt, such as ``{kind: halftone}``; validation shows all of them.
-        eps, inner_steps, step_size: of the inner PGD, Linf; a step is eps/4 unless given.
+        eps, inner_steps, step_size: of the inner PGD, Linf; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of TRADES' divergence.
         mask_share, mask_penalty: weight of the masked images' loss, and of the pixels that masks keep.
     """

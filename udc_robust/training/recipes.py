@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed
+from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed, objective, perturb
 from udc_robust.defences.defence import Defended, fresh
 from udc_robust.defences.purifier.core import Purifier
-from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.restorer import loss_of
@@ -65,33 +64,14 @@ Recipe = Callable[[FinetuneSetup, nn.Module, Tensor, Tensor, Streams, int], Tens
 """``(setup, network, lq, gt, streams, step) -> loss``"""
 
 
-def perturb(
-    victim: Victim, x: Tensor, target: Tensor, threat: Threat, streams: Streams, *, steps: int, step_size: float | None
-) -> Tensor:
-    """PGD on the input from a random start, not rounded: images ``(B,3,H,W)`` that raise the MSE to ``target``.
-
-    Only the input's gradient is computed: with frozen weights a step costs two thirds of a training step. A random
-    victim answers each step with a fresh draw.
-    """
-    size = 2.5 * threat.eps / steps if step_size is None else step_size
-    x_adv, output = threat.start(x, streams), None
-    for _ in range(steps):
-        x_adv.requires_grad_(True)
-        # `output` is held until the next one is made, so that the freed heap is used again and not given back.
-        output = victim(x_adv, streams) if getattr(victim, "random", False) else victim(x_adv)
-        (gradient,) = torch.autograd.grad(mse(output, target).sum(), x_adv)
-        x_adv = threat.project(x, threat.step(x_adv.detach(), gradient, size))
-    return x_adv
-
-
 def attacked(setup: FinetuneSetup, victim: Victim, lq: Tensor, target: Tensor, streams: Streams, step: int) -> Tensor:
-    """The batch after the inner attack of this step; ``plain_share`` of the rows stay as they are."""
+    """The batch after the inner attack of this step, on the MSE; ``plain_share`` of the rows stay as they are."""
     config, threat = setup.config, setup.threat(step)
 
     def change(rows: Tensor) -> Tensor:
         with frozen(nn.ModuleList([setup.restorer.network, *setup.purifiers])):
             return perturb(
-                victim, lq[rows], target[rows], threat, streams.of(rows),
+                victim, lq[rows], objective("mse"), threat, target=target[rows], streams=streams.of(rows),
                 steps=config.inner_steps, step_size=config.step_size,
             )  # fmt: skip
 

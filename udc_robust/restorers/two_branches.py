@@ -1,4 +1,4 @@
-"""What BNUDC (Koh et al., CVPR 2022) and FSI (Liu et al., ICCV 2023) share.
+"""The form of BNUDC (Koh et al., CVPR 2022) and FSI (Liu et al., ICCV 2023), and its parts.
 
 Both restore detail in a high-resolution branch and colour in a low-resolution branch. The latter looks at the image at
 a quarter of its size and predicts, per pixel, a 3x3 colour matrix and an offset. It is built of smooth dilated residual
@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from udc_robust.restorers.base import RestorerMixin
+
 _DILATIONS = (1, 2, 4, 8)
 
 
@@ -19,6 +21,11 @@ def normed_conv(inputs: int, outputs: int, side: int, dilation: int = 1) -> nn.M
     """Build a size-keeping convolution without bias whose weight is normalised per output channel."""
     padding = dilation * (side // 2)
     return weight_norm(nn.Conv2d(inputs, outputs, side, padding=padding, dilation=dilation, bias=False))
+
+
+def plain_conv(inputs: int, outputs: int, side: int, bias: bool) -> nn.Conv2d:
+    """Build a size-keeping convolution."""
+    return nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=bias)
 
 
 class SharedFilter(nn.Module):
@@ -150,3 +157,57 @@ def transform_colours(image: torch.Tensor, coefficients: torch.Tensor) -> torch.
     """
     matrix, offset = coefficients[:, :9].unflatten(1, (3, 3)), coefficients[:, 9:]
     return (matrix * image.unsqueeze(1)).sum(2) + offset
+
+
+class TwoBranchNet(RestorerMixin, nn.Module):
+    """The two branches together. Resampling corner on corner ties every pixel to the size of the whole frame.
+
+    A subclass hands over the modules of its high-resolution branch and writes `high_resolution`.
+
+    Args:
+        n_feat_low: channels of the low-resolution branch at its finest level, even.
+        step: channels added at each of its coarser levels, even.
+        kernel_size: side of its plain convolutions, odd.
+        bias: whether its first and last convolutions have a bias.
+        high: modules of the high-resolution branch by name.
+    """
+
+    shallow_feat: nn.Module
+    orsnet: nn.Module
+    domain = "tonemapped"
+    size_multiple = 16
+    min_size = 16
+    whole_image = True
+
+    def __init__(self, n_feat_low: int, step: int, kernel_size: int, bias: bool, **high: nn.Module) -> None:
+        super().__init__()
+        for name, module in high.items():
+            self.add_module(name, module)
+        first = plain_conv(3, n_feat_low, kernel_size, bias)
+        self.shallow_sub = nn.Sequential(first, SmoothDilatedBlock(n_feat_low))
+        self.encoder_sub = ColourEncoder(n_feat_low, step)
+        self.decoder_sub = ColourDecoder(n_feat_low, step)
+        self.tail_sub = plain_conv(n_feat_low, 12, kernel_size, bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Restore (B, 3, H, W); H and W are multiples of 16, else UserError."""
+        self.check_image(x, 3)
+        return transform_colours(self.high_resolution(x), self._colour_coefficients(x))
+
+    def forward_parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the published network's outputs, each (B, 3, H, W): high branch alone, low branch alone, restored."""
+        self.check_image(x, 3)
+        high, coefficients = self.high_resolution(x), self._colour_coefficients(x)
+        return high, transform_colours(x, coefficients), transform_colours(high, coefficients)
+
+    def high_resolution(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale and shift every pixel of (B, 3, H, W)."""
+        raise NotImplementedError
+
+    def smoothed(self, small: torch.Tensor) -> torch.Tensor:
+        """What the low-resolution branch sees of the small image."""
+        return small
+
+    def _colour_coefficients(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.decoder_sub(self.encoder_sub(self.shallow_sub(self.smoothed(quarter_size(x)))))
+        return enlarge_coefficients(self.tail_sub(features))
