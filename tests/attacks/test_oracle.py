@@ -1,4 +1,4 @@
-"""What the oracle tells: gradients that are no use, success of random victims, and that it leaves its questions alone."""
+"""What the oracle tells: gradients that are no use, success of random victims; and it leaves its questions alone."""
 
 from __future__ import annotations
 
