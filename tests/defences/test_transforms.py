@@ -167,6 +167,15 @@ def test_jpeg_is_libjpegs_and_its_stand_in_is_near(quality, channels) -> None:
     assert near < 0.15 * (x - y).square().mean()
 
 
+@pytest.mark.parametrize("factor, size", [(2, (12, 10)), (2.5, (10, 8)), (3, (8, 7)), (100, (1, 1))])
+def test_low_resolution_is_pillows_bilinear_and_torchs_bicubic(factor, size) -> None:
+    x = photo(24, 20)
+    planes = [Image.fromarray(plane, "F").resize(size[::-1], Image.Resampling.BILINEAR) for plane in x[0].numpy()]
+    small = torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))[None]
+    expected = torch.nn.functional.interpolate(small, (24, 20), mode="bicubic")
+    assert torch.allclose(defended(LowResolution(factor), x), expected, atol=1e-5)
+
+
 def test_bit_depth_levels() -> None:
     x = torch.linspace(0, 1, 256)
     assert sorted(set(quantised(x, 2).tolist())) == [0.0, 1.0]
