@@ -121,7 +121,7 @@ def test_small_highlights_become_brighter_than_large_ones() -> None:
 
 
 def _gain(*sizes: tuple[int, int, float]) -> list[float]:
-    """What becomes of white boxes (rows, columns, gap below) one below the other; without a gap they touch at a corner."""
+    """What becomes of white boxes (rows, columns, gap below); without a gap two of them touch at a corner."""
     photo, top, left, places = torch.full((3, 260, 260), 0.1), 5, 5, []
     for rows, columns, gap in sizes:
         photo[:, top : top + rows, left : left + columns] = 1.0
