@@ -3,12 +3,12 @@
 # Example: scripts/train_minis.sh hdr     (a folder of panoramas, as `udc-robust fetch --out hdr` makes it)
 set -euo pipefail
 scripts/make_sets.sh "${1:?folder of HDR panoramas}"
-for name in nafnet_mini_start nafnet_mini discnet_mini_start discnet_mini_middle discnet_mini inverse_halftone_mini; do
+for name in nafnet_mini_{start,finish} discnet_mini_{start,middle,finish} inverse_halftone_mini; do
   udc-robust train restorer "$name"
 done
-ship() { cp "runs/train/$1/$1.safetensors" "runs/train/$1/$1.md" checkpoints/; }
-ship nafnet_mini
-ship discnet_mini
+ship() { cp "runs/train/${2:-$1}/$1.safetensors" "runs/train/${2:-$1}/$1.md" checkpoints/; } # name, its folder
+ship nafnet_mini nafnet_mini_finish
+ship discnet_mini discnet_mini_finish
 ship inverse_halftone_mini
 ship_purifier() { rm -rf "checkpoints/$1" && cp -r "runs/train/$1/$1" checkpoints/; }
 udc-robust train diffusion purifier_mini

@@ -1,6 +1,6 @@
 """Train a restorer; a thin entry point for ``accelerate launch`` (the same as ``udc-robust train restorer``).
 
-Example: accelerate launch --num_processes 4 scripts/train_restorer.py configs/train/nafnet_mini.yaml batch_size=32
+Example: accelerate launch --num_processes 4 scripts/train_restorer.py nafnet_mini batch_size=32
 """
 
 import sys

@@ -6,8 +6,9 @@ import json
 
 import pytest
 import torch
+import yaml
 
-from udc_robust.config import EvaluateConfig
+from udc_robust.classifiers.zoo import shipped_classifiers
 from udc_robust.config_file import load_config
 from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
@@ -21,9 +22,10 @@ from udc_robust.restorers.zoo import (
     published_networks,
     shipped_checkpoints,
 )
-from udc_robust.training.config import TrainConfig
+from udc_robust.tasks.restoration_schema import RestorationConfig
+from udc_robust.training.config import FinetuneConfig, TrainConfig
 
-MINIS = sorted((shipped("configs") / "train").glob("*.yaml"))
+MINIS = sorted((shipped("configs") / "train/restorer").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", MINIS, ids=lambda path: path.stem)
@@ -50,12 +52,28 @@ def test_published_networks_are_found_by_name(name) -> None:
 
 @pytest.mark.parametrize("name", ["quickstart", "published_networks", "defences", "study", "transfer"])
 def test_evaluations_name_what_ships(name) -> None:
-    config = load_config(shipped("configs") / f"{name}.yaml", EvaluateConfig)
+    config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
     known = {*shipped_checkpoints(), *published_networks()}
     assert {block.network or block.name for block in config.restorers} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()
     }
+
+
+def test_trainings_begin_with_what_ships_or_with_what_another_leaves() -> None:
+    blocks = {path.stem: yaml.safe_load(path.read_text()) for path in (shipped("configs") / "train").rglob("*.yaml")}
+    left = {f"runs/train/{block['name']}/{block['name']}.safetensors": name for name, block in blocks.items()}
+    for name, block in blocks.items():
+        weights = block.get("weights")
+        if weights is None or weights in shipped_classifiers():
+            continue
+        # Its first lines name the config that makes the file, and users are not shown it: they begin with another.
+        text = next((shipped("configs") / "train").rglob(f"{name}.yaml")).read_text()
+        assert left[weights] in text.partition("\nname:")[0] and name.endswith(("_middle", "_finish"))
+    for path in (shipped("configs") / "finetune").glob("*.yaml"):
+        config = load_config(path, FinetuneConfig)
+        assert config.parent in shipped_checkpoints()
+        assert config.purifier is None or config.purifier.name in shipped_purifiers()
 
 
 def test_hardened_checkpoints_say_what_they_came_from() -> None:

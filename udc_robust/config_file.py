@@ -80,6 +80,15 @@ def load_config(path: Path | str, schema: type[Config], overrides: Sequence[str]
     Raises:
         UserError: no such file, bad YAML (with its line), unknown keys (with the nearest known one), bad values.
     """
+    return check_config(read_values(path, overrides), schema, str(path))
+
+
+def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a YAML file, overridden.
+
+    Raises:
+        UserError: see `load_config`, but for what a schema knows.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no config at {path}: check the path, or see `udc-robust configs`")
@@ -91,13 +100,19 @@ def load_config(path: Path | str, schema: type[Config], overrides: Sequence[str]
         raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
-    return check_config(values, schema, str(path))
+    return values
 
 
-def check_config(values: Mapping[str, Any], schema: type[Config], origin: str) -> Config:
-    """Validate plain values; every problem is told in one line with its key."""
+def check_config(
+    values: Mapping[str, Any], schema: type[Config], origin: str, context: Mapping[str, Any] | None = None
+) -> Config:
+    """Validate plain values; every problem is told in one line with its key.
+
+    Args:
+        context: what the schema's validators may know (see `grid.schema.NO_CODE`).
+    """
     try:
-        return schema.model_validate(values)
+        return schema.model_validate(values, context=dict(context or {}))
     except ValidationError as error:
         raise UserError(f"{origin}: " + "; ".join(_tell(e, schema) for e in error.errors())) from None
 

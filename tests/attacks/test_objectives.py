@@ -33,6 +33,15 @@ def test_mse_is_broken_exactly_at_the_stated_drop() -> None:
         assert float(mse.hinge(mse.values(worse, target), goal)) == pytest.approx(max(0, 6 - extra), abs=1e-3)
 
 
+def test_against_the_own_clean_answer_broken_means_34_db() -> None:
+    mse, target = objective("mse"), torch.full((1, 3, 8, 8), 0.5)
+    goal = mse.goal(torch.zeros(3))
+    assert goal.tolist() == pytest.approx([1e-4 * 10**0.6] * 3)
+    for db, broken in ((34.1, False), (33.9, True)):
+        assert bool(mse.values(target + 10 ** (-db / 20), target) >= goal[0]) is broken
+    assert float(mse.goal(torch.tensor([1e-3]))) == pytest.approx(1e-3 * 10**0.6)
+
+
 def test_margin_is_the_best_other_score() -> None:
     scores = torch.tensor([[-5.0, -7.0, -6.0], [1.0, 3.0, 2.0]])
     assert margin(scores, torch.tensor([0, 0])).tolist() == [-1.0, 2.0]

@@ -53,6 +53,31 @@ def test_square_takes_non_square_images_and_spends_its_budget(size, threat) -> N
     assert (result.meter.queries == 20).all()
 
 
+def test_square_goes_on_from_the_best_image_so_far() -> None:
+    x = torch.round((0.3 + 0.4 * torch.rand(1, 3, 14, 18)) * 255) / 255
+    seen: list[torch.Tensor] = []
+    target, steps, mse = (x + 0.02).clamp(0, 1), 80, objective("mse")
+
+    def sharpen(images: torch.Tensor) -> torch.Tensor:
+        return 2 * images - torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+
+    def victim(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images.clone())
+        return sharpen(images)
+
+    attack(victim, x, mse, Linf(8 / 255), "square", target=target, seeds=[1], steps=steps, round_8_bit=False)
+    asked = seen[1:-1]
+    values = [float(mse.values(sharpen(image), target)) for image in asked]
+    worse = 0
+    for step in range(1, steps):
+        best = asked[max(range(step), key=values.__getitem__)]
+        rows, columns = (best != asked[step]).any(1)[0].nonzero().T
+        side = _window_side(0.05, step, steps, x)
+        assert rows.max() - rows.min() < side and columns.max() - columns.min() < side
+        worse += values[step] <= max(values[:step])
+    assert worse > 10  # many proposals were not kept
+
+
 def test_window_side_follows_the_published_schedule() -> None:
     x = torch.zeros(1, 3, 100, 100)
     sides = [_window_side(0.05, step, 10_000, x) for step in (1, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)]

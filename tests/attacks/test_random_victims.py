@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -66,6 +68,26 @@ def test_who_knows_the_seed_plays_against_a_fixed_victim() -> None:
     unknown = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", draws=6, **options)
     first_draw = objective("mse").values(unknown.adv_outputs[0], x)
     assert (known.adv_values >= first_draw - 1e-6).all()
+
+
+@pytest.mark.parametrize("judge_seeds", [None, [8, 9]])
+@pytest.mark.parametrize("eot", [1, 4])
+def test_the_attacker_never_meets_a_draw_of_the_judge(judge_seeds, eot) -> None:
+    drawn: list[list[float]] = []
+
+    class Spied(Jittered):
+        def forward(self, x: Tensor, streams: Streams) -> Tensor:
+            gain = streams.normal(x.new_empty(len(x), 1, 1, 1))
+            drawn.append(gain.flatten().tolist())
+            return x + gain * (3 * x).sin() / 3
+
+    x, draws = _images(), 6
+    options = {"target": x, "seeds": [1, 2], "judge_seeds": judge_seeds, "draws": draws, "steps": 5, "eot": eot}
+    attack(Spied(), x, objective("mse"), Linf(0.05), "pgd", **options)
+    before, during, after = drawn[:draws], drawn[draws:-draws], drawn[-draws:]
+    assert before == after and len(during) == 6
+    judged, met = (list(itertools.chain(*calls)) for calls in (before, during))
+    assert len(set(judged)) == 2 * draws and len(set(met)) == len(met) and not set(judged) & set(met)
 
 
 def test_an_image_alone_meets_the_same_draws() -> None:

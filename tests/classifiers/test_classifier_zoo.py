@@ -64,6 +64,12 @@ def test_shipped_classifiers_load() -> None:
         assert path.stat().st_size < 2e6
 
 
+def test_weights_may_be_a_shipped_checkpoint() -> None:
+    named = load_classifier(ClassifierSpec("mine", "resnet20", {"num_classes": 10}, weights="resnet20_clean"))
+    shipped, x = load_classifier(ClassifierSpec("resnet20_clean")), torch.rand(2, 3, 32, 32)
+    assert torch.equal(named(x), shipped(x)) and named.name == "mine"
+
+
 @pytest.mark.parametrize(
     "spec, message",
     [

@@ -36,9 +36,12 @@ def test_keys_are_unique_and_a_smaller_set_is_a_beginning() -> None:
 
 
 def test_another_display_gives_other_captures() -> None:
-    poled = EmbeddedPairs(count=1, size=128, psf="poled")[0]
-    phone = EmbeddedPairs(count=1, size=128)[0]
-    assert poled.key != phone.key or not torch.equal(poled.lq, phone.lq)
+    sets = {psf: {sample.key: sample for sample in EmbeddedPairs(12, 96, psf)} for psf in ("phone", "phone_harsh")}
+    shared = sets["phone"].keys() & sets["phone_harsh"].keys()
+    assert shared
+    for key in shared:  # one crop of one photograph behind two displays
+        phone, harsh = (sets[psf][key] for psf in ("phone", "phone_harsh"))
+        assert torch.equal(phone.gt, harsh.gt) and not torch.equal(phone.lq, harsh.lq)
 
 
 def test_too_many_or_too_large_crops() -> None:

@@ -120,6 +120,16 @@ def test_a_set_of_other_settings_is_kept(
     assert contents(tmp_path / "set") == before
 
 
+def test_crops_lie_everywhere_the_last_row_and_column_included() -> None:
+    source, stream = night(0, 32, 40), torch.Generator().manual_seed(0)
+    views = [synth._view(source, replace(SETTINGS, size=31), stream) for _ in range(60)]
+    assert {place["top"] for _, place in views} == {0, 1} and {place["left"] for _, place in views} == set(range(10))
+    for crop, place in views:
+        assert torch.equal(crop, source[:, place["top"] : place["top"] + 31, place["left"] : place["left"] + 31])
+    whole, place = synth._view(source, replace(SETTINGS, size=32), stream)
+    assert whole.shape == (3, 32, 32) and place["top"] == 0
+
+
 def test_difficulty_is_kept(stills: Path, tmp_path: Path) -> None:
     everything = synthesise(stills, tmp_path / "a", replace(SETTINGS, difficulty=(0.0, 99.0), tries=1))
     middle = sorted(entry["degraded_psnr"] for entry in everything)[3]

@@ -1,4 +1,4 @@
-"""PSNR and SSIM against BasicSR's own, MS-SSIM and GMSD against their defining properties."""
+"""PSNR and SSIM against BasicSR's own, MS-SSIM and GMSD against their definitions."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def test_psnr_and_ssim_equal_basicsr(size: tuple[int, int]) -> None:
         reference = calculate_ssim(*pictures, crop_border=0)
         assert ssim(output.double(), target.double())[i] == pytest.approx(reference, abs=1e-4)
         assert ssim(output, target)[i] == pytest.approx(reference, abs=1e-4)
+
+
+@pytest.mark.parametrize("brightest", [0.3, 0.05])
+def test_dark_images_have_the_same_peak(brightest: float) -> None:
+    import_basicsr()
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    output, target = (torch.round(t * brightest * 255) / 255 for t in _pair(24, 32))
+    for i in range(len(output)):
+        pictures = [(t[i].permute(1, 2, 0).numpy() * 255).round() for t in (output, target)]
+        assert psnr(output, target)[i] == pytest.approx(calculate_psnr(*pictures, crop_border=0), abs=1e-4)
+        reference = calculate_ssim(*pictures, crop_border=0)
+        assert ssim(output.double(), target.double())[i] == pytest.approx(reference, abs=1e-4)
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -83,6 +96,24 @@ def test_ms_ssim_five_scales_matches_its_definition() -> None:
         expected = expected * (similarity if scale == 4 else contrast) ** (weight / 1.0001)
         a, b = (torch.nn.functional.avg_pool2d(t, 2) for t in (a, b))
     assert np.allclose(ms_ssim(output, target), expected.mean(1), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(24, 30), (40, 16)])
+def test_gmsd_is_that_of_the_paper_on_8_bits(size: tuple[int, int]) -> None:
+    """Written out with SciPy on 0..255, where the paper's constant is 170; piq 0.8 gives the same figures."""
+    from scipy.ndimage import correlate
+
+    output, target = (t.double() for t in _pair(*size))
+    prewitt = np.array([[1, 0, -1]] * 3) / 3
+    for i in range(len(output)):
+        magnitudes = []
+        for red, green, blue in (255 * output[i].numpy(), 255 * target[i].numpy()):
+            y = 0.299 * red + 0.587 * green + 0.114 * blue
+            small = (y[::2, ::2] + y[1::2, ::2] + y[::2, 1::2] + y[1::2, 1::2]) / 4
+            magnitudes.append(np.hypot(*(correlate(small, kernel, mode="constant") for kernel in (prewitt, prewitt.T))))
+        a, b = magnitudes
+        expected = ((2 * a * b + 170) / (a**2 + b**2 + 170)).std()
+        assert expected > 0.01 and gmsd(output, target)[i].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_too_small_for_the_window_is_said() -> None:

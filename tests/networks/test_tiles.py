@@ -51,6 +51,26 @@ def test_padding_gives_multiples_and_takes_them_back(height, width, multiple) ->
 
     x = torch.rand(1, 3, height, width, requires_grad=True)
     y = padded(network, x, multiple)
-    assert torch.equal(y, x * 2) and all(length % multiple == 0 for length in seen[0])
+    assert torch.equal(y, x * 2) and seen[0] == tuple(-(-side // multiple) * multiple for side in (height, width))
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(gradient, torch.full_like(x, 2.0))
+
+
+@pytest.mark.parametrize("height, width", [(9, 12), (16, 13), (8, 8)])
+def test_padding_repeats_the_last_row_and_column(height, width) -> None:
+    seen = []
+
+    def network(x):  # the far ends are mixed in, so that a crop from the wrong side shows
+        seen.append(x)
+        return x + x.flip(-1, -2)
+
+    x = torch.rand(2, 3, height, width)
+    y = padded(network, x, 8)
+    bottom, right = -height % 8, -width % 8
+    rows, columns = (
+        torch.arange(height + bottom).clamp_max(height - 1),
+        torch.arange(width + right).clamp_max(width - 1),
+    )
+    expected = x[..., rows, :][..., columns]
+    assert torch.equal(seen[0], expected)
+    assert torch.equal(y, (expected + expected.flip(-1, -2))[..., :height, :width])

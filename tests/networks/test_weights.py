@@ -83,6 +83,16 @@ def test_another_network_is_named_in_short(network, tmp_path) -> None:
     assert "0.weight (8, 3, 3, 3) instead of (4, 3, 3, 3)" in text and "\n" not in text
 
 
+def test_an_entry_too_few_or_too_many_is_refused(network) -> None:
+    whole = network.state_dict()
+    few = {name: tensor for name, tensor in whole.items() if name != "1.bias"}
+    with pytest.raises(UserError, match=r"net\.pth does not fit Sequential: 1 missing \(1\.bias\);"):
+        load_into(network, few, "net.pth")
+    many = {**whole, "2.bias": torch.zeros(3)}
+    with pytest.raises(UserError, match=r"net\.pth does not fit Sequential: 1 unexpected \(2\.bias\);"):
+        load_into(network, many, "net.pth")
+
+
 def test_nan_weights_are_refused(network) -> None:
     state = {name: tensor * float("nan") for name, tensor in network.state_dict().items()}
     with pytest.raises(UserError, match="NaN or infinite weights in 0"):

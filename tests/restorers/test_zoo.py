@@ -7,9 +7,17 @@ import torch
 
 from udc_robust.errors import UserError
 from udc_robust.networks.weights import save_weights
+from udc_robust.optics.domains import convert
 from udc_robust.restorers.basicsr_bridge import NETWORKS, import_basicsr
 from udc_robust.restorers.weight_norm_names import published_state_dict
-from udc_robust.restorers.zoo import RestorerSpec, build_network, find_network, load_restorer, shipped_checkpoints
+from udc_robust.restorers.zoo import (
+    Restorer,
+    RestorerSpec,
+    build_network,
+    find_network,
+    load_restorer,
+    shipped_checkpoints,
+)
 
 TINY = {"width": 4, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
 
@@ -67,7 +75,21 @@ def test_weights_that_know_their_network(tmp_path) -> None:
     x = torch.rand(2, 3, 9, 13)
     assert restorer.trained and torch.equal(restorer(x), network.eval()(x).clamp(0, 1))
     srgb = load_restorer(RestorerSpec("tiny", weights=str(path)), "srgb")
-    assert not torch.allclose(srgb(x), restorer(x))  # the domain is converted on the way in and out
+    inside = network(convert(x, "srgb", "tonemapped"))
+    assert torch.equal(srgb(x), convert(inside, "tonemapped", "srgb")) and srgb.network_domain == "tonemapped"
+    assert not torch.allclose(srgb(x), inside) and not torch.allclose(inside, restorer(x))
+
+
+@pytest.mark.parametrize("domain, highest", [("srgb", 1), ("tonemapped", 1), ("linear", 500)])
+def test_answers_are_clamped_to_their_domain_but_for_training(domain, highest) -> None:
+    class Loud(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * x - highest
+
+    restorer = Restorer("loud", Loud(), domain=domain, network_domain=None, trained=True, origin="test")
+    x = highest * torch.tensor([0.1, 0.5, 0.9]).view(1, 3, 1, 1)
+    assert torch.allclose(restorer.eval()(x).flatten(), highest * torch.tensor([0, 0.5, 1]))
+    assert torch.allclose(restorer.train()(x).flatten(), highest * torch.tensor([-0.7, 0.5, 1.7]))
 
 
 def test_weights_that_do_not_say(tmp_path) -> None:

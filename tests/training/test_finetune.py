@@ -51,7 +51,9 @@ def _same(a: Path, b: Path) -> bool:
 def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> None:
     facts = finetune(_config(sets, steps=40, plain_share=0.25, eps=["2/255", "4/255"]), sets / "out")
     before, after = facts["parent_validation"], facts["validation"]
-    assert after["attacked_psnr"] > before["attacked_psnr"] + 1 and before["psnr"] > before["attacked_psnr"]
+    assert before["psnr"] > before["attacked_psnr"]
+    # Colour alone, of pairs that do not match in place, gives 5.8 and 5.4 dB.
+    assert after["psnr"] > before["psnr"] + 7.5 and after["attacked_psnr"] > before["attacked_psnr"] + 6.4
     restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
     assert restorer.recipe == {"network": "NAFNet", "options": TINY}
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")

@@ -32,7 +32,7 @@ def _config(sets, **changes) -> TrainConfig:
 
 def test_it_learns_and_its_weights_serve(sets) -> None:
     facts = training.train_restorer(_config(sets, steps=60), sets / "out")
-    assert facts["validation"]["gain"] > 1.0
+    assert facts["validation"]["gain"] > 12  # colour alone, of pairs that do not match in place, gives 6.5
     restorer = load_restorer(RestorerSpec("tiny", weights=str(sets / "out" / "tiny.safetensors")), "srgb")
     figures = training.validate(
         restorer, PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt"), torch.device("cpu")

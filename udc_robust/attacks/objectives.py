@@ -85,14 +85,14 @@ def _lpips(output: Tensor, target: Tensor) -> Tensor:
     return metrics.lpips_distance(metrics.load_lpips("alex", output.device), output, target)
 
 
-_DAMAGES: dict[str, tuple[Measure, float]] = {
+DAMAGES: dict[str, tuple[Measure, float]] = {
     "mse": (metrics.mse, 1e-4),
     "charbonnier": (charbonnier, 5e-3),
     "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
     "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
 }
-OBJECTIVES = (*_DAMAGES, "psnr", *CLASSIFICATION)
+OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
 
 
 def objective(name: str, drop_db: float = 6.0) -> Objective:
@@ -106,7 +106,7 @@ def objective(name: str, drop_db: float = 6.0) -> Objective:
     if name in CLASSIFICATION:
         return Misclassify(name)
     key = "mse" if name == "psnr" else name
-    if key not in _DAMAGES:
+    if key not in DAMAGES:
         raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
-    measure, floor = _DAMAGES[key]
+    measure, floor = DAMAGES[key]
     return Damage(name, measure, floor, drop_db)

@@ -32,6 +32,7 @@ class Classifier(nn.Module):
         origin: the weights file, or why there is none.
     """
 
+    domain, min_size = "srgb", 1
     mean: Tensor
     std: Tensor
 
@@ -67,9 +68,9 @@ class ClassifierSpec:
         network: a shipped checkpoint, a network of ours (``resnet20`` ...), a model of torchvision, or
             ``package.module:name`` / ``file.py:name`` (a class or a function); None: what ``name`` says.
         options: constructor arguments, ``num_classes`` above all.
-        weights: ``.pth``, ``.th``, ``.pt`` or ``.safetensors``; files that we trained, and the public CIFAR ResNets,
-            tell their own network, options and normalisation. None: for torchvision's models the official weights,
-            if they are on disk already.
+        weights: a shipped checkpoint, ``.pth``, ``.th``, ``.pt`` or ``.safetensors``; files that we trained, and the
+            public CIFAR ResNets, tell their own network, options and normalisation. None: for torchvision's models the
+            official weights, if they are on disk already.
         mean, std: normalisation of the input; None: what the weights were trained with.
     """
 
@@ -115,8 +116,8 @@ def load_classifier(spec: ClassifierSpec, device: str | torch.device = "cpu", se
         UserError: an unknown network, options it does not take, weights that do not fit or cannot be read.
     """
     name, weights = spec.network or spec.name, spec.weights
-    if weights is None and name in shipped_classifiers():
-        weights = str(shipped_classifiers()[name])
+    if (weights or name) in shipped_classifiers():
+        weights = str(shipped_classifiers()[weights or name])
     facts: dict[str, Any] = {} if weights is not None else _official(name, spec.options or {})
     weights = weights or facts.get("weights")
     state, told = _read(weights) if weights else (None, {})

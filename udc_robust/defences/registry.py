@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from udc_robust.config_file import Number, Strict, check_config
-from udc_robust.defences import random_transforms, transforms
+from udc_robust.defences import own, random_transforms, transforms
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.halftone.core import Halftone
 from udc_robust.defences.purifier.plan import PurifierOptions
@@ -51,8 +52,11 @@ class Kind:
     options: type[BaseModel] | None = None
 
     def parameters(self) -> list[inspect.Parameter]:
-        """What ``build`` takes by name; `inspect.Parameter.empty` is the default of one without."""
-        stated = inspect.signature(self.build, eval_str=True).parameters.values()
+        """The options as the signature states them; `inspect.Parameter.empty` is the default of one without."""
+        try:
+            stated = inspect.signature(self.build, eval_str=True).parameters.values()
+        except NameError:  # an annotation of the user's that is only there for type checkers
+            stated = inspect.signature(self.build).parameters.values()
         return [p for p in stated if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     def schema(self) -> type[BaseModel]:
@@ -61,7 +65,9 @@ class Kind:
             return self.options
         fields: dict[str, Any] = {}
         for option in self.parameters():
-            written = {float: Number, float | None: Number | None}.get(option.annotation, option.annotation)
+            untyped = option.annotation is option.empty or isinstance(option.annotation, str)
+            stated: Any = Any if untyped else option.annotation
+            written = {float: Number, float | None: Number | None}.get(stated, stated)
             fields[option.name] = (written, ... if option.default is option.empty else option.default)
         return create_model(self.name, __base__=Strict, **fields)
 
@@ -128,6 +134,27 @@ KINDS: dict[str, Kind] = {
 }
 
 
+@functools.cache
+def find_kind(name: str) -> Kind:
+    """A kind of the table, or the user's own as ``package.module:name`` or ``file.py:name``.
+
+    Raises:
+        UserError: an unknown name, or something that is no defence.
+    """
+    if ":" in name:
+        return Kind(name, own.builder(name))
+    if name not in KINDS:
+        raise unknown_name("kind of defence", name, KINDS)
+    return KINDS[name]
+
+
+def named_models(kind: str, options: Mapping[str, Any]) -> list[str]:
+    """The models and folders that a defence reads, defaults among them."""
+    chosen = find_kind(kind)
+    stated = {p.name: p.default for p in chosen.parameters()} | dict(options)
+    return [stated[name] for name in chosen.files if isinstance(stated.get(name), str)]
+
+
 def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = False) -> dict[str, Any]:
     """The options of a kind with their types put right, without reading any file of the user's.
 
@@ -137,9 +164,7 @@ def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = Fals
     Raises:
         UserError: an unknown kind or option, a value of another type or out of its range, or no strength to tune.
     """
-    if kind not in KINDS:
-        raise unknown_name("kind of defence", kind, KINDS)
-    chosen = KINDS[kind]
+    chosen = find_kind(kind)
     checked = check_config(options, chosen.schema(), f"defence {kind!r}").model_dump(exclude_unset=True)
     if matched:
         if chosen.strength is None:
@@ -159,7 +184,7 @@ def build_defence(kind: str, options: Mapping[str, Any]) -> Defence:
         UserError: see `check_defence`; or a model or images that cannot be read.
     """
     checked = check_defence(kind, options)
-    return _built(KINDS[kind], checked, load=True).requires_grad_(False).eval()
+    return _built(find_kind(kind), checked, load=True).requires_grad_(False).eval()
 
 
 def _built(kind: Kind, options: Mapping[str, Any], *, load: bool = False) -> Defence:

@@ -47,3 +47,8 @@ def linear_to_srgb(x: Tensor) -> Tensor:
     """IEC 61966-2-1 encoding; light above 1 becomes 1."""
     x = x.clamp(0, 1)
     return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def for_metrics(x: Tensor, domain: str) -> Tensor:
+    """Linear light is tone-mapped before it is measured, as the UDC literature does; other domains stay."""
+    return convert(x, domain, "tonemapped") if domain == "linear" else x

@@ -29,9 +29,9 @@ from udc_robust.defences.purifier.level import (
 )
 from udc_robust.defences.purifier.pipeline import PurificationPipeline
 from udc_robust.errors import UserError
-from udc_robust.evaluation.level_study import parse_levels
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
+from udc_robust.tasks.level_study import parse_levels
 
 # ---- the distance
 

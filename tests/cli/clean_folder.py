@@ -1,0 +1,177 @@
+"""A clean folder in which a command of the documents runs: the files it names, and sizes that take seconds.
+
+A new example that names a file which no earlier one names needs a maker in ``FILES``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+import typer
+from torch import nn
+
+from udc_robust.cli import app, main
+from udc_robust.cli.configs import SCHEMAS, find_config
+from udc_robust.data.images import write_image
+from udc_robust.files import shipped
+
+SIDE = 96
+WIDE = {"width": 32, "enc_blk_nums": [1, 1, 1, 28], "middle_blk_num": 1, "dec_blk_nums": [1, 1, 1, 1]}
+PANORAMAS = ("vestibule", "circus_arena", "venice_sunset", "lebombo", "kiara_1_dawn")
+MINE = "restorers: nafnet_mini\nattacks: [{method: pgd, steps: 1}]\neps: 4/255\ndata: {kind: embedded, limit: 2}\n"
+
+
+def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """All verbs of the program with their path, such as ``train restorer``."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), command
+    for name, child in (inner or {}).items():
+        yield from verbs(child, (*path, name))
+
+
+VERBS = dict(verbs(typer.main.get_command(app)))
+
+
+def run(*arguments: str, code: int = 0) -> None:
+    """``udc-robust ARGUMENTS`` in this process; it must end with ``code``."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["udc-robust", *arguments])
+        main()
+    assert ended.value.code == code, shlex.join(arguments)
+
+
+def _scene(seed: int, side: int = SIDE) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.interpolate(torch.rand(1, 3, 9, 9, generator=generator), (side, side), mode="bicubic")[0]
+
+
+def _photographs(folder: Path) -> None:
+    for i in range(2):
+        write_image(folder / f"{i}.png", _scene(i).clamp(0, 1))
+
+
+def _pairs(folder: Path) -> None:
+    for i in range(2):
+        write_image(folder / "gt" / f"{i}.png", _scene(i).clamp(0, 1))
+        write_image(folder / "lq" / f"{i}.png", (0.8 * _scene(i)).clamp(0, 1))
+
+
+def _panoramas(folder: Path) -> None:
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = (8 * torch.rand(512, 1024, 3, generator=torch.Generator().manual_seed(0)) ** 8).numpy()
+    assert cv2.imwrite(str(folder / f"{PANORAMAS[0]}.hdr"), pixels)
+    for name in PANORAMAS[1:]:
+        os.link(folder / f"{PANORAMAS[0]}.hdr", folder / f"{name}.hdr")
+
+
+def _archive(path: Path) -> None:
+    """Labelled JPEG files as `read_archive` wants them: two of each of ten classes."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for i in range(20):
+        memory = io.BytesIO()
+        picture = Image.fromarray((_scene(i, 32).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy())
+        picture.save(memory, "jpeg")
+        files.append(memory.getvalue())
+    names = [f"{i % 10}/{i}.jpg" for i in range(20)]
+    offsets = np.cumsum([0, *map(len, files)])
+    np.savez(path, buf=np.frombuffer(b"".join(files), np.uint8), offs=offsets, label=np.arange(20) % 10, name=names)
+
+
+def _own_checkpoint(path: Path) -> None:
+    """What BasicSR leaves of the NAFNet of the README, with random weights."""
+    from udc_robust.restorers.zoo import build_network
+
+    torch.manual_seed(0)
+    torch.save({"params": build_network("NAFNet", WIDE).state_dict()}, path)
+
+
+def _trained(path: Path) -> None:
+    path.write_bytes((shipped("checkpoints") / "nafnet_mini.safetensors").read_bytes())
+
+
+def _psf(path: Path) -> None:
+    from udc_robust.optics.psf import named_psf
+
+    np.save(path, named_psf("phone", 33).permute(1, 2, 0).numpy())
+
+
+def _downloads(path: Path) -> None:
+    """A list of panoramas that are all here already: nothing is fetched."""
+    _panoramas(Path("hdr"))
+    path.write_text(json.dumps([{"file": f"{name}.hdr", "url": f"https://x/{name}.hdr"} for name in PANORAMAS]))
+
+
+def _finished(folder: Path) -> None:
+    Path("small.yaml").write_text(MINE)
+    run("evaluate", "small.yaml", "lpips=null", "--out", str(folder))
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "mine.yaml": lambda path: path.write_text(MINE),
+    "mine.safetensors": _trained,
+    "net_g.pth": _own_checkpoint,
+    "photo.png": lambda path: write_image(path, _scene(0).clamp(0, 1)),
+    **dict.fromkeys(("photos/degraded", "photos/clean", "photos", "pictures", "attacked"), _photographs),
+    **dict.fromkeys(("tuning", "sets/train", "sets/validation"), _pairs),
+    **{f"runs/sets/{name}": _pairs for name in ("train", "validation", "test", "tuning", "other_display")},
+    **dict.fromkeys(("runs/before", "runs/after"), _finished),
+    "hdr": _panoramas,
+    "downloads.json": _downloads,
+    "measured.npy": _psf,
+    **{f"{name}.npz": _archive for name in ("cifar10_train", "cifar10_test", "cifar10_jpeg_test")},
+    **{f"data/{name}.npz": _archive for name in ("cifar10_jpeg_train20k", "cifar10_jpeg_test")},
+}
+TRAINING = ("steps=2", "warmup=0", "validate_every=2", "batch_size=2")
+TINY = {
+    "evaluate": ("attacks=[{method: pgd, steps: 1}]", "eps=4/255", "draws=1", "gallery=1", "lpips=null"),
+    "classify": ("attacks=[{method: pgd, steps: 1}]", "eps=4/255", "draws=1", "gallery=1", "data.limit=4"),
+    "attack": ("--steps", "1"),
+    "noise-level": ("--levels", "5", "--steps", "1", "--limit", "2", "--crop", "32"),
+    "synth": ("--per-source", "1", "--size", "64", "--only", "lebombo", "--difficulty", "0", "99"),
+    "fetch": ("--list", "downloads.json"),
+    "train restorer": (*TRAINING, "patch_size=32"),
+    "train diffusion": (*TRAINING, "patch_size=32"),
+    "train classifier": TRAINING,
+    "finetune": (*TRAINING, "patch_size=32", "inner_steps=1", "validation_crops=1", "validation_size=32"),
+}
+
+
+def verb_of(arguments: Sequence[str]) -> str:
+    """``train restorer`` of ``train restorer nafnet_mini steps=2``."""
+    return " ".join(arguments[:2]) if arguments[0] == "train" else arguments[0]
+
+
+def make_files(text: str) -> None:
+    """Make the files of ``FILES`` that a text names and that are not here yet."""
+    named = {path.rstrip("/") for path in re.findall(r"[\w./-]+", text)}
+    for name, make in FILES.items():
+        if any(path == name or path.startswith(f"{name}/") for path in named) and not Path(name).exists():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            make(Path(name))
+
+
+def run_small(arguments: Sequence[str]) -> None:
+    """Make the files that a command names, itself or in its config, and run it on little, in this folder."""
+    verb = verb_of(arguments)
+    command = [*arguments, *TINY.get(verb, ())]
+    make_files(" ".join(word for before, word in zip(["", *command], command, strict=False) if before != "--out"))
+    if verb in SCHEMAS:
+        make_files(find_config(Path(arguments[len(verb.split())]), verb)[0].read_text())
+    run(*command)

@@ -1,0 +1,84 @@
+"""The verbs that make data: paired sets, panoramas, and the code of a PSF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udc_robust.cli.options import there
+
+
+def synth(
+    sources: Annotated[
+        Path, typer.Argument(help="Folder of HDR panoramas, HDR stills or photographs.", callback=there)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the paired set.")],
+    kind: Annotated[str, typer.Option("--kind", help="panorama, hdr or photo.")] = "panorama",
+    psf: Annotated[
+        list[str] | None, typer.Option("--psf", help="Simulated display or PSF file; repeat for several.")
+    ] = None,
+    per_source: Annotated[int, typer.Option("--per-source", help="Crops of each source.")] = 4,
+    size: Annotated[int, typer.Option("--size", help="Side of the crops in pixels.")] = 256,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Sources to leave out, by name.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Use these sources only.")] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the sources, noted for each image.")
+    ] = "unknown",
+    difficulty: Annotated[tuple[float, float], typer.Option(help="Range of the degraded PSNR in dB.")] = (19.0, 28.0),
+    shot: Annotated[float, typer.Option(help="Shot noise: variance per unit of radiance.")] = 0.0,
+    read: Annotated[float, typer.Option(help="Read noise: standard deviation in radiance.")] = 0.0,
+    seed: int = 0,
+) -> None:
+    """Make a paired set (degraded, clean) of real scenes and a display's PSF, with a manifest; resumes.
+
+    Example: `udc-robust synth hdr/ --psf phone --psf poled --out sets/train --exclude vestibule --licence CC0-1.0`
+    """
+    from udc_robust.data.synth import SynthSettings, synthesise
+
+    settings = SynthSettings(
+        kind=kind, psfs=tuple(psf or ["phone"]), per_source=per_source, size=size, seed=seed, licence=licence,
+        difficulty=difficulty, shot=shot, read=read,
+    )  # fmt: skip
+    pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
+    mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
+    typer.echo(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
+
+
+def fetch(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("hdr"),
+    files: Annotated[Path | None, typer.Option("--list", help="A JSON list of file, url, size and sha256.")] = None,
+) -> None:
+    """Download CC0 HDR panoramas (Poly Haven) to make training sets of; resumes and checks.
+
+    Example: `udc-robust fetch --out hdr`, then `udc-robust synth hdr --out sets/train`
+    """
+    from udc_robust.data.fetch import fetch as run
+    from udc_robust.data.fetch import read_list
+
+    typer.echo(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
+
+
+def psf_code(
+    psfs: Annotated[list[str], typer.Argument(help="PSF files or names of simulated displays; the first is coded.")],
+    basis: Annotated[Path | None, typer.Option("--basis", help="Use this basis instead of fitting one.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where a fitted basis is written.")] = Path("psf_basis.npz"),
+    turn: Annotated[float, typer.Option("--turn", help="With one PSF: fit copies turned so far, degrees.")] = 12.0,
+) -> None:
+    """Print the five-number code that tells DISCNet about a display, and save its basis.
+
+    Example: `udc-robust psf-code measured.npy --out basis.npz`, then `options: {psf_code: [...]}` in a config.
+    """
+    from udc_robust.data.synth import load_psf
+    from udc_robust.optics.psf_code import fit_basis, load_basis, turned
+
+    loaded = [load_psf(name) for name in psfs]
+    if basis is not None:
+        found = load_basis(basis)
+    else:
+        family = loaded if len(loaded) > 1 else [turned(loaded[0], turn * step / 4) for step in range(-4, 5)]
+        found = fit_basis(family)
+        found.save(out)
+        typer.echo(f"basis: {out}", err=True)
+    typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])

@@ -1,0 +1,114 @@
+"""The verbs that evaluate: attack networks in a grid, write its report, choose a purifier's noise level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udc_robust.cli.options import (
+    ConfigPath,
+    Domain,
+    OutFolder,
+    Overrides,
+    Weights,
+    read_run_config,
+    restorer_block,
+    there,
+    this_command,
+)
+from udc_robust.errors import UserError
+from udc_robust.processes import is_main
+
+
+def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Attack restorers or classifiers, bare and behind defences, and write a report; the same command resumes.
+
+    The config says which `task` it is of. A network, attack, defence, objective or metric that it names as
+    `file.py:name` or `package.module:name` is code, and is run.
+
+    Example: `udc-robust evaluate quickstart`, or `udc-robust evaluate mine.yaml batch_size=2 --out runs/mine`
+    """
+    settings, folder = read_run_config(config, overrides, out)
+    from udc_robust.cli.tables import print_held
+    from udc_robust.report.run_folder import read_run
+    from udc_robust.tasks import TASKS, write_report
+    from udc_robust.tasks import evaluate as run
+
+    run(settings, folder, this_command())
+    if is_main():
+        page = write_report([folder])
+        print_held(list(read_run(folder, TASKS).panels()))
+        typer.echo(f"report: {page}")
+
+
+def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Another name of `evaluate`, for configs of classifiers.
+
+    Example: `udc-robust classify classifiers_quickstart`
+    """
+    evaluate(config, overrides, out)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, of any task.", callback=there)],
+    out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
+) -> None:
+    """Write the HTML report of one run again, or of several side by side.
+
+    Example: `udc-robust report runs/before runs/after --out compare.html`
+    """
+    from udc_robust.tasks import write_report
+
+    typer.echo(f"report: {write_report(runs, out)}")
+
+
+def noise_level(
+    restorer: Annotated[str, typer.Argument(help="A name of `udc-robust models`, or package.module:Class.")],
+    purifier: Annotated[str, typer.Argument(help="A shipped purifier, or the folder of one.")] = "purifier_mini",
+    weights: Weights = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
+    ] = None,
+    gt: Annotated[
+        Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)
+    ] = None,
+    domain: Domain = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    levels: Annotated[str, typer.Option("--levels", help="Noise levels (timesteps) to measure.")] = "5,10,20,50",
+    eps: Annotated[str, typer.Option("--eps", help="Linf budget of the attacks, e.g. 4/255.")] = "4/255",
+    steps: Annotated[int, typer.Option("--steps", help="Steps of PGD.")] = 10,
+    eot: Annotated[int, typer.Option("--eot", help="Purified draws averaged for each gradient.")] = 2,
+    samples: Annotated[int, typer.Option("--samples", help="Purified draws that the purifier averages.")] = 1,
+    max_cost: Annotated[float, typer.Option("--max-cost", help="Clean PSNR a level may cost, in dB.")] = 0.5,
+    module: Annotated[str | None, typer.Option("--module", help="Part of the restorer to take features from.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    seed: int = 0,
+    out: OutFolder = None,
+) -> None:
+    """Choose a purifier's noise level: by PSNR under attack, and by UAD-RS's distance of features; resumes.
+
+    Give images that are tested nowhere else, and keep the one level for every attack.
+
+    Example: `udc-robust noise-level nafnet_mini purifier_mini --images tuning/lq --gt tuning/gt --out runs/levels`
+    """
+    from udc_robust.cli.tables import print_levels
+    from udc_robust.defences.purifier.level import anls_level, restoration_level
+    from udc_robust.tasks.level_study import parse_levels, study
+
+    if (images is None) != (gt is None):
+        raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")
+    where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
+    data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
+    folder = out or Path("runs/levels")
+    figures = study(
+        restorer_block(restorer, weights), purifier, data, parse_levels(levels), folder,
+        attack={"method": "pgd", "eps": eps, "steps": steps, "eot": eot}, samples=samples, module=module, seed=seed,
+        device=device, command=this_command(),
+    )  # fmt: skip
+    print_levels(figures)
+    typer.echo(f"table and plot: {folder / 'levels.csv'}, {folder / 'levels.png'}")
+    kept, near = restoration_level(figures, max_cost), anls_level(figures)
+    typer.echo(f"by restoration level {kept.level} ({kept.reason}); by features level {near.level} ({near.reason})")

@@ -1,0 +1,32 @@
+"""The verbs that tell what there is: models, configs, doctor."""
+
+from __future__ import annotations
+
+import typer
+
+
+def models() -> None:
+    """List shipped checkpoints and networks with their size, colour domain and the source of official weights."""
+    from udc_robust.cli.tables import print_models
+
+    print_models()
+
+
+def configs() -> None:
+    """List the configs that ship with the package, by what they are for."""
+    import itertools
+
+    from udc_robust.cli.configs import SCHEMAS, list_configs
+
+    for schema, group in itertools.groupby(list_configs(), key=lambda config: config.schema):
+        folder, use = SCHEMAS[schema]
+        typer.echo(f"\n{use} (configs/{folder}):")
+        for config in group:
+            typer.echo(f"  {config.name.rpartition('/')[2]:24} {config.purpose}")
+
+
+def doctor() -> None:
+    """Tell versions, devices and which weights are present, and what to do about the rest."""
+    from udc_robust.doctor import print_findings
+
+    print_findings()

@@ -1,0 +1,114 @@
+"""The verbs that take pictures and write pictures: attack, restore, purify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udc_robust.cli.options import Domain, Images, OutFolder, RestorerName, Weights, restorer_block, there, this_command
+from udc_robust.errors import UserError
+
+
+def attack(
+    images: Images,
+    restorer: RestorerName = "nafnet_mini",
+    weights: Weights = None,
+    gt: Annotated[
+        Path | None, typer.Option("--gt", help="Folder of ground truths with the same file names.", callback=there)
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="noise, fgsm, ifgsm, pgd, cw, ddn, simba or square.")] = "pgd",
+    norm: Annotated[str, typer.Option("--norm", help="linf or l2.")] = "linf",
+    eps: Annotated[str, typer.Option("--eps", help="Budget, e.g. 4/255.")] = "4/255",
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the method.")] = None,
+    domain: Domain = None,
+    seed: int = 0,
+    out: OutFolder = None,
+) -> None:
+    """Attack images: writes them as PNG with restorations, a table and a report.
+
+    Without `--gt` the damage is measured against the clean restoration.
+
+    Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
+    """
+    from udc_robust.cli.tables import print_held
+    from udc_robust.config_file import check_config
+    from udc_robust.report.run_folder import read_run
+    from udc_robust.tasks import TASKS, write_report
+    from udc_robust.tasks import evaluate as run
+    from udc_robust.tasks.restoration_schema import RestorationConfig
+
+    data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
+    block = {"method": method, "norm": norm} | ({} if method in ("cw", "ddn") else {"eps": eps})
+    settings = check_config(
+        {
+            "name": "attack",
+            "seed": seed,
+            "data": [{key: value for key, value in data.items() if value is not None}],
+            "restorers": [restorer_block(restorer, weights)],
+            "attacks": [block | ({} if steps is None else {"steps": steps})],
+            "gallery": 1_000_000,
+        },
+        RestorationConfig,
+        "options",
+    )
+    folder = out or Path("attacked")
+    run(settings, folder, this_command())
+    page = write_report([folder])
+    print_held(list(read_run(folder, TASKS).panels()))
+    typer.echo(f"attacked images: {folder / 'images'}\nreport: {page}")
+
+
+def restore(
+    images: Images,
+    restorer: RestorerName = "nafnet_mini",
+    weights: Weights = None,
+    domain: Domain = None,
+    tile: Annotated[int, typer.Option("--tile", help="Side of the tiles in pixels; 0 restores whole images.")] = 0,
+    overlap: Annotated[int, typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used.")] = 32,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    out: OutFolder = None,
+) -> None:
+    """Restore images of any size.
+
+    Example: `udc-robust restore photo.png --restorer nafnet_mini --tile 512 --out restored`
+    """
+    from udc_robust.restorers.files import restore_files
+    from udc_robust.restorers.zoo import RestorerSpec
+
+    spec = RestorerSpec(**restorer_block(restorer, weights))  # type: ignore[arg-type]
+    for path in restore_files(images, spec, out or Path("restored"), domain, tile, overlap, device):
+        typer.echo(path)
+
+
+def purify(
+    images: Images,
+    model: Annotated[str, typer.Option("--model", help="A shipped purifier, or the folder of one.")] = "purifier_mini",
+    noise_level: Annotated[int | None, typer.Option("--noise-level", help="Timestep up to which to add noise.")] = None,
+    sigma: Annotated[str | None, typer.Option("--sigma", help="Noise in [0,1] units instead, e.g. 10/255.")] = None,
+    strength: Annotated[float | None, typer.Option("--strength", help="Share of the whole chain instead.")] = None,
+    sampler: Annotated[str, typer.Option("--sampler", help="one_step, ddim or ancestral.")] = "one_step",
+    steps: Annotated[int | None, typer.Option("--steps", help="Model calls of a sample.")] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Purified draws to average.")] = 1,
+    eta: Annotated[float, typer.Option("--eta", help="Fresh noise of ddim, 0 to 1.")] = 0.0,
+    tile: Annotated[int, typer.Option("--tile", help="Side of the tiles in pixels; 0 takes whole images.")] = 0,
+    overlap: Annotated[int, typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used.")] = 16,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    seed: int = 0,
+    out: OutFolder = None,
+) -> None:
+    """Purify images: add a little noise and let a diffusion model take it away, a perturbation with it.
+
+    Example: `udc-robust purify attacked/ --noise-level 20 --samples 4 --out purified`
+    """
+    from udc_robust.config_file import number
+    from udc_robust.defences.purifier.files import purify_files
+
+    try:
+        options = {"noise_level": noise_level, "sigma": number(sigma), "strength": strength}
+    except ValueError as error:
+        raise UserError(f"--sigma {error}") from None
+    more = {"sampler": sampler, "steps": steps, "samples": samples, "eta": eta, "tile": tile, "overlap": overlap}
+    for path in purify_files(images, model, out or Path("purified"), options | more, seed=seed, device=device):
+        typer.echo(path)
