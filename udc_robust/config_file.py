@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,6 +138,8 @@ def _tell(error: Any, schema: type[BaseModel]) -> str:
         return str(unknown_name("key", place, _known_keys(schema, error["loc"])))
     if error["type"] == "missing":
         return f"{place} is missing"
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        return str(unknown_name(place, error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"])))
     message = error["msg"].removeprefix("Value error, ")
     return f"{place}: {message}"
 

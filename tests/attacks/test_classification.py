@@ -10,6 +10,7 @@ from torch import nn
 
 from udc_robust.attacks import L2, Linf, attack, objective
 from udc_robust.attacks.classification import CLASSIFICATION, dlr, margin, targeted_dlr
+from udc_robust.attacks.methods import method
 
 SCORES = torch.tensor([[4.0, 1.0, 3.0, -2.0, 0.0]])
 
@@ -59,20 +60,14 @@ def test_a_broken_image_beats_one_of_higher_cross_entropy() -> None:
         chosen = [min(rows, key=lambda level: abs(level - float(mean))) for mean in levels]
         return torch.log(torch.tensor([rows[level] for level in chosen])) + 0 * levels[:, None]
 
-    from udc_robust.attacks.methods import METHODS, method
-
     @method("query")
-    def _walk(oracle, x, threat):
+    def walk(oracle, x, threat):
         for level in (0.2, 0.4):
             oracle.values(torch.full_like(x, level))
         return x
 
-    try:
-        x = torch.zeros(2, 3, 4, 4)
-        cross_entropy = objective("cross_entropy")
-        result = attack(victim, x, cross_entropy, Linf(0.5), "_walk", target=torch.zeros(2).long(), seeds=[1, 2])
-    finally:
-        del METHODS["_walk"]
+    x, labels = torch.zeros(2, 3, 4, 4), torch.zeros(2).long()
+    result = attack(victim, x, objective("cross_entropy"), Linf(0.5), walk.method, target=labels, seeds=[1, 2])
     assert result.success.all() and torch.allclose(result.x_adv, torch.full_like(x, 0.2), atol=1 / 255)
 
 

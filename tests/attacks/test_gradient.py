@@ -52,7 +52,7 @@ def _values(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("step_size", [None, 0.04])
 def test_pgd_steps_up_the_gradient_from_a_random_point(threat, step_size) -> None:
     asked, _ = _run("pgd", threat, steps=4, step_size=step_size)
-    x, size = _images(), threat.eps / 4 if step_size is None else step_size
+    x, size = _images(), 2.5 / 4 * threat.eps if step_size is None else step_size
     assert torch.equal(asked[0], threat.start(x, Streams([1, 2, 3]))) and len(asked) == 5
     for before, after in itertools.pairwise(asked):
         assert torch.allclose(after, threat.project(x, threat.step(before, _gradient(before), size)), atol=1e-6)

@@ -160,7 +160,7 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
         ({"recipe": "trades", "loss": "psnr"}, "takes loss l1, l2 or charbonnier"),
         ({"eps": [0.1, 0.05]}, "eps must rise"),
         ({"eps": 4}, "did you mean 4/255"),
-        ({"recipe": "madry"}, "recipe: Input should be"),
+        ({"recipe": "adversrial"}, "unknown recipe 'adversrial': did you mean 'adversarial'"),
         ({"inner_step": 3}, "did you mean 'inner_steps'"),
     ],
 )

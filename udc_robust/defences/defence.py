@@ -30,6 +30,10 @@ class Defence(nn.Module):
     nfe: int = 0
     random: bool = False
 
+    def load(self) -> Defence:
+        """Read the weights that the options name; until then there are only options, which are checked."""
+        return self
+
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Randomness ``(B,...)`` for these images, each from its own stream; empty for a deterministic defence."""
         return x.new_empty(len(x), 0)

@@ -14,6 +14,7 @@ from udc_robust.config_file import Number, Strict, check_config
 from udc_robust.defences import own, random_transforms, transforms
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.halftone.core import Halftone
+from udc_robust.defences.purifier.plan import PurifierOptions
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
 
@@ -38,15 +39,17 @@ class Kind:
     """One kind of defence.
 
     Attributes:
-        build: the class, or a function; its parameters are the options.
+        build: the class, or a function.
         strength: what tuning to a clean PSNR varies; None where no single option does.
-        files: options that name models or images; where a config gives one, checking it does not build.
+        files: options that name what ``build`` reads; where a config gives one, checking it does not build.
+        options: the schema of the options; None: the parameters of ``build``.
     """
 
     name: str
     build: Callable[..., Defence]
     strength: Strength | None = None
     files: tuple[str, ...] = ()
+    options: type[BaseModel] | None = None
 
     def parameters(self) -> list[inspect.Parameter]:
         """The options as the signature states them; `inspect.Parameter.empty` is the default of one without."""
@@ -58,6 +61,8 @@ class Kind:
 
     def schema(self) -> type[BaseModel]:
         """The options with their types; numbers may be written ``4/255``."""
+        if self.options is not None:
+            return self.options
         fields: dict[str, Any] = {}
         for option in self.parameters():
             untyped = option.annotation is option.empty or isinstance(option.annotation, str)
@@ -67,44 +72,20 @@ class Kind:
         return create_model(self.name, __base__=Strict, **fields)
 
 
-def load_purifier(
-    purifier: str,
-    noise_level: int | None = None,
-    sigma: float | None = None,
-    sampler: str = "one_step",
-    steps: int | None = None,
-    samples: int = 1,
-    eta: float = 0.0,
-    low_frequency: float | None = None,
-    gdmp: str | None = None,
-    gdmp_eps: float = 4 / 255,
-    gdmp_scale: float = 60_000.0,
-) -> Defence:
-    """A diffusion purifier by name or folder.
-
-    Args:
-        noise_level, sigma, sampler, steps, samples, eta: see `PurificationPipeline.plan`.
-        low_frequency: keep the input's frequencies under this radius in pixels; they carry their perturbation along.
-        gdmp: pull each noisy step toward the input by ``mse`` or ``ssim``; only a sampler with fresh noise has any.
-        gdmp_eps, gdmp_scale: see `guidance.gdmp`.
+def load_purifier(**options: Any) -> Defence:
+    """A diffusion purifier, of `PurifierOptions`.
 
     Raises:
         UserError: impossible options, or a purifier that cannot be read.
     """
     from udc_robust.defences.purifier import guidance, pipeline  # the latter imports diffusers, which is slow
 
-    if gdmp not in (None, "mse", "ssim"):
-        raise unknown_name("gdmp", str(gdmp), ["mse", "ssim"])
-    loaded = pipeline.load_purifier(purifier)
-    plan = loaded.plan(
-        noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta
-    )  # fmt: skip
-    if gdmp and plan.draws == 1:
-        raise UserError("gdmp guides noisy steps: use sampler ancestral, or ddim with eta above 0")
+    asked = PurifierOptions(**options)
+    loaded = pipeline.load_purifier(asked.purifier)
     return loaded.purifier(
-        plan,
-        correct=guidance.low_frequency_consistency(low_frequency) if low_frequency else None,
-        shift=guidance.gdmp(gdmp_eps, gdmp, gdmp_scale) if gdmp else None,
+        loaded.plan_of(asked),
+        correct=guidance.low_frequency_consistency(asked.low_frequency) if asked.low_frequency else None,
+        shift=guidance.gdmp(asked.gdmp_eps, asked.gdmp, asked.gdmp_scale) if asked.gdmp else None,
     )
 
 
@@ -132,7 +113,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("none", transforms.Identity),
-        Kind("purifier", load_purifier, files=("purifier",)),
+        Kind("purifier", load_purifier, files=("purifier",), options=PurifierOptions),
         # Models trained on small noise only (`max_noise_level`) often end at 150, ours do.
         Kind("denoiser", load_denoiser, Strength("noise_level", 0, 150, whole=True), files=("purifier",)),
         Kind("blur", transforms.GaussianBlur, Strength("sigma", 0.0, 3.0)),
@@ -142,7 +123,7 @@ KINDS: dict[str, Kind] = {
         Kind("tv", transforms.TotalVariation, Strength("weight", 0.0, 0.5)),
         Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
-        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True), files=("restorer", "inverse")),
+        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
         Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
         # These two move the picture, so that a PSNR says nothing and cannot be tuned to.
         Kind("crop", random_transforms.RandomCrop),
@@ -203,11 +184,12 @@ def build_defence(kind: str, options: Mapping[str, Any]) -> Defence:
         UserError: see `check_defence`; or a model or images that cannot be read.
     """
     checked = check_defence(kind, options)
-    return _built(find_kind(kind), checked).requires_grad_(False).eval()
+    return _built(find_kind(kind), checked, load=True).requires_grad_(False).eval()
 
 
-def _built(kind: Kind, options: Mapping[str, Any]) -> Defence:
+def _built(kind: Kind, options: Mapping[str, Any], *, load: bool = False) -> Defence:
     try:
-        return kind.build(**options)
+        made = kind.build(**options)
+        return made.load() if load else made
     except UserError as error:
         raise UserError(f"defence {kind.name!r}: {error}") from error

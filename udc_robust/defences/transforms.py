@@ -231,7 +231,7 @@ class PlainDenoiser(Defence):
     def __init__(self, model: Denoiser, schedule: NoiseSchedule, noise_level: int, multiple: int = 1) -> None:
         super().__init__()
         self.model, self.schedule, self.multiple = model, schedule, multiple
-        self.noise_level = schedule.level(noise_level=noise_level)
+        self.noise_level = schedule.checked(noise_level)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """Denoise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -43,18 +43,23 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
     return spans
 
 
-@torch.no_grad()
 def tiled(
-    network: Callable[[Tensor], Tensor],
+    network: Callable[..., Tensor],
     x: Tensor,
     tile: int,
     overlap: int,
     on_tile: Callable[[], None] | None = None,
+    along: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Restore ``(B,3,H,W)`` tile by tile.
+    """Run on ``(B,C,H,W)`` tile by tile; differentiable.
 
     Equal to the whole-image result where the network's receptive field reaches no further than ``overlap``; networks
     with global statistics (``whole_image``) see only their tile and answer differently.
+
+    Args:
+        tile, overlap: see `tile_boxes`.
+        on_tile: called after each tile.
+        along: further tensors ``(...,H,W)`` that are cut like ``x`` and handed on.
 
     Raises:
         UserError: the overlap leaves nothing of a tile.
@@ -63,10 +68,10 @@ def tiled(
         raise UserError(f"tile {tile} must be more than twice the overlap {overlap}")
     output = torch.empty_like(x)
     for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
-        restored = network(x[..., rows_in, columns_in])
+        answer = network(*(part[..., rows_in, columns_in] for part in (x, *along)))
         inner_rows = slice(rows_out.start - rows_in.start, rows_out.stop - rows_in.start)
         inner_columns = slice(columns_out.start - columns_in.start, columns_out.stop - columns_in.start)
-        output[..., rows_out, columns_out] = restored[..., inner_rows, inner_columns]
+        output[..., rows_out, columns_out] = answer[..., inner_rows, inner_columns]
         if on_tile:
             on_tile()
     return output

@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
-from tiny_purifier import images, purifier, tiny_unet
+from tiny_purifier import images, plan_of, purifier, tiny_unet
 from torch import nn
 from typer.testing import CliRunner
 
@@ -28,7 +28,6 @@ from udc_robust.defences.purifier.level import (
     restoration_level,
 )
 from udc_robust.defences.purifier.pipeline import PurificationPipeline
-from udc_robust.defences.purifier.plan import Plan
 from udc_robust.errors import UserError
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
@@ -116,7 +115,7 @@ def test_features_are_pooled_maps_tokens_and_rows() -> None:
 def test_features_behind_a_purifier() -> None:
     network, x = tiny_nafnet().eval(), images()
     features = PooledFeatures(network, "middle_blks")
-    made = purifier(Plan.of(20))
+    made = purifier(plan_of(20))
     streams = Streams([3, 4])
     with torch.no_grad():
         expected = torch.cat([features(made(x, made.draw(x, streams))) for _ in range(2)])

@@ -142,9 +142,10 @@ def test_its_purifier_is_differentiable_over_the_same_weights() -> None:
     [
         ({"noise_level": 61}, r"noise_level 61 \(sigma 0\.1\d+\) is above 60"),
         ({"sigma": 0.5}, "is above 60"),
-        ({"noise_level": 3, "strength": 0.1}, "exactly one"),
+        ({"noise_level": 3, "strength": 0.1}, "one of noise_level, sigma and strength"),
         ({"generator": generators(3)}, "2 images need 2 generators"),
         ({"output_type": "latent"}, "unknown output_type"),
+        ({"noise": 3}, "unknown key 'noise': did you mean 'noise_level'"),
         ({"sampler": "dim"}, "did you mean 'ddim'"),
         ({"tile": 9, "overlap": 1}, "tile 9 must be a multiple of 2"),
     ],

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_purifier import linear_schedule
 
+from udc_robust.defences.purifier.plan import PurifyOptions
 from udc_robust.errors import UserError
 
 SCHEDULE = linear_schedule()
@@ -19,14 +20,15 @@ def test_sigma_of_known_levels(level, sigma_255) -> None:
 
 @given(st.integers(0, 999))
 def test_every_way_leads_back(level) -> None:
-    assert SCHEDULE.level(sigma=SCHEDULE.sigma(level)) == level
-    assert SCHEDULE.level(strength=SCHEDULE.strength(level)) == level
-    assert SCHEDULE.level(noise_level=level) == level
+    assert SCHEDULE.level_of_sigma(SCHEDULE.sigma(level)) == level
+    assert SCHEDULE.level_of_strength(SCHEDULE.strength(level)) == level
+    for options in ({"sigma": SCHEDULE.sigma(level)}, {"strength": SCHEDULE.strength(level)}, {"noise_level": level}):
+        assert PurifyOptions.of(options).plan(SCHEDULE).noise_level == level
 
 
 @given(st.floats(0.001, 2.0))
 def test_a_sigma_gets_the_smallest_level_that_has_it(sigma) -> None:
-    level = SCHEDULE.level(sigma=sigma)
+    level = SCHEDULE.level_of_sigma(sigma)
     assert SCHEDULE.sigma(level) >= sigma * (1 - 1e-8)
     assert level == 0 or SCHEDULE.sigma(level - 1) < sigma
 
@@ -58,22 +60,26 @@ def test_a_share_of_the_chain_is_its_nearest_level() -> None:
 
 
 @pytest.mark.parametrize(
-    "given_ways, message",
+    "options, message",
     [
-        ({}, "exactly one"),
-        ({"noise_level": 3, "sigma": 0.1}, "exactly one"),
-        ({"noise_level": -1}, r"in 0\.\.999, not -1"),
+        ({"noise_level": 3, "sigma": 0.1}, "one of noise_level, sigma and strength"),
+        ({"sigma": 0.1, "strength": 0.1}, "one of noise_level, sigma and strength"),
+        ({"noise_level": -1}, "noise_level: Input should be greater than or equal to 0"),
         ({"noise_level": 1000}, r"in 0\.\.999"),
-        ({"sigma": 0.0}, "positive"),
-        ({"sigma": float("nan")}, "positive"),
+        ({"sigma": 0.0}, "sigma: Input should be greater than 0"),
+        ({"sigma": float("nan")}, "sigma: Input should be greater than 0"),
         ({"sigma": 1e6}, "more noise than the schedule"),
-        ({"strength": 1.0}, r"in \[0,1\)"),
-        ({"strength": -0.1}, r"in \[0,1\)"),
+        ({"strength": 1.0}, "strength: Input should be less than 1"),
+        ({"strength": -0.1}, "strength: Input should be greater than or equal to 0"),
     ],
 )
-def test_mistakes(given_ways, message) -> None:
+def test_mistakes(options, message) -> None:
     with pytest.raises(UserError, match=message):
-        SCHEDULE.level(**given_ways)
+        PurifyOptions.of(options).plan(SCHEDULE)
+
+
+def test_a_model_has_a_level_of_its_own() -> None:
+    assert PurifyOptions.of({}).plan(SCHEDULE, 33).noise_level == 33
 
 
 @pytest.mark.parametrize("steps", [0, 22])

@@ -52,6 +52,12 @@ def bayer_thresholds(x: Tensor, size: int) -> Tensor:
     return screen.repeat(-(-height // size), -(-width // size))[:height, :width].to(x)
 
 
+def check_inverse(weights: str) -> None:
+    """Raise UserError unless there is such a shipped checkpoint or file."""
+    if weights not in shipped_checkpoints() and not Path(weights).is_file():
+        raise unknown_name("inverse halftone", weights, [*shipped_checkpoints(), "a weights file"])
+
+
 def load_inverse(weights: str) -> Restorer:
     """A restorer of halftones, in the colour domain of whatever image it is given.
 
@@ -61,8 +67,7 @@ def load_inverse(weights: str) -> Restorer:
     Raises:
         UserError: neither of them, or a file that cannot be read.
     """
-    if weights not in shipped_checkpoints() and not Path(weights).is_file():
-        raise unknown_name("inverse halftone", weights, [*shipped_checkpoints(), "a weights file"])
+    check_inverse(weights)
     file = weights if weights not in shipped_checkpoints() else None
     return load_restorer(RestorerSpec(weights, weights=file, domain="srgb"), "srgb")
 
@@ -110,8 +115,16 @@ class Halftone(Defence):
         self.method, self.levels, self.channels, self.serpentine, self.size = method, levels, channels, serpentine, size
         self.inverse, self.sigma, self.weight, self.surrogate = inverse, sigma, weight, surrogate
         self.random = method == "noise"
+        self.weights = restorer
         if inverse == "learned":
-            self.restorer, self.nfe = load_inverse(restorer), 1
+            check_inverse(restorer)
+            self.nfe = 1
+
+    def load(self) -> Halftone:
+        """Read the weights of the learned inverse, where there is one."""
+        if self.inverse == "learned":
+            self.restorer = load_inverse(self.weights)
+        return self
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Thresholds in [0,1) of the images' shape for ``noise``, else nothing."""

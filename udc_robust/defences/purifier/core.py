@@ -6,9 +6,8 @@ perturbation (Nie et al. 2022, "DiffPure"). Images are in [0,1].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
@@ -19,7 +18,7 @@ from udc_robust.defences.purifier.plan import Plan
 from udc_robust.defences.purifier.samplers import Denoiser, RunStep, average, plainly, sample
 from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.errors import UserError
-from udc_robust.networks.tiles import padded, tile_boxes
+from udc_robust.networks.tiles import padded, tiled
 
 
 def draw_noise(x: Tensor, plan: Plan, streams: Streams, multiple: int = 1) -> Tensor:
@@ -119,18 +118,7 @@ class Purifier(Defence):
 
             return average(draw, u, noise)
 
-        u = padded(lambda u: self._by_tiles(purify, u, noise), 2 * x - 1, self.multiple)
-        return (u + 1) / 2
+        def purify_all(u: Tensor) -> Tensor:
+            return tiled(purify, u, self.tile, self.overlap, along=[noise]) if self.tile else purify(u, noise)
 
-    def _by_tiles(self, purify: Callable[[Tensor, Tensor], Tensor], u: Tensor, noise: Tensor) -> Tensor:
-        """Whole, or by tiles that are cut out of image and noise alike."""
-        height, width = u.shape[-2:]
-        if not self.tile or max(height, width) <= self.tile:
-            return purify(u, noise)
-        output = torch.empty_like(u)
-        for rows_in, columns_in, rows_out, columns_out in tile_boxes(height, width, self.tile, self.overlap):
-            purified = purify(u[..., rows_in, columns_in], noise[..., rows_in, columns_in])
-            inner_rows = slice(rows_out.start - rows_in.start, rows_out.stop - rows_in.start)
-            inner_columns = slice(columns_out.start - columns_in.start, columns_out.stop - columns_in.start)
-            output[..., rows_out, columns_out] = purified[..., inner_rows, inner_columns]
-        return output
+        return (padded(purify_all, 2 * x - 1, self.multiple) + 1) / 2

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from udc_robust.defences.purifier.core import NoisePredictor, Purifier, noise_shape
 from udc_robust.defences.purifier.guidance import Correction, Shift
-from udc_robust.defences.purifier.plan import Plan
+from udc_robust.defences.purifier.plan import Plan, PurifyOptions
 from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
@@ -82,32 +82,25 @@ class PurificationPipeline(DiffusionPipeline):
         self.size_multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
         self.image_processor = VaeImageProcessor(do_resize=False, do_normalize=False, do_convert_rgb=True)
 
-    def plan(
-        self,
-        *,
-        noise_level: int | None = None,
-        sigma: float | None = None,
-        strength: float | None = None,
-        sampler: str = "one_step",
-        steps: int | None = None,
-        samples: int = 1,
-        eta: float = 0.0,
-    ) -> Plan:
-        """Check what a caller asks for against what the model can do.
+    def plan(self, **options: Any) -> Plan:
+        """Check `PurifyOptions` against what the model can do.
 
         Raises:
             UserError: contradicting or impossible numbers, or a level that the model was not trained on.
         """
-        if noise_level is None and sigma is None and strength is None:
-            noise_level = self.config["noise_level"]
-        level = self.schedule.level(noise_level=noise_level, sigma=sigma, strength=strength)
+        return self.plan_of(PurifyOptions.of(options))
+
+    def plan_of(self, options: PurifyOptions) -> Plan:
+        """The same for options that were checked already."""
+        plan = options.plan(self.schedule, self.config["noise_level"])
+        level = plan.noise_level
         highest = self.config["max_noise_level"]
         if highest is not None and level > highest:
             raise UserError(
                 f"noise_level {level} (sigma {self.schedule.sigma(level):.3f}) is above {highest} "
                 f"(sigma {self.schedule.sigma(highest):.3f}), the highest this model was trained on: lower it"
             )
-        return Plan.of(level, sampler, steps, samples, eta)
+        return plan
 
     def purifier(
         self, plan: Plan, *, tile: int = 0, overlap: int = 16, correct: Correction | None = None,
@@ -166,44 +159,31 @@ class PurificationPipeline(DiffusionPipeline):
         self,
         images: Any,
         *,
-        noise_level: int | None = None,
-        sigma: float | None = None,
-        strength: float | None = None,
-        sampler: str = "one_step",
-        steps: int | None = None,
-        samples: int = 1,
-        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         tile: int = 0,
         overlap: int = 16,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
+        **options: Any,
     ) -> PurificationPipelineOutput | tuple[Any, ...]:
         """Purify images of any size.
 
         Args:
             images: see `prepare_images`.
-            noise_level, sigma, strength: one of them, see `NoiseSchedule`; none: the pipeline's own level.
-            sampler: ``one_step`` (posterior mean), ``ddim`` or ``ancestral``.
-            steps: model calls of a sample; None: 1, 5 or all levels, by the sampler.
-            samples: purified draws to average; four gain about 3 dB over one.
-            eta: fresh noise of ``ddim``.
             generator: one, or a list of one for each image.
             tile, overlap: tiles with one shared noise field, see `Purifier`; 0 takes whole images.
             output_type: ``pil``, ``np`` or ``pt``.
             return_dict: False gives a tuple.
             callback_on_step_end: called as ``(pipeline, number from 0, timestep, {"x_t": tensor})`` after each call.
+            options: those of `PurifyOptions`: how much noise, and how it is taken away.
 
         Raises:
             UserError: anything above that does not fit.
         """
         if output_type not in OUTPUT_TYPES:
             raise unknown_name("output_type", output_type, OUTPUT_TYPES)
-        plan = self.plan(
-            noise_level=noise_level, sigma=sigma, strength=strength, sampler=sampler, steps=steps, samples=samples,
-            eta=eta,
-        )  # fmt: skip
+        plan = self.plan(**options)
         x = self.prepare_images(images)
         noise = self.prepare_noise(x, plan, generator)
         purifier = self.purifier(plan, tile=tile, overlap=overlap)

@@ -68,21 +68,12 @@ class NoiseSchedule:
             raise UserError(f"strength must be in [0,1), not {strength}")
         return min(round(strength * len(self)), len(self) - 1)
 
-    def level(
-        self, *, noise_level: int | None = None, sigma: float | None = None, strength: float | None = None
-    ) -> int:
-        """The timestep that exactly one of the three ways names.
+    def checked(self, noise_level: int) -> int:
+        """The level itself.
 
         Raises:
-            UserError: none or several are given, or the value is outside the schedule.
+            UserError: the schedule has no such level.
         """
-        if sum(value is not None for value in (noise_level, sigma, strength)) != 1:
-            raise UserError("give exactly one of noise_level, sigma and strength")
-        if sigma is not None:
-            return self.level_of_sigma(sigma)
-        if strength is not None:
-            return self.level_of_strength(strength)
-        assert noise_level is not None
         if not 0 <= noise_level < len(self):
             raise UserError(f"noise_level must be in 0..{len(self) - 1}, not {noise_level}")
         return noise_level
