@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from udc_robust.config_file import check_config
 from udc_robust.training.batches import StepBatches
 from udc_robust.training.config import TrainConfig
+from udc_robust.training.learning_rate import learning_rate
 from udc_robust.training.loop import Trained, Validation, start, train
-from udc_robust.training.pace import learning_rate
 
 
 class Numbers(StepBatches):

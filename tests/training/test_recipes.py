@@ -136,7 +136,7 @@ def test_the_inner_attack_begins_at_random_and_takes_equal_steps(step_size, expe
         assert torch.allclose(after, threat.project(x, before + expected * gradient), atol=1e-6)
 
 
-def _learnt(setup: recipes.Workshop, monkeypatch) -> tuple[torch.Tensor, tuple, list]:
+def _learnt(setup: recipes.FinetuneSetup, monkeypatch) -> tuple[torch.Tensor, tuple, list]:
     """A recipe's loss on an attack that is fixed, its batch, and what the attack was told: victim, images, target."""
     (lq, gt), told = _batch(), []
     monkeypatch.setattr(recipes, "attacked", lambda setup, *about: told.append(about[:3]) or lq * 0.9 + 0.03)
@@ -210,7 +210,7 @@ def test_plain_rows_are_as_many_as_told() -> None:
 
 def test_the_perceptual_loss_is_added_with_its_weight(tiny_purifier) -> None:
     setup = _setup(tiny_purifier, "adversarial", loss="l1", perceptual=0.25)
-    with_features = recipes.Workshop(setup.config, setup.restorer, [], nn.MSELoss())
+    with_features = recipes.FinetuneSetup(setup.config, setup.restorer, [], nn.MSELoss())
     output, target = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
     plain = (output - target).abs().mean()
     assert setup.loss(output, target).item() == pytest.approx(plain.item())

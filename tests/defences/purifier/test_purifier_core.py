@@ -16,7 +16,15 @@ from udc_robust.defences.purifier.core import NoisePredictor, Purifier, draw_noi
 from udc_robust.defences.purifier.gradients import Checkpointed, Surrogate
 from udc_robust.defences.purifier.guidance import gdmp, low_frequency_consistency
 from udc_robust.defences.purifier.plan import Plan
-from udc_robust.defences.purifier.samplers import ancestral, average, clean_estimate, ddim, diffuse, one_step, reverse_step
+from udc_robust.defences.purifier.samplers import (
+    ancestral,
+    average,
+    clean_estimate,
+    ddim,
+    diffuse,
+    one_step,
+    reverse_step,
+)
 from udc_robust.errors import UserError
 
 SCHEDULE = linear_schedule()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from udc_robust.training.pace import learning_rate, moving_average
+from udc_robust.training.learning_rate import learning_rate, moving_average
 
 
 def test_the_rate_rises_in_equal_steps_and_falls_along_a_half_cosine() -> None:
