@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.outputs import file_name
 
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -46,6 +47,7 @@ def number(value: Any, **names: float) -> Any:
 
 Number = Annotated[float, BeforeValidator(number)]
 Size = Annotated[int, Field(ge=1)]
+FileName = Annotated[str, AfterValidator(file_name)]
 
 
 class Strict(BaseModel):

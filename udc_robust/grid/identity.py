@@ -107,14 +107,19 @@ def _change(key: str, before: Any, now: Any) -> str:
 def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]:
     """A short hash of every file that a config names, by the name it has there."""
     found: dict[str, str] = {}
-    for written in sorted({*_texts(config.model_dump(mode="json")), *also}):
-        path = _input(written)
-        if path is not None and path.is_file():
+    for written, path in input_paths(config, also).items():
+        if path.is_file():
             found[written] = file_digest(str(path))
-        elif path is not None:
+        else:
             for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
                 found[f"{written}/{file.relative_to(path)}"] = file_digest(str(file))
     return found
+
+
+def input_paths(config: BaseModel, also: Sequence[str] = ()) -> dict[str, Path]:
+    """Every file and folder that a config names, by the name it has there."""
+    found = {written: _input(written) for written in sorted({*_texts(config.model_dump(mode="json")), *also})}
+    return {written: path for written, path in found.items() if path is not None}
 
 
 def _texts(value: Any, key: str = "") -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
-from udc_robust.config_file import Number, Size, Strict, as_lists, number
+from udc_robust.config_file import FileName, Number, Size, Strict, as_lists, number
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.grid.named import find_method, find_metric, is_path
 from udc_robust.metrics import Metric
@@ -226,7 +226,7 @@ class RunConfig(Strict):
     short_forms: ClassVar[Mapping[str, str | None]] = {"defences": "kind", "attacks": "method", "eps": None}
 
     task: str
-    name: str
+    name: FileName
     out: Path | None = None
     seed: int = 0
     device: str = "cpu"

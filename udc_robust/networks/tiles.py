@@ -20,11 +20,29 @@ def padded(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Ten
     return network(F.pad(x, (0, right, 0, bottom), mode="replicate"))[..., :height, :width]
 
 
+def check_tiles(tile: int, overlap: int) -> None:
+    """Refuse tiles that the overlap leaves nothing of; 0 stands for no tiles.
+
+    Raises:
+        UserError: numbers below 0, or a tile of at most twice the overlap.
+    """
+    if tile < 0 or overlap < 0:
+        raise UserError(f"tile {tile} and overlap {overlap} must be numbers of pixels from 0 (tile 0: the whole image)")
+    if 0 < tile <= 2 * overlap:
+        raise UserError(f"tile {tile} must be more than twice the overlap {overlap}")
+
+
 def tile_boxes(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice, slice, slice]]:
     """Cover an image: input rows and columns of each tile, and the output rows and columns it is trusted for.
 
     Neighbouring tiles share ``2 * overlap`` pixels, and each is trusted up to ``overlap`` from its inner borders.
+
+    Raises:
+        UserError: see `check_tiles`.
     """
+    check_tiles(tile, overlap)
+    if not tile:
+        raise ValueError("no tiles: take the whole image")
     for rows_in, rows_out in _spans(height, tile, overlap):
         for columns_in, columns_out in _spans(width, tile, overlap):
             yield rows_in, columns_in, rows_out, columns_out
@@ -64,8 +82,6 @@ def tiled(
     Raises:
         UserError: the overlap leaves nothing of a tile.
     """
-    if tile <= 2 * overlap:
-        raise UserError(f"tile {tile} must be more than twice the overlap {overlap}")
     output = torch.empty_like(x)
     for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
         answer = network(*(part[..., rows_in, columns_in] for part in (x, *along)))

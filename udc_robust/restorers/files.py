@@ -9,8 +9,9 @@ import torch
 
 from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.networks.tiles import tile_boxes, tiled
+from udc_robust.networks.tiles import check_tiles, tile_boxes, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
+from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import console, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 
@@ -36,7 +37,9 @@ def restore_files(
     """
     if domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(domain), DOMAINS)
+    check_tiles(tile, overlap)
     files = files_by_stem(images, "restore")
+    check_files(out, (f"{stem}{ending}" for stem in files for ending in (".png", ".npy")))
     restorers = {}
     for stem, path in files.items():
         picture = read_image(path)
@@ -58,7 +61,7 @@ def restore_files(
         ):
             restored = tiled(restorer, x, side, margin, tick)
         if light == "linear":
-            write_image(out / f"{stem}.npy", restored[0].cpu())
+            write_image(note_file(out / f"{stem}.npy"), restored[0].cpu())
         target = out / f"{stem}.png"
-        write_image(target, for_metrics(restored, light)[0].cpu())
+        write_image(note_file(target), for_metrics(restored, light)[0].cpu())
         yield target

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.attacks.objectives import DAMAGES
-from udc_robust.config_file import Number, Size, Strict
+from udc_robust.config_file import FileName, Number, Size, Strict
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
 
@@ -128,7 +128,7 @@ class RestorationConfig(RunConfig):
     short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
 
     task: Literal["restoration"] = "restoration"
-    name: str = "evaluation"
+    name: FileName = "evaluation"
     batch_size: Size = 4
     data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
     validation: DataConfig | None = None

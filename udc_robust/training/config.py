@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from udc_robust.config_file import Number, Size, Strict
+from udc_robust.config_file import FileName, Number, Size, Strict
 from udc_robust.grid.schema import DefenceConfig
 
 
@@ -41,7 +41,7 @@ class Training(Strict):
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
-    name: str
+    name: FileName
     out: Path | None = None
     seed: int = 0
     train: Path

@@ -18,7 +18,7 @@ from udc_robust.defences.purifier.plan import Plan
 from udc_robust.defences.purifier.samplers import Denoiser, RunStep, average, plainly, sample
 from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.errors import UserError
-from udc_robust.networks.tiles import padded, tiled
+from udc_robust.networks.tiles import check_tiles, padded, tiled
 
 
 def draw_noise(x: Tensor, plan: Plan, streams: Streams, multiple: int = 1) -> Tensor:
@@ -74,6 +74,7 @@ class Purifier(Defence):
         super().__init__()
         if tile and (tile % multiple or tile <= 2 * overlap):
             raise UserError(f"tile {tile} must be a multiple of {multiple} and more than twice the overlap {overlap}")
+        check_tiles(tile, overlap)
         self.model, self.schedule, self.plan, self.multiple = model, schedule, plan, multiple
         self.tile, self.overlap = tile, overlap
         self.nfe, self.random = plan.nfe, True
