@@ -17,6 +17,7 @@ from udc_robust.terminal import shown
         ("two\nlines\ttab", r"two\nlines\ttab"),
         ("\u202egpj.exe", r"\u202egpj.exe"),
         (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+        ("\udcc3\udcb6l", "öl"),
         ("half \ud800", r"half \ud800"),
     ],
 )

@@ -6,7 +6,7 @@ import ast
 import operator
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -71,6 +71,11 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
             blocks = values[key] if isinstance(values[key], list) else [values[key]]
             values[key] = [{main: block} if main and isinstance(block, str) else block for block in blocks]
     return values
+
+
+def plain(config: BaseModel, exclude: Set[str] = frozenset()) -> dict[str, Any]:
+    """A config as the plain values of a YAML file, without some of its keys."""
+    return config.model_dump(mode="json", exclude=set(exclude))
 
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -5,6 +5,8 @@ Exit codes: 0 done, 2 the user's mistake (one line, no traceback), 1 ours.
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import traceback
 
@@ -12,6 +14,10 @@ import typer
 
 from udc_robust.cli import data, evaluate, info, pictures, train
 from udc_robust.errors import UserError
+from udc_robust.files import DISK
+from udc_robust.processes import first_to_speak, several
+from udc_robust.stopping import stoppable
+from udc_robust.terminal import shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,20 +50,35 @@ app.command()(info.doctor)
 
 def main() -> None:
     """Entry point of ``udc-robust`` and ``python -m udc_robust``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks stops nothing
+    with stoppable():
+        sys.exit(_answered())
+
+
+def _answered() -> int:
+    """Run the command; its exit code, once what went wrong is told: in one line for all processes of a launch."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        return app(standalone_mode=False) or 0
     except UserError as error:
-        typer.secho(f"udc-robust: {error}", fg="red", err=True)
-        sys.exit(2)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        typer.secho("udc-robust: stopped; the same command goes on where it was", err=True)
-        sys.exit(130)
+        _tell(str(error))
+        return 2
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
-            sys.exit(error.exit_code)
-        traceback.print_exc()
-        typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
-        sys.exit(1)
+            return error.exit_code
+        if isinstance(error, OSError) and error.errno in DISK:
+            _tell(f"cannot read or write {error.filename or 'the answer'}: {error.strerror}")
+            return 2
+        if several() and re.search("gloo|Connection (reset|closed)|store", str(error)):
+            _tell("another process of this run is gone; the same command goes on where it was")
+        elif first_to_speak():
+            traceback.print_exc()
+            typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
+        return 1
+
+
+def _tell(message: str) -> None:
+    if first_to_speak():
+        typer.secho(f"udc-robust: {shown(message)}", fg="red", err=True)

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 import udc_robust
+from udc_robust.config_file import plain
 from udc_robust.defences.registry import named_models
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, shipped, write_text
@@ -55,7 +56,7 @@ def claim(
     """
     files = input_digests(config, also)
     fingerprint = {**fingerprint, "inputs": digest(files)}
-    resolved = json.loads(config.model_dump_json(exclude={"out"})) | {"fingerprint": fingerprint}
+    resolved = plain(config, {"out"}) | {"fingerprint": fingerprint}
     path = out / "config.yaml"
     if path.is_file():
         _check_same(out, resolved, _former(path, former_schema), files)
@@ -74,7 +75,7 @@ def _former(path: Path, schema: type[BaseModel] | None) -> dict[str, Any]:
         former = yaml.safe_load(path.read_text(encoding="utf-8"))
         former = former if isinstance(former, dict) else {}
         if schema is not None:
-            known = json.loads(schema.model_validate(former).model_dump_json(exclude={"out"}))
+            known = plain(schema.model_validate(former), {"out"})
             former = {**known, "fingerprint": former.get("fingerprint", {})}
     except (yaml.YAMLError, UnicodeDecodeError, ValueError):
         return {}

@@ -21,7 +21,7 @@ from udc_robust.grid.plan import Plan, check_victims, checked_device, loaded, op
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
-from udc_robust.grid.units import run_unit, unit_name
+from udc_robust.grid.units import keep_names, run_unit, unit_name
 from udc_robust.processes import Processes
 from udc_robust.progress import progress
 
@@ -45,6 +45,8 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
         claim_folder(task, config, out, sets, networks)
         tuned = tune(task, config, networks, out)
     plan = planned(task, config, out, sets, networks, tuned)
+    if processes.is_main:
+        keep_names(plan)
     _work(plan, processes)
     processes.wait()
     facts = facts_of(plan, config, command, networks, tuned)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import yaml
 
@@ -140,8 +140,8 @@ class Panel:
 
     def picture(self, image: str, name: str, *, of_victim: bool = True) -> Path:
         """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
-        folder = image_folder(self.folder, self.data, image)
-        return (folder / quote(victim_label(self.network, self.defence), safe="") if of_victim else folder) / name
+        victim = victim_label(self.network, self.defence) if of_victim else None
+        return image_folder(self.folder, self.data, image, victim) / name
 
 
 @dataclass(frozen=True)
@@ -282,5 +282,5 @@ def _cell_of(row: Row, network: str) -> Key:
 
 
 def _timed(row: Row) -> Key:
-    data, _, victim, cell = (unquote(part) for part in row["unit"].split("/"))
+    data, _, victim, cell = (unquote(part, errors="surrogatepass") for part in row["unit"].split("/"))
     return data, victim, cell

@@ -14,6 +14,7 @@ from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import console, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+from udc_robust.terminal import shown
 
 
 def restore_files(
@@ -54,7 +55,7 @@ def restore_files(
         side = min(tile, max(height, width)) if tile else max(height, width)
         margin = overlap if side < max(height, width) else 0
         if margin and restorer.whole_image:
-            console.print(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
+            console.print(f"{shown(restorer.name)} looks at the whole image: in tiles it answers a little differently")
         with (
             progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
             torch.no_grad(),

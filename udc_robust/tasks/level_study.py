@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 import torch
 
@@ -165,7 +164,7 @@ def _distances(
                     clean = torch.cat([features(x) for x in pictures])
                 rows = []
                 for key in inputs.keys:
-                    path = image_folder(out, inputs.label, key) / quote(restorer.name, safe="") / attacked
+                    path = image_folder(out, inputs.label, key, restorer.name) / attacked
                     x_adv = read_image(path).pixels[None].to(config.device)
                     seed = image_seed(config.seed, f"{inputs.label}/{key}", "judge")
                     purifier = None if defence is None else defence.to(config.device)

@@ -12,6 +12,7 @@ from udc_robust.attacks.objectives import DAMAGES
 from udc_robust.config_file import FileName, Number, Size, Strict
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
+from udc_robust.terminal import shown
 
 OBJECTIVES = (*DAMAGES, "psnr")
 Domain = Literal["srgb", "tonemapped", "linear"]
@@ -60,7 +61,7 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else self.lq[0].resolve().name)
+        return self.name or (self.kind if self.lq is None else shown(self.lq[0].resolve().name))
 
 
 class RestorerConfig(Strict):

@@ -14,6 +14,7 @@ from udc_robust.attacks import Streams, image_seed
 from udc_robust.classifiers.data import LabelledImages, load_images
 from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
+from udc_robust.config_file import plain
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
@@ -129,7 +130,7 @@ def _difference(images: LabelledImages, validation: LabelledImages) -> str:
 
 def classifier_card(config: ClassifierConfig, facts: dict[str, Any]) -> str:
     """The card that travels with the weights, as Markdown."""
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    settings = plain(config, {"out", "about", "train", "validation"})
     rows = "\n".join(
         f"| {name} | " + " | ".join(f"{100 * share:.2f} %" for share in figure.values()) + " |"
         for name, figure in facts["validation"]["accuracy"].items()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
+from udc_robust.config_file import plain
 from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
@@ -167,7 +168,7 @@ def save_pipeline(pipeline: PurificationPipeline, folder: Path, card: str, facts
 
 def diffusion_card(config: DiffusionConfig, facts: dict[str, Any]) -> str:
     """The card that travels with the pipeline, as Markdown."""
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    settings = plain(config, {"out", "about", "train", "validation"})
     rows = "\n".join(
         f"| {level} | {noisy:.2f} | {purified:.2f} |"
         for level, (noisy, purified) in facts["validation"]["one_step"].items()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Linf, Streams, Victim, answers, attack, frozen, image_seed, objective
+from udc_robust.config_file import plain
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
@@ -63,7 +64,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     restorer.network.eval()
     perceptual = load_vgg() if config.perceptual else None
     if config.perceptual and perceptual is None and accelerator.is_main_process:
-        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
+        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it")
     pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
     for module in (*purifiers, *filter(None, [perceptual])):
         module.to(accelerator.device).eval().requires_grad_(False)
@@ -204,7 +205,7 @@ def robust_figures(
 
 def finetune_card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
     """The card that travels with the weights, as Markdown."""
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    settings = plain(config, {"out", "about", "train", "validation"})
     before, after = facts["parent_validation"], facts["validation"]
     rows = "\n".join(f"| {what} | {before[key]:.2f} | {after[key]:.2f} |" for key, what in CARD_ROWS.items())
     learner, behind = f"network: `{facts['network']}`", ""

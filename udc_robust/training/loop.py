@@ -11,7 +11,6 @@ same weights. A training is four lines::
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from udc_robust.config_file import plain
 from udc_robust.errors import UserError
 from udc_robust.progress import progress
 from udc_robust.training.batches import StepBatches, loader
@@ -117,7 +117,7 @@ def train(
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
-    settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
+    settings = plain(config, {"out", "validate_every", "save_every", "about", "licence"})
     state_file = out / "state.pt"
     state = load_state(state_file, settings)
     first_step, seconds = 0, 0.0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
+from udc_robust.config_file import plain
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defence, fresh
 from udc_robust.defences.registry import build_defence
@@ -126,7 +127,7 @@ def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
 def model_card(config: TrainConfig, facts: dict[str, Any]) -> str:
     """The card that travels with the weights, as Markdown."""
     figures = facts["validation"]
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    settings = plain(config, {"out", "about", "train", "validation"})
     return f"""---
 license: {config.licence.lower()}
 library_name: udc_robust
