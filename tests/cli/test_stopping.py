@@ -52,7 +52,7 @@ def test_a_signal_ends_a_command_with_one_line(work, number, code, tmp_path) -> 
 
 
 def test_what_is_in_order_is_left_in_order(tmp_path) -> None:
-    work = "try:\n    while True: pass\nfinally:\n    open('closed', 'w').close()"
+    work = "try:\n    while True: time.sleep(0.01)\nfinally:\n    open('closed', 'w').close()"
     with _started(work, "evaluate", tmp_path) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(0.2)  # until it is inside of `try`
