@@ -5,22 +5,17 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from udc_robust.attacks import Damage
 from udc_robust.config_file import Size, Strict
 from udc_robust.grid.images import Images
-from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig
+from udc_robust.grid.schema import AttackConfig, DefenceConfig, RunConfig
 from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Column, Scale, Task
 from udc_robust.metrics import Metric
 
-
-def _error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return (output - target).abs().flatten(1).mean(1)
-
-
+_error = lambda output, target: (output - target).abs().flatten(1).mean(1)  # noqa: E731
 QUALITY = Metric("nearness", lambda output, target: 1 - _error(output, target), label="Nearness")
 NAMES = cell_names("meter")
 FIGURES = ("nearness", "nearness_clean", "nearness_noise")
@@ -47,11 +42,10 @@ class ToyConfig(RunConfig):
     task: Literal["brightness"] = "brightness"
     name: str = "toy"
     batch_size: Size = 2
-    data: list[Named] = Field(min_length=1)
-    meters: list[Named] = Field(min_length=1)
-    defences: list[Defence] = Field(default_factory=lambda: [Defence(kind="none")])
-    attacks: list[Attack] = Field(min_length=1)
-    eps: list[Eps] = Field(default_factory=lambda: [4 / 255])
+    data: list[Named]
+    meters: list[Named]
+    defences: list[Defence]
+    attacks: list[Attack]
 
 
 class Meter(nn.Module):
