@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from udc_robust.config_file import Number, Size, Strict
-from udc_robust.grid.schema import DefenceConfig
+from udc_robust.defences.config import DefenceConfig
 
 
 def _range(value: Any) -> Any:
