@@ -17,10 +17,10 @@ from udc_robust.config_file import Number, Size, Strict, as_lists, number
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.grid.named import find_method, find_metric, is_path
 from udc_robust.metrics import Metric
+from udc_robust.names import Access, Norm
 
 NONE = "none"
 Eps = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Access = Literal["blind", "bpda", "surrogate", "adaptive"]
 
 
 NO_CODE = {"code": False}
@@ -60,7 +60,7 @@ class AttackConfig(BaseModel):
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     defences: list[str] | None = None
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     eps: list[Eps] | None = None
     objective: str
     name: str | None = None

@@ -12,9 +12,9 @@ from udc_robust.attacks.objectives import DAMAGES
 from udc_robust.config_file import Number, Size, Strict
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
+from udc_robust.names import Domain
 
 OBJECTIVES = (*DAMAGES, "psnr")
-Domain = Literal["srgb", "tonemapped", "linear"]
 
 
 class DataConfig(Strict):
