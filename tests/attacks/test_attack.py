@@ -239,29 +239,42 @@ def test_nothing_of_the_victim_is_changed() -> None:
     victim = Sharpener()
     victim.train()
     victim.conv.eval()
-    attack(victim, _batch(), objective("mse"), Linf(0.02), "pgd", seeds=[1, 2, 3], steps=2)
-    assert victim.training and victim.dropout.training and not victim.conv.training
-    assert victim.conv.weight.requires_grad and victim.conv.weight.grad is None
+    x = _batch()
+    for wanted in (True, False):
+        victim.conv.weight.requires_grad_(wanted)
+        attack(victim, x, objective("mse"), Linf(0.02), "pgd", seeds=[1, 2, 3], steps=2)
+        assert victim.training and victim.dropout.training and not victim.conv.training
+        assert victim.conv.weight.requires_grad is wanted and victim.conv.weight.grad is None
+    assert torch.equal(x, _batch()) and not x.requires_grad
 
 
-@pytest.mark.parametrize("rounded", [False, True])  # rounding alone would keep an Linf budget
-@pytest.mark.parametrize("threat", [Linf(4 / 255), L2(0.5)])
-def test_a_method_is_never_trusted(threat, rounded) -> None:
+def test_a_method_is_never_trusted() -> None:
     @method("gradient", keeps_best=False)
-    def escape(oracle, x, threat):
+    def _escape(oracle, x, threat):
         return x + 3
 
-    x, seeds = _batch(), [1, 2, 3]
-    result = attack(
-        Sharpener(), x, objective("mse"), threat, escape.method, target=x, seeds=seeds, round_8_bit=rounded
-    )  # fmt: skip
-    assert (threat.distance(x, result.x_adv) <= threat.eps + 1e-6).all()
+    assert "_escape" not in METHODS  # only the methods of the suite are named without a path
+    x, options = _batch(), {"target": _batch(), "seeds": [1, 2, 3]}
+    for threat in (Linf(4 / 255), L2(0.5)):
+        for rounded in (False, True):  # rounding alone would keep an Linf budget
+            result = attack(Sharpener(), x, objective("mse"), threat, _escape.method, round_8_bit=rounded, **options)
+            assert (threat.distance(x, result.x_adv) <= threat.eps + 1e-6).all()
 
 
-@pytest.mark.parametrize("bad", [torch.full((1, 3, 8, 8), float("nan")), torch.full((1, 3, 8, 8), 1.1)])
+@pytest.mark.parametrize("bad", [float("nan"), 1.1, 1.001, -0.001])
 def test_images_outside_the_box_are_refused(bad) -> None:
+    x = torch.full((1, 3, 8, 8), 0.5)
+    x[0, 1, 2, 3] = bad
     with pytest.raises(ValueError, match=r"finite and in \[0"):
-        attack(Sharpener(), bad, objective("mse"), Linf(0.1), "pgd", seeds=[1])
+        attack(Sharpener(), x, objective("mse"), Linf(0.1), "pgd", seeds=[1])
+
+
+def test_some_ulps_beside_the_box_are_taken_for_its_border() -> None:
+    x = torch.tensor([-1e-7, 0.5, 1 + 2e-7]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    for name in ("noise", "pgd", "square", "cw"):
+        threat = L2(1.0) if name == "cw" else Linf(0.1)
+        x_adv = attack(Sharpener(), x, objective("mse"), threat, name, seeds=[1], **{**FAST[name]}).x_adv
+        assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
 def test_wrong_calls_are_refused() -> None:

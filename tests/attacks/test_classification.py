@@ -127,6 +127,28 @@ def test_probabilities_and_images_are_refused() -> None:
         attack(raw, x, objective("cross_entropy"), L2(float("inf")), "cw", target=labels, seeds=[1, 2])
 
 
+def test_half_of_the_answers_suffice() -> None:
+    right, wrong, label = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([0])
+    nothing = torch.zeros(1)
+    for name, target in (("margin", label), ("targeted_margin", label + 1), ("divergence", right)):
+        for answers, broken in (([right, wrong], True), ([right, right, wrong], False), ([wrong, right, wrong], True)):
+            assert bool(objective(name).broken(torch.stack(answers), target, nothing, nothing)) is broken
+
+
+def test_divergence_is_measured_from_the_clean_scores() -> None:
+    clean, moved = torch.randn(3, 5), torch.randn(3, 5)
+    p, q = clean.softmax(1), moved.softmax(1)
+    expected = (p * (p / q).log()).sum(1)
+    assert torch.allclose(objective("divergence").values(moved, clean), expected, atol=1e-6)
+
+
+def test_scores_above_zero_are_no_probabilities() -> None:
+    scores, labels = torch.tensor([[0.5, 0.7, 0.1], [2.0, 0.0, 0.0]]), torch.tensor([0, 1])
+    objective("margin").check(scores, labels)
+    with pytest.raises(ValueError, match="take the softmax off"):
+        objective("margin").check(scores / scores.sum(1, keepdim=True), labels)
+
+
 def test_margin_with_a_single_row_of_ties_counts_as_broken() -> None:
     tie = torch.zeros(1, 3)
     assert float(margin(tie, torch.tensor([1]))) == 0

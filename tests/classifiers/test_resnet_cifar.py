@@ -58,7 +58,6 @@ def test_an_imagenet_resnet_is_none_of_ours() -> None:
         assert from_public(torchvision.models.resnet18(weights=None).state_dict()) is None
 
 
-@pytest.mark.shared
 def test_the_public_checkpoint_classifies_the_kit(shared) -> None:
     """81.0 % on the whole set."""
     loaded = load_classifier(ClassifierSpec("public", weights=str(shared / "data/weights/resnet20-12fca82f.th")))

@@ -168,6 +168,15 @@ def test_jpeg_is_libjpegs_and_its_stand_in_is_near(quality, channels) -> None:
     assert near < 0.15 * (x - y).square().mean()
 
 
+@pytest.mark.parametrize("factor, size", [(2, (12, 10)), (2.5, (10, 8)), (3, (8, 7)), (100, (1, 1))])
+def test_low_resolution_is_pillows_bilinear_and_torchs_bicubic(factor, size) -> None:
+    x = photo(24, 20)
+    planes = [Image.fromarray(plane, "F").resize(size[::-1], Image.Resampling.BILINEAR) for plane in x[0].numpy()]
+    small = torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))[None]
+    expected = torch.nn.functional.interpolate(small, (24, 20), mode="bicubic")
+    assert torch.allclose(defended(LowResolution(factor), x), expected, atol=1e-5)
+
+
 def test_bit_depth_levels() -> None:
     x = torch.linspace(0, 1, 256)
     assert sorted(set(quantised(x, 2).tolist())) == [0.0, 1.0]
@@ -175,6 +184,19 @@ def test_bit_depth_levels() -> None:
     assert (quantised(x, 8) - x).abs().max() <= 0.5 / 7 + 1e-6
     assert torch.allclose(quantised(x, 256), x, atol=1e-6)
     assert quantised(x, 2.5).max() <= 1
+    assert quantised(torch.tensor([0.5, 0.499]), 2).tolist() == [1, 0]  # ties up
+    assert quantised(torch.tensor([0.25, 0.75]), 3).tolist() == [0.5, 1]
+
+
+def test_a_jpeg_file_holds_the_nearest_of_8_bits() -> None:
+    x = photo(16, 24) * 1.9 - 0.2  # beyond black and white
+    assert x.min() < 0 and x.max() > 1
+    nearest = (x.clamp(0, 1) * 255).round() / 255
+    for shift in (-0.4, 0.4):
+        assert torch.equal(
+            defended(Jpeg(90), (x.clamp(0, 1) * 255).round().add(shift) / 255), defended(Jpeg(90), nearest)
+        )
+    assert torch.equal(defended(Jpeg(90), x), defended(Jpeg(90), nearest))
 
 
 def test_tv_reaches_the_minimum_that_scikit_image_finds() -> None:

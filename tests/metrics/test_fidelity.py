@@ -86,14 +86,18 @@ def test_equal_images_are_perfect() -> None:
     assert torch.allclose(gmsd(clean, clean), torch.zeros(2), atol=1e-6) and (mse(clean, clean) == 0).all()
 
 
-def test_ms_ssim_five_scales_matches_its_definition() -> None:
-    output, target = (t.double() for t in _pair(192, 192))
+@pytest.mark.parametrize(
+    "size, scales", [((192, 200), 5), ((176, 180), 5), ((175, 180), 4), ((22, 40), 2), ((21, 40), 1)]
+)
+def test_ms_ssim_matches_its_definition(size, scales) -> None:
+    output, target = (t.double() for t in _pair(*size))
     expected, a, b = torch.ones(2, 3, dtype=torch.float64), output, target
     from udc_robust.metrics.fidelity import _ssim_parts
 
-    for scale, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
+    weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333][:scales]
+    for scale, weight in enumerate(weights):
         similarity, contrast = _ssim_parts(a, b)
-        expected = expected * (similarity if scale == 4 else contrast) ** (weight / 1.0001)
+        expected = expected * (similarity if scale == scales - 1 else contrast) ** (weight / sum(weights))
         a, b = (torch.nn.functional.avg_pool2d(t, 2) for t in (a, b))
     assert np.allclose(ms_ssim(output, target), expected.mean(1), atol=1e-9)
 
@@ -114,6 +118,15 @@ def test_gmsd_is_that_of_the_paper_on_8_bits(size: tuple[int, int]) -> None:
         a, b = magnitudes
         expected = ((2 * a * b + 170) / (a**2 + b**2 + 170)).std()
         assert expected > 0.01 and gmsd(output, target)[i].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_ms_ssim_of_a_negative_is_finite() -> None:
+    """Its contrast terms are negative, and a negative number has no real power."""
+    _, target = (t.double() for t in _pair(48, 48))
+    negative = (1 - target).requires_grad_(True)
+    value = ms_ssim(negative, target)
+    (gradient,) = torch.autograd.grad(value.sum(), negative)
+    assert ((value >= 0) & (value < 0.1)).all() and gradient.isfinite().all()
 
 
 def test_too_small_for_the_window_is_said() -> None:

@@ -103,10 +103,12 @@ def _facts(config: RestorationConfig, images: int, trained: bool) -> dict[str, A
         for i, restorer in enumerate(config.restorers)
     }  # fmt: skip
     return {
-        "name": config.name, "task": "restoration", "command": "udc-robust evaluate study.yaml", "seed": 3, "device": "cpu", "threads": 1,
+        "name": config.name, "task": "restoration", "command": "udc-robust evaluate study.yaml", "seed": 3,
+        "device": "cpu", "threads": 1,
         "versions": {"udc_robust": "0.1.0", "python": "3.11", "torch": "2", "torchvision": "0"},
         "data": {
-            block.label: {"images": images, "domain": "tonemapped", "truth": block.kind != "folder"} for block in config.data
+            block.label: {"images": images, "domain": "tonemapped", "truth": block.kind != "folder"}
+            for block in config.data
         },
         "networks": described, "defences": {
             victim: {

@@ -1,22 +1,22 @@
-"""What a defence buys, and the signs that a figure is not to be trusted, on a run whose figures are known."""
+"""What each victim holds and gains, in figures and words, on a run whose figures are known."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+import html
 from statistics import fmean
 
 import pytest
 from fake_run import write_fake_run
 
-from udc_robust.evaluation.bargains import markets, worst_by_image
-from udc_robust.report.flags import red_flags
+from udc_robust.report.comparison import comparisons, unmade
 from udc_robust.report.run_folder import read_run
+from udc_robust.report.verdict import verdict
 from udc_robust.tasks import TASKS, write_report
 
 DEFENDED = {
     "restorers": ["nafnet_mini"],
-    "defences": ["none", {"kind": "purifier", "name": "pure", "purifier": "p"}, "blur"],
+    "defences": ["none", {"kind": "purifier", "name": "pure", "purifier": "p"}, {"kind": "blur", "role": "control"}],
     "attacks": [
         {"method": "noise"}, {"method": "fgsm"}, {"method": "square"},
         {"method": "pgd", "access": ["blind", "bpda", "adaptive"]},
@@ -36,116 +36,101 @@ def _panels(run):
     return {panel.defence: panel for panel in read_run(run, TASKS).panels()}
 
 
-def test_a_market_holds_the_worst_attack_on_each_image(run) -> None:
-    panels = _panels(run)
-    (market,) = markets(list(panels.values()))
-    assert [b.panel.defence for b in market.bargains] == ["none", "pure", "blur"]
-    assert [b.is_control for b in market.bargains] == [False, False, True]
-    bare, pure, blur = market.bargains
-    assert (bare.cost, pure.cost, blur.cost) == pytest.approx((0, 1, 1))
-    at = list(market.budgets).index("L∞\N{NO-BREAK SPACE}4/255")
-    attacks = [
-        o for o in panels["pure"].outcomes if o.cell.eps > 0.01 and not o.is_noise and o.cell.attack.label != "told"
-    ]
-    worst = worst_by_image(attacks)
-    assert pure.held[at].psnr == pytest.approx(fmean(psnr for psnr, _ in worst.values()))
-    assert pure.held[at].blind > pure.held[at].psnr and pure.held[at].strongest in ("pgd adaptive", "pgd bpda")
-    bare_worst = worst_by_image([o for o in panels["none"].outcomes if o.cell.eps > 0.01 and not o.is_noise])
-    gains = [worst[image][0] - bare_worst[image][0] for image in worst]
+def _by_hand(run, defence, eps, wanted=lambda row: True):
+    """From results.csv: what is left of each image by any attack that fits eps, and which attacks leave it."""
+    with open(run / "results.csv", newline="", encoding="utf-8") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["defence"] == defence and row["restorer"] == "nafnet_mini"]
+    left = {}
+    for row in rows:
+        threat = row["access"] not in ("", "none") and row["known_seed"] == "0"
+        if row["attack"] == "clean" or (threat and wanted(row) and float(row["linf"]) <= eps * 1.000001):
+            left.setdefault(row["image"], []).append((float(row["psnr"]), row["attack"]))
+    return {image: min(found) for image, found in left.items()}
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """A run in which the strongest attack is another on each image, and one of 1/255 does more than those of 4/255."""
+    out = tmp_path_factory.mktemp("uneven") / "run"
+    write_fake_run(out, **DEFENDED)
+    with open(out / "results.csv", newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    images = list(dict.fromkeys(row["image"] for row in rows))
+    for row in rows:
+        levels = round(float(row["eps"]) * 255)
+        if row["attack"].startswith("fgsm") and levels == 4 and row["image"] == images[0]:
+            row["psnr"] = "11.5"
+        if row["attack"] == "square" and levels == 1 and row["image"] == images[1]:
+            row["psnr"] = "10.25"
+    with open(out / "results.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return out
+
+
+def test_the_worst_counts_on_each_image_whatever_budget_it_was_made_for(uneven) -> None:
+    (found,) = comparisons(list(_panels(uneven).values()))
+    for standing in found.standings:
+        for budget, held in zip(found.budgets, standing.held, strict=True):
+            worst = _by_hand(uneven, standing.panel.defence, budget.eps)
+            assert {image: one.figure for image, one in held.worst.items()} == pytest.approx(
+                {image: psnr for image, (psnr, _) in worst.items()}, abs=1e-4
+            )
+            assert held.quality == pytest.approx(fmean(psnr for psnr, _ in worst.values()), abs=1e-4)
+            if held.blind is not None:
+                blind = _by_hand(uneven, standing.panel.defence, budget.eps, lambda row: row["access"] == "blind")
+                assert held.blind == pytest.approx(fmean(psnr for psnr, _ in blind.values()), abs=1e-4)
+    names = {name for one in found.standings[0].held[1].worst.values() for name in one.attacks}
+    assert names == {"fgsm", "square", "pgd"}  # another one on each image, one of them made for 1/255
+
+
+def test_what_is_held_never_rises_with_eps_and_never_beats_no_attack(uneven) -> None:
+    for standing in comparisons(list(_panels(uneven).values()))[0].standings:
+        values = [standing.clean, *(held.quality for held in standing.held)]
+        assert values == sorted(values, reverse=True)
+
+
+def test_gains_are_paired_by_image(run) -> None:
+    (found,) = comparisons(list(_panels(run).values()))
+    assert [s.panel.defence for s in found.standings] == ["none", "pure", "blur"]
+    assert [s.panel.is_control for s in found.standings] == [False, False, True]
+    bare, pure, _ = found.standings
+    assert [s.cost for s in found.standings] == pytest.approx((0, 1, 1))
+    at = [str(budget) for budget in found.budgets].index("L∞\N{NO-BREAK SPACE}4/255")
+    worst, floor = (_by_hand(run, defence, 4 / 255) for defence in ("pure", "none"))
+    gains = [worst[image][0] - floor[image][0] for image in worst]
     assert pure.held[at].gain == pytest.approx(fmean(gains)) and bare.held[at].gain is None
-    low, high = pure.held[at].interval
+    low, high = pure.held[at].gain_interval
     assert min(gains) <= low <= fmean(gains) <= high <= max(gains)
-    assert "pure + nafnet_mini holds" in market.verdict and "flatters it by" in market.verdict
+    assert pure.held[at].blind > pure.held[at].quality and pure.held[at].strongest in ("pgd adaptive", "pgd bpda")
 
 
-def test_no_market_without_rivals_or_truth(tmp_path) -> None:
+def test_what_cannot_be_compared_says_why(tmp_path) -> None:
     write_fake_run(tmp_path / "bare")
     write_fake_run(tmp_path / "blind", truth=False, **DEFENDED)
-    for name in ("bare", "blind"):
-        assert markets(list(read_run(tmp_path / name, TASKS).panels())) == []
-
-
-def _flags(panel):
-    return {flag.name: flag for flag in red_flags(panel)}
-
-
-def test_flags_of_an_honest_attack_are_clear(run) -> None:
-    flags = _flags(_panels(run)["pure"])
-    for name in ("single step beats many", "queries beat the gradient", "transfer beats white box"):
-        assert flags[name].state == "clear" and "dB" in flags[name].value
-    assert flags["not monotone in eps"].state == "clear"
-    assert flags["an unbounded attack fails"].state == "not measured"
-    assert flags["still falling with more steps"].state == "not measured"
-
-
-def _edited(panel, label, eps_over, **summary):
-    """The panel with other figures for one attack."""
-    outcomes = [
-        replace(o, summary={**o.summary, **summary}) if o.cell.label == label and o.cell.eps > eps_over else o
-        for o in panel.outcomes
-    ]
-    return replace(panel, outcomes=outcomes)
-
-
-@pytest.mark.parametrize(
-    "label, changes, flag",
-    [
-        ("fgsm adaptive", {"psnr": 5.0}, "single step beats many"),
-        ("square", {"psnr": 5.0}, "queries beat the gradient"),
-        ("pgd blind", {"psnr": 5.0}, "transfer beats white box"),
-        ("noise", {"psnr": 5.0}, "noise beats white box"),
-        ("pgd adaptive", {"psnr": 60.0}, "not monotone in eps"),
-        ("pgd adaptive", {"bad_gradients": 500}, "dead or broken gradients"),
-        ("told adaptive", {"psnr": 60.0}, "known seed weaker than EOT"),
-    ],
-)
-def test_each_sign_raises_its_flag(run, label, changes, flag) -> None:
-    panel = _panels(run)["pure"]
-    assert _flags(panel)[flag].state != "raised"
-    assert _flags(_edited(panel, label, 2 / 255, **changes))[flag].state == "raised"
-
-
-@pytest.mark.parametrize(
-    "twin, changes, flag",
-    [
-        ({"steps": 40}, {"psnr": 5.0, "backwards": 40}, "still falling with more steps"),
-        ({"eot": 8}, {"psnr": 5.0}, "still falling with more EOT"),
-    ],
-)
-def test_stronger_twins_show_whether_an_attack_had_converged(tmp_path, twin, changes, flag) -> None:
-    attacks = [{"method": "pgd", "steps": 20}, {"method": "pgd", "name": "twin", "steps": 20, **twin}]
-    write_fake_run(tmp_path / "run", **{**DEFENDED, "attacks": attacks})
-    panel = _panels(tmp_path / "run")["pure"]
-    panel = replace(panel, outcomes=[replace(o, summary={**o.summary, "draws": 4.0}) for o in panel.outcomes])
-    panel = _edited(panel, "pgd adaptive", 0, backwards=20)
-    panel = _edited(panel, "twin adaptive", 0, backwards=40)
-    assert _flags(panel)[flag].state == "clear"
-    assert _flags(_edited(panel, "twin adaptive", 0, **changes))[flag].state == "raised"
-
-
-def test_an_attack_without_bounds_must_leave_nothing(tmp_path) -> None:
-    write_fake_run(tmp_path / "run", **{**DEFENDED, "eps": ["64/255"]})
-    panel = _panels(tmp_path / "run")["pure"]
-    assert _flags(panel)["an unbounded attack fails"].state == "clear"
-    stuck = _edited(
-        _edited(_edited(panel, "pgd adaptive", 0, psnr=20.0), "fgsm adaptive", 0, psnr=20.0), "pgd bpda", 0, psnr=20.0
-    )
-    assert _flags(stuck)["an unbounded attack fails"].state == "raised"
+    write_fake_run(tmp_path / "unpaired", **{**DEFENDED, "defences": DEFENDED["defences"][1:]})
+    panels = {name: list(read_run(tmp_path / name, TASKS).panels()) for name in ("bare", "blind", "unpaired")}
+    assert [verdict(found).text for found in comparisons(panels["bare"])] == ["", ""] and unmade(panels["bare"]) == []
+    assert comparisons(panels["blind"]) == [] and "photos has no ground truth" in unmade(panels["blind"])[0]
+    assert "add `none` to its defences" in unmade(panels["unpaired"])[0]
+    assert all(held.gain is None for s in comparisons(panels["unpaired"])[0].standings for held in s.held)
 
 
 def test_the_report_tells_what_each_defence_buys(run) -> None:
     page = write_report([run]).read_text(encoding="utf-8")
-    (market,) = markets(list(read_run(run, TASKS).panels()))
-    assert market.verdict in page and 'id="defences"' in page and "blur + nafnet_mini (control)" in page
+    (found,) = comparisons(list(read_run(run, TASKS).panels()))
+    told = html.unescape(page)
+    assert verdict(found).text in told and 'id="defences"' in page and "blur + nafnet_mini (control)" in page
     assert "Red flags" in page
     with open(run / "report.defences.csv", newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    held = {(row["victim"], row["budget"]): float(row["psnr"]) for row in rows}
-    for bargain in market.bargains:
-        for budget, found in zip(market.budgets, bargain.held, strict=True):
-            assert held[bargain.panel.label, budget] == pytest.approx(found.psnr, abs=1e-4)
+    held = {(row["victim"], row["budget"]): float(row["held"]) for row in rows}
+    for standing in found.standings:
+        for budget, one in zip(found.budgets, standing.held, strict=True):
+            assert held[standing.panel.label, str(budget)] == pytest.approx(one.quality, abs=1e-4)
     with open(run / "report.flags.csv", newline="", encoding="utf-8") as handle:
-        assert {row["victim"] for row in csv.DictReader(handle)} == {b.panel.label for b in market.bargains}
+        assert {row["victim"] for row in csv.DictReader(handle)} == {s.panel.label for s in found.standings}
 
 
 def test_fine_tuned_restorers_are_measured_against_their_parent(tmp_path) -> None:
@@ -154,26 +139,38 @@ def test_fine_tuned_restorers_are_measured_against_their_parent(tmp_path) -> Non
     write_fake_run(tmp_path / "run", **{**DEFENDED, "restorers": ["nafnet_mini", "hardened"], "defences": ["none"]})
     path = tmp_path / "run" / "run.json"
     facts = json.loads(path.read_text())
-    facts["restorers"]["hardened"]["parent"] = "nafnet_mini"
+    facts["networks"]["hardened"]["parent"] = "nafnet_mini"
     path.write_text(json.dumps(facts))
-    (market,) = markets(list(read_run(tmp_path / "run", TASKS).panels()))
-    assert [b.panel.label for b in market.bargains] == ["nafnet_mini", "hardened"]
-    assert all(held.gain > 0 for held in market.bargains[1].held) and market.bargains[1].cost == pytest.approx(-1)
+    (found,) = comparisons(list(read_run(tmp_path / "run", TASKS).panels()))
+    assert [s.panel.label for s in found.standings] == ["nafnet_mini", "hardened"]
+    assert all(held.gain > 0 for held in found.standings[1].held) and found.standings[1].cost == pytest.approx(-1)
 
 
-def test_the_verdict_begins_with_whether_purification_earns_its_calls(run) -> None:
-    (market,) = markets(list(read_run(run, TASKS).panels()))
+def test_the_verdict_begins_with_whether_the_defence_earns_its_cost(run) -> None:
+    (found,) = comparisons(list(read_run(run, TASKS).panels()))
+    told = verdict(found)
     # The purifier lets 0.7 of the damage through, the blur 0.8, both for one dB of clean PSNR.
-    assert market.verdict.startswith("Purification earns its model calls: at L∞\N{NO-BREAK SPACE}4/255")
-    assert "more than blur + nafnet_mini, which costs no more clean PSNR" in market.headline
+    assert told.text.startswith("pure + nafnet_mini earns its cost, 1.00 dB of clean PSNR and 4 model calls: at L∞")
+    assert "more than blur + nafnet_mini, which costs no more" in told.headline
+    assert "pure + nafnet_mini seems to hold" in told.headline and "ignorance flatters it by" in told.headline
 
 
-def test_a_purifier_that_a_blur_beats_earns_nothing(tmp_path, monkeypatch) -> None:
+def test_a_defence_that_a_control_beats_earns_nothing(tmp_path, monkeypatch) -> None:
     import fake_run
 
     monkeypatch.setitem(fake_run.FRAGILITY, "purifier", 0.9)
     write_fake_run(tmp_path / "run", **DEFENDED)
-    (market,) = markets(list(read_run(tmp_path / "run", TASKS).panels()))
-    assert (
-        market.headline.startswith("Purification does not earn its model calls:") and "dB less than" in market.headline
-    )
+    (found,) = comparisons(list(read_run(tmp_path / "run", TASKS).panels()))
+    told = verdict(found).headline
+    assert told.startswith("pure + nafnet_mini does not earn its cost") and "dB less than blur + nafnet_mini" in told
+
+
+def test_what_is_studied_and_what_is_a_control_is_said_by_the_config_alone(tmp_path) -> None:
+    swapped = ["none", {"kind": "purifier", "name": "pure", "purifier": "p", "role": "control"}, "blur"]
+    write_fake_run(tmp_path / "run", **{**DEFENDED, "defences": swapped})
+    (found,) = comparisons(list(read_run(tmp_path / "run", TASKS).panels()))
+    told = verdict(found).text
+    assert told.startswith("blur + nafnet_mini does not earn its cost") and "less than pure + nafnet_mini" in told
+    page = html.unescape(write_report([tmp_path / "run"]).read_text(encoding="utf-8"))
+    gallery = page[page.index('id="gallery"') :]
+    assert "<h4>blur + nafnet_mini</h4>" in gallery and "<h4>pure + nafnet_mini</h4>" not in gallery

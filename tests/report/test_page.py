@@ -23,11 +23,14 @@ from PIL import Image
 
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
-from udc_robust.evaluation.verdict import budget_note, headline, mean_interval, number, strongest
+from udc_robust.grid.statistics import mean_interval
 from udc_robust.report import gallery
 from udc_robust.report.run_folder import read_run
+from udc_robust.report.words import number
+from udc_robust.report.worst import hardest, held, strongest_outcomes, worst_by_image
 from udc_robust.tasks import TASKS, write_report
 from udc_robust.tasks.restoration_schema import RestorationConfig
+from udc_robust.tasks.restoration_words import budget_note, drop_interval, headline
 
 SCRIPT_BREAKER = "</script><script>alert(1)</script>"
 
@@ -104,8 +107,8 @@ def test_ids_are_unique_and_references_resolve(page):
     assert len(ids) > 30 and len(ids) == len(set(ids))
     references = [link[1:] for link in [*page.attributes("href"), *page.attributes("xlink:href")] if link[0] == "#"]
     references += [match for value in page.attributes("clip-path") for match in re.findall(r"url\(#(.+?)\)", value)]
-    assert any("curves0" in reference for reference in references) and set(references) <= set(ids)
-    assert any(identifier.startswith("curves1-") for identifier in ids)  # two plots, so they could have collided
+    assert any("curves-0" in reference for reference in references) and set(references) <= set(ids)
+    assert any(identifier.startswith("curves-1-") for identifier in ids)  # two plots, so they could have collided
 
 
 def test_every_picture_has_an_alternative_text_and_tables_have_headers(page):
@@ -125,15 +128,29 @@ def test_figures_are_those_of_the_summary(page, run_folder):
     assert "of 3 images end up worse than unrestored" in page.text
 
 
-def test_headline_is_the_worst_of_the_trained_and_the_one_that_holds_best(run_folder):
+def test_headline_is_the_worst_of_the_trained_and_the_one_that_holds_most(run_folder):
     panels = list(read_run(run_folder, TASKS).panels())
-    drops = {panel.label: max(found.outcome.damage for found in strongest(panel)) for panel in panels}
-    assert headline(panels).startswith(
+    drops = {panel.label: max(outcome.summary["drop"] for outcome in hardest(panel)) for panel in panels}
+    assert headline(panels, []).startswith(
         f"A perturbation of L2\N{NO-BREAK SPACE}1 takes {number(drops[HOSTILE], 1)} dB from {HOSTILE} "
     )
     panels = [replace(panel, trained=True) for panel in panels]
-    assert f"takes {number(drops['nafnet_mini'], 1)} dB from nafnet_mini" in headline(panels)
-    assert headline(panels).endswith(f"There {HOSTILE} holds best and loses {number(drops[HOSTILE], 1)} dB.")
+    assert f"takes {number(drops['nafnet_mini'], 1)} dB from nafnet_mini" in headline(panels, [])
+    best = held(worst_by_image(panels[1], hardest(panels[1])[1].budget))
+    assert headline(panels, []).endswith(f"There {HOSTILE} holds most: {number(best, 1)} dB are left.")
+
+
+def test_a_restorer_that_does_nothing_and_loses_nothing_does_not_hold_most(run_folder):
+    panels = [replace(panel, trained=True) for panel in read_run(run_folder, TASKS).panels()]
+    idle = replace(panels[0], label="idle", outcomes=[_left(o, 12.0) for o in panels[0].outcomes])
+    idle = replace(idle, clean_rows=[{**row, "psnr": 12.0} for row in idle.clean_rows])
+    told = headline([*panels, idle], [])
+    assert "idle" not in told and f"There {HOSTILE} holds most" in told
+
+
+def _left(outcome, psnr):
+    rows = [{**row, "psnr": psnr, "psnr_clean": psnr} for row in outcome.rows]
+    return replace(outcome, summary={**outcome.summary, "psnr": psnr, "drop": 0.0}, rows=rows)
 
 
 def test_warnings_tell_what_the_numbers_hide(page):
@@ -170,8 +187,8 @@ def test_without_truth_no_drop_is_claimed(tmp_path):
     assert "Noise drop, dB" not in page.text and "worse than unrestored" not in page.text
     assert not re.search(r"\bnan\b", page.text)
     panel = next(read_run(tmp_path / "run", TASKS).panels())
-    assert all(found.interval is None and found.outcome.summary["drop"] is None for found in strongest(panel))
-    assert [found.outcome.cell.attack.label for found in strongest(panel)] == ["pgd"] * 4
+    assert all(drop_interval(o) is None and o.summary["drop"] is None for o in strongest_outcomes(panel))
+    assert [outcome.cell.attack.label for outcome in strongest_outcomes(panel)] == ["pgd"] * 4
 
 
 def test_runs_side_by_side(tmp_path, monkeypatch):
@@ -237,7 +254,7 @@ def test_large_pictures_are_shown_smaller_and_many_are_left_out(tmp_path, monkey
     shown, left_out = gallery.choose(panels)
     assert (shown.side, left_out) == (512, 0)
     card = next(gallery.cards(panels, shown))
-    content = base64.b64decode(card.pictures["input"].partition(",")[2])
+    content = base64.b64decode(card.fixed[0].uri.partition(",")[2])
     with Image.open(io.BytesIO(content)) as image:
         assert image.size == (512, 512)
     monkeypatch.setattr(gallery, "_PAGE_PIXELS", 2 * 7 * 192**2)

@@ -83,7 +83,7 @@ def test_selector_changes_pictures_and_texts_of_its_card_only(opened):
 
     state = """return [...document.querySelectorAll('.card')].slice(0, 2).map(card => [
         ...[...card.querySelectorAll('[data-role]')].map(image => image.src),
-        ...[...card.querySelectorAll('[data-text]')].map(text => text.textContent)])"""
+        ...[...card.querySelectorAll('[data-text], [data-answer]')].map(text => text.textContent)])"""
     before = opened.execute_script(state)
     choice = Select(opened.find_element(By.CSS_SELECTOR, ".card select"))
     assert len(choice.options) == 9 and choice.first_selected_option.text.startswith("pgd")

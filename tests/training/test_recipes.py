@@ -121,6 +121,104 @@ def test_the_inner_attack_stays_in_its_budget(seed, steps, eps, euclidean) -> No
     assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
+@pytest.mark.parametrize("step_size, expected", [(None, 2.5 * 0.04 / 5), (0.003, 0.003)])
+def test_the_inner_attack_begins_at_random_and_takes_equal_steps(step_size, expected) -> None:
+    (x, gt), threat, seen = _batch(), Linf(0.04), []
+
+    def victim(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach().clone())
+        return x**2
+
+    streams, options = Streams([0, 1, 2, 3]), {"steps": 5, "step_size": step_size}
+    x_adv = perturb(victim, x, objective("mse"), threat, target=gt, streams=streams, **options)
+    assert len(seen) == 5 and torch.equal(seen[0], threat.start(x, Streams([0, 1, 2, 3])))
+    for before, after in zip(seen, [*seen[1:], x_adv], strict=True):
+        gradient = (2 * before * (before**2 - gt)).sign()
+        assert torch.allclose(after, threat.project(x, before + expected * gradient), atol=1e-6)
+
+
+def _learnt(setup: recipes.FinetuneSetup, monkeypatch) -> tuple[torch.Tensor, tuple, list]:
+    """A recipe's loss on an attack that is fixed, its batch, and what the attack was told: victim, images, target."""
+    (lq, gt), told = _batch(), []
+    monkeypatch.setattr(recipes, "attacked", lambda setup, *about: told.append(about[:3]) or lq * 0.9 + 0.03)
+    recipe = recipes.RECIPES[setup.config.recipe]
+    loss = recipe(setup, _learner(setup), lq, gt, Streams([1, 2, 3, 4]), 0)
+    return loss, (lq, gt, lq * 0.9 + 0.03), told
+
+
+def _same_slopes(loss: torch.Tensor, expected: torch.Tensor, learner: nn.Module) -> None:
+    weights = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    ours, theirs = (torch.autograd.grad(each, weights, allow_unused=True) for each in (loss, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-3, atol=1e-7)
+
+
+def test_adversarial_training_learns_the_attacked_capture(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "adversarial", loss="l2")
+    loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
+    _same_slopes(loss, (setup.restorer(x_adv) - gt).square().mean(), setup.restorer)
+    assert victim is setup.restorer and x is lq and target is gt
+
+
+def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "trades", loss="l2", beta=3.0)
+    loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
+    clean, moved = setup.restorer(lq), setup.restorer(x_adv)
+    _same_slopes(loss, (clean - gt).square().mean() + 3.0 * (moved - clean).square().mean(), setup.restorer)
+    assert victim is setup.restorer and x is lq and torch.allclose(target, clean, atol=1e-6)
+    assert not target.requires_grad
+
+
+@pytest.mark.parametrize("name", ["both", "purifier"])
+def test_attacks_are_made_through_the_purifier_and_learnt_behind_it(tiny_purifier, name, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, name, loss="l2")
+    learner = _learner(setup)
+    for module in (setup.restorer, *setup.purifiers):
+        module.requires_grad_(module is learner)
+    loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
+    purifier = setup.purifier(0)
+    purified = purifier(x_adv, purifier.draw(x_adv, Streams([1, 2, 3, 4])))
+    _same_slopes(loss, (setup.restorer(purified) - gt).square().mean(), learner)
+    assert victim.defence is purifier and victim.network is setup.restorer and x is lq and target is gt
+
+
+def test_the_purified_recipe_learns_what_the_purifier_makes_of_the_capture(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "purified", loss="l2", plain_share=0.0)
+    loss, (lq, gt, _), told = _learnt(setup, monkeypatch)
+    purifier, streams = setup.purifier(0), Streams([1, 2, 3, 4])
+    streams.uniform(lq[:, 0, 0, 0])  # who stays plain is drawn first
+    purified = purifier(lq, purifier.draw(lq, streams)).detach()
+    _same_slopes(loss, (setup.restorer(purified) - gt).square().mean(), setup.restorer)
+    assert not told and not torch.allclose(purified, lq, atol=0.01)
+
+
+def test_the_noise_recipe_learns_noise_of_the_whole_budget(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "noise", loss="l2", plain_share=0.0)
+    loss, (lq, gt, _), told = _learnt(setup, monkeypatch)
+    streams = Streams([1, 2, 3, 4])
+    streams.uniform(lq[:, 0, 0, 0])
+    noisy = Linf(8 / 255).noise(lq, streams)
+    _same_slopes(loss, (setup.restorer(noisy) - gt).square().mean(), setup.restorer)
+    assert not told
+
+
+def test_plain_rows_are_as_many_as_told() -> None:
+    lq, streams = torch.zeros(400, 3, 1, 1), Streams(range(400))
+    changed = recipes.mixed(lq, streams, 0.2, lambda rows: torch.ones(len(rows), 3, 1, 1))
+    assert 0.15 < float((changed[:, 0] == 0).float().mean()) < 0.25
+
+
+def test_the_perceptual_loss_is_added_with_its_weight(tiny_purifier) -> None:
+    setup = _setup(tiny_purifier, "adversarial", loss="l1", perceptual=0.25)
+    with_features = recipes.FinetuneSetup(setup.config, setup.restorer, [], nn.MSELoss())
+    output, target = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    plain = (output - target).abs().mean()
+    assert setup.loss(output, target).item() == pytest.approx(plain.item())
+    expected = plain + 0.25 * (output - target).square().mean()
+    assert with_features.loss(output, target).item() == pytest.approx(expected.item())
+
+
 def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient() -> None:
     restorer, (lq, gt), threat = _restorer(), _batch(), Linf(8 / 255)
     with frozen(restorer.network):
@@ -137,6 +235,7 @@ def test_steps_draw_their_budget_and_level_from_the_ranges(tiny_purifier) -> Non
     budgets = [setup.threat(step).eps * 255 for step in range(40)]
     assert 2 <= min(budgets) < 3 and 5 < max(budgets) <= 6 and setup.threat(7).eps == setup.threat(7).eps
     assert {setup.purifier(step).plan.noise_level for step in range(40)} == {5, 6, 7}
+    assert len(set(budgets)) == 40
 
 
 def test_colour_jitter_is_the_same_for_capture_and_truth() -> None:
@@ -145,6 +244,9 @@ def test_colour_jitter_is_the_same_for_capture_and_truth() -> None:
     inner = (lq > 0.05) & (gt < 0.8)
     assert torch.allclose((x / lq)[inner], (y / gt)[inner], atol=1e-4)
     assert not torch.equal(x, lq) and y.max() <= 1
+    gains = torch.where(inner, x / lq, torch.nan).nanmean((2, 3))  # one a row and channel
+    assert len(set(gains.flatten().tolist())) == 12 and (gains - 1).abs().max() <= 0.1
+    assert torch.allclose((x / lq)[inner], gains[:, :, None, None].expand_as(lq)[inner], atol=1e-4)
     assert recipes.jittered(lq, gt, Streams([0]), 0.0)[0] is lq
 
 

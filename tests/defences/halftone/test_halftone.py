@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 from tiny_purifier import images, noise_for
 
-from udc_robust.defences.halftone.core import BAYER_SIZES, METHODS, Halftone, bayer_matrix
+from udc_robust.defences.halftone.core import BAYER_SIZES, METHODS, Halftone, bayer_matrix, screened
 from udc_robust.defences.halftone.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
 from udc_robust.defences.registry import build_defence
 from udc_robust.defences.total_variation import tv_minimum
@@ -132,6 +132,12 @@ def test_bayer_screens() -> None:
         assert (halftoned(tile, "bayer", size=size).mean() - 0.3).abs() <= 0.5 / size**2 + 1e-6
 
 
+def test_a_screen_is_exceeded_not_only_reached() -> None:
+    x, thresholds = torch.tensor([0.0, 0.25, 0.25, 0.5, 0.75, 1.0]), torch.tensor([0.0, 0.25, 0.24, 0.0, 0.5, 0.99])
+    assert screened(x, thresholds, 2).tolist() == [0, 0, 1, 1, 1, 1]
+    assert screened(x, thresholds, 3).tolist() == [0, 0.5, 0.5, 0.5, 0.5, 1]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("levels", [2, 3, 7])
 def test_dots_are_levels_and_an_image_does_not_depend_on_its_batch(method, levels) -> None:
@@ -155,6 +161,9 @@ def test_luminance_only_keeps_the_colours() -> None:
     inner = (after[:, :1] > 0.2) & (after[:, :1] < 0.8)
     assert inner.any() and ((after - before)[:, 1:].abs() * inner).max() < 2e-3
     assert ((after[:, :1] * 3).round() / 3 - after[:, :1]).abs().mul(inner).max() < 2e-3
+    vivid = images(1, 12, 12).round()
+    cube = made(vivid, noise_for(made, vivid))
+    assert cube.min() == 0 and cube.max() == 1  # full dots with the colour of half tones would leave it
     grey = images(1, 12, 12)[:, :1]
     assert torch.equal(made(grey, noise_for(made, grey)), Halftone(levels=4)(grey, noise_for(made, grey)))
 

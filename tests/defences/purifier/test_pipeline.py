@@ -68,6 +68,8 @@ def test_levels_by_sigma_and_strength() -> None:
     assert torch.equal(made(x, sigma=sigma, generator=generators(2), output_type="pt").images, by_level)
     assert torch.equal(made(x, strength=0.03, generator=generators(2), output_type="pt").images, by_level)
     assert not torch.equal(made(x, generator=generators(2), output_type="pt").images, by_level)
+    assert made.plan(noise_level=60).noise_level == 60  # the highest it was trained on
+    assert made.plan().noise_level == 20 and pipeline(max_noise_level=None).plan(noise_level=999).noise_level == 999
 
 
 def test_an_image_does_not_depend_on_its_batch() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from tiny_purifier import TinyRestorer, images, linear_schedule, noise_for, plan_of, purifier, tiny_unet
 
 from udc_robust.attacks import Linf, Streams, attack, objective
@@ -14,7 +16,15 @@ from udc_robust.defences.purifier.core import NoisePredictor, Purifier, draw_noi
 from udc_robust.defences.purifier.gradients import Checkpointed, Surrogate
 from udc_robust.defences.purifier.guidance import gdmp, low_frequency_consistency
 from udc_robust.defences.purifier.plan import Plan
-from udc_robust.defences.purifier.samplers import ancestral, average, clean_estimate, ddim, diffuse, one_step
+from udc_robust.defences.purifier.samplers import (
+    ancestral,
+    average,
+    clean_estimate,
+    ddim,
+    diffuse,
+    one_step,
+    reverse_step,
+)
 from udc_robust.errors import UserError
 
 SCHEDULE = linear_schedule()
@@ -101,6 +111,34 @@ def test_ancestral_steps_like_diffusers(level, steps, monkeypatch) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("correct", [None, lambda x_0, u: 0.7 * x_0 + 0.3 * u])
+@pytest.mark.parametrize("pull", [0.0, 2.5])
+def test_a_guided_step_is_the_posterior_of_the_corrected_estimate(correct, pull) -> None:
+    """Ho et al. 2020, eq. 6 and 7, with the mean moved by the variance times the shift (Dhariwal & Nichol 2021)."""
+    u, first, fresh, x_t, seen = *torch.randn(4, 2, 3, 6, 6, dtype=torch.float64), []
+    alpha, alpha_next = 0.6, 0.8
+
+    def shift(x_t: torch.Tensor, u_t: torch.Tensor, alpha: float) -> torch.Tensor:
+        seen.append((x_t, u_t, alpha))
+        return pull * (u_t - x_t)
+
+    eps = torch.randn(x_t.shape, dtype=x_t.dtype)
+    stepped = reverse_step(
+        x_t, u, first, fresh, denoiser=lambda x, t: eps, t=7, alpha=alpha, alpha_next=alpha_next, eta=1.0,
+        correct=correct, shift=shift,
+    )  # fmt: skip
+    x_0 = (x_t - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+    x_0 = x_0 if correct is None else correct(x_0, u)
+    beta = 1 - alpha / alpha_next
+    variance = (1 - alpha_next) / (1 - alpha) * beta
+    mean = (alpha_next**0.5 * beta * x_0 + (alpha / alpha_next) ** 0.5 * (1 - alpha_next) * x_t) / (1 - alpha)
+    noisy_input = alpha**0.5 * u + (1 - alpha) ** 0.5 * first
+    assert torch.allclose(stepped, mean + variance * pull * (noisy_input - x_t) + variance**0.5 * fresh)
+    ((at, beside, level),) = seen
+    assert torch.equal(at, x_t) and torch.allclose(beside, noisy_input) and level == alpha
+
+
+@torch.no_grad()
 def test_the_average_is_the_mean_of_its_samples() -> None:
     u, model = images() * 2 - 1, NoisePredictor(tiny_unet())
     noise = _draws(PLANS["average"], u)
@@ -173,21 +211,21 @@ def test_checkpoints_keep_less() -> None:
     assert kept[1] < kept[0] / 5
 
 
-@pytest.mark.parametrize("name", PLANS)
-def test_the_surrogate_goes_back_through_the_short_chain(name) -> None:
+@pytest.mark.parametrize("name, steps", [*((name, 1) for name in PLANS), ("ddim", 2), ("ancestral", 3)])
+def test_the_surrogate_goes_back_through_the_short_chain(name, steps) -> None:
     made, x = purifier(PLANS[name]), images()
     noise, leaf = noise_for(made, x), images().requires_grad_(True)
     weights = torch.randn(x.shape)
-    y = Surrogate(steps=1)(made, leaf, noise)
+    y = Surrogate(steps=steps)(made, leaf, noise)
     (gradient,) = torch.autograd.grad((y * weights).sum(), leaf)
     assert torch.equal(y.detach(), made(x, noise))
     u = leaf * 2 - 1
     level = PLANS[name].noise_level
-    short = average(lambda u, draw: one_step(made.model, u, draw, SCHEDULE, level), u, noise)
+    short = average(lambda u, draw: ddim(made.model, u, draw, SCHEDULE, level, steps), u, noise)
     (expected,) = torch.autograd.grad(((short + 1) / 2 * weights).sum(), leaf)
     assert torch.allclose(gradient, expected, atol=1e-6)
     with torch.no_grad():
-        assert torch.equal(Surrogate(steps=1)(made, x, noise), y)
+        assert torch.equal(Surrogate(steps=steps)(made, x, noise), y)
 
 
 def test_straight_through_goes_back_as_the_identity() -> None:
@@ -277,6 +315,20 @@ def test_tiles_share_one_noise_field() -> None:
     assert torch.equal(purifier(PLANS["one_step"], tile=64)(x, noise), purifier(PLANS["one_step"])(x, noise))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("height, width, calls", [(20, 40, 3), (40, 20, 3), (20, 20, 1), (12, 18, 1)])
+def test_no_tile_is_larger_than_told(height, width, calls) -> None:
+    seen = []
+
+    def model(x_t: torch.Tensor, t: int) -> torch.Tensor:
+        seen.append(x_t.shape[-2:])
+        return x_t * 0.3
+
+    made, x = Purifier(model, SCHEDULE, PLANS["one_step"], multiple=2, tile=20, overlap=4), images(1, height, width)
+    made(x, noise_for(made, x))
+    assert len(seen) == calls and all(max(size) <= 20 for size in seen)
+
+
 def test_tiles_let_the_gradient_through() -> None:
     made, x = purifier(PLANS["one_step"], torch.float64, tile=12, overlap=2), images(1, 15, 18, torch.float64)
     noise, direction = noise_for(made, x), torch.randn(x.shape, dtype=torch.float64)
@@ -294,6 +346,16 @@ def test_low_frequencies_are_anchored() -> None:
     wrong = u * 0.5 + 0.3  # a wrong mean and contrast
     assert (correct(wrong, u).mean() - u.mean()).abs() < 0.1 * (wrong.mean() - u.mean()).abs()
     assert torch.equal(correct(u, u), u)
+    difference = [gaussian_filter(plane, 2.0, mode="nearest", truncate=3.0) for plane in (u - wrong)[0].numpy()]
+    assert np.allclose(correct(wrong, u)[0], wrong[0].numpy() + np.stack(difference), atol=1e-5)
+
+
+@pytest.mark.parametrize("eps, scale, alpha", [(4 / 255, 60_000.0, 0.9), (0.1, 500.0, 0.3)])
+def test_gdmp_is_as_strong_as_published(eps, scale, alpha) -> None:
+    x_t, u_t = torch.randn(2, 2, 3, 12, 12)
+    strength = (1 - alpha) ** 0.5 / alpha**0.5 * scale / (2 / 3 * eps)
+    slope = 2 * (x_t - u_t) / x_t[0].numel()
+    assert torch.allclose(gdmp(eps, "mse", scale)(x_t, u_t, alpha), -strength * slope, rtol=1e-4)
 
 
 def test_gdmp_pulls_toward_the_input_and_per_image() -> None:

@@ -49,6 +49,14 @@ def test_steps_are_diffusers_trailing_ones() -> None:
     scheduler = DDIMScheduler(timestep_spacing="trailing")
     scheduler.set_timesteps(50)
     assert SCHEDULE.timesteps(99, 5) == tuple(scheduler.timesteps[-5:].tolist())
+    # Steps that do not divide evenly go to the nearest level.
+    assert SCHEDULE.timesteps(9, 3) == (9, 6, 2) and SCHEDULE.timesteps(10, 4) == (10, 7, 5, 2)
+
+
+def test_a_share_of_the_chain_is_its_nearest_level() -> None:
+    levels = {0.0: 0, 0.0194: 19, 0.0196: 20, 0.9994: 999, 0.9999: 999}
+    assert {share: SCHEDULE.level_of_strength(share) for share in levels} == levels
+    assert SCHEDULE.strength(250) == 0.25
 
 
 @pytest.mark.parametrize(
