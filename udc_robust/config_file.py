@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.outputs import file_name
@@ -76,6 +76,28 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
 def plain(config: BaseModel, exclude: Set[str] = frozenset()) -> dict[str, Any]:
     """A config as the plain values of a YAML file, without some of its keys."""
     return config.model_dump(mode="json", exclude=set(exclude))
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is a path to code of the user: ``package.module:name`` or ``file.py:name``."""
+    return ":" in name
+
+
+NO_CODE = {"code": False}
+"""Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
+
+
+def may_load(name: str, info: ValidationInfo) -> bool:
+    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
+    return not is_path(name) or (info.context or {}).get("code", True)
+
+
+def told(find: Any) -> Any:
+    """What a look-up finds; its UserError is told as pydantic tells mistakes."""
+    try:
+        return find()
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 Config = TypeVar("Config", bound=BaseModel)
