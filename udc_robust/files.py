@@ -27,7 +27,7 @@ def shipped(folder: str) -> Path:
 
 DISK = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR,
-    errno.ENAMETOOLONG, errno.EIO,
+    errno.EEXIST,    errno.ENAMETOOLONG, errno.EIO,
 )  # fmt: skip
 # What libraries make of a write that the disk cut short: torch, numpy, safetensors.
 _CUT_SHORT = re.compile(r"file write failed|inline_container|requested and \d+ written|os error \d+|I/?O ?[Ee]rror")

@@ -12,6 +12,7 @@ import typer
 
 from udc_robust.errors import UserError
 from udc_robust.outputs import output_file, output_folder
+from udc_robust.portable import portable
 from udc_robust.processes import is_main
 from udc_robust.terminal import say
 
@@ -101,5 +102,5 @@ def restorer_block(restorer: str, weights: str | None) -> dict[str, str]:
 
 
 def this_command() -> str:
-    """The command line that is running, as a run's folder keeps it."""
-    return shlex.join(["udc-robust", *sys.argv[1:]])
+    """The command line that is running, as a run's folder keeps it: it says nothing of whose machine it ran on."""
+    return shlex.join(["udc-robust", *portable(sys.argv[1:])])

@@ -20,6 +20,7 @@ from udc_robust.grid.images import Batch
 from udc_robust.grid.plan import Plan
 from udc_robust.grid.victims import Victim
 from udc_robust.optics.domains import for_metrics
+from udc_robust.portable import portable
 
 Unit = tuple[list[dict[str, Any]], dict[str, Any]]
 """Rows, one an image, and what the unit cost."""
@@ -87,8 +88,8 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
         return names | {"attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
     averages = cell.access in victim.gradients and (victim.random or cell.jitter > 0)
     return names | {
-        "attack": cell.label, "method": cell.attack.method, "norm": cell.attack.norm, "eps": cell.eps,
-        "objective": cell.attack.objective, "access": cell.access,
+        "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
+        "objective": portable(cell.attack.objective), "access": cell.access,
         "exactness": victim.exactness(cell.access, plan.task.network), "eot": cell.attack.eot if averages else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip

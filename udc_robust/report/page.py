@@ -17,6 +17,7 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
+from udc_robust.portable import portable
 from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
@@ -166,7 +167,7 @@ def _template() -> Any:
 def _named(runs: Sequence[Run]) -> list[Run]:
     """Give runs of one name their folders too, so that they can be told apart."""
     names = [run.name for run in runs]
-    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(run.path)):
+    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(portable(str(run.path)))):
         if len(set(names)) < len(names):
             names = [name_of(run) for run in runs]
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
@@ -223,8 +224,8 @@ def _source(run: Run, out: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "network": run.task.network,
-        "facts": run.facts,
-        "weights": run.fingerprint.get("weights", {}),
-        "config": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True),
+        "facts": portable(run.facts),
+        "weights": portable(run.fingerprint.get("weights", {})),
+        "config": yaml.safe_dump(portable(run.settings), sort_keys=False, allow_unicode=True),
         "files": [(name, quote((folder / name).as_posix())) for name in names],
     }
