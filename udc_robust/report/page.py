@@ -21,7 +21,7 @@ from udc_robust.portable import portable
 from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
-from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, read_run
+from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
 
@@ -38,7 +38,10 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     """
     read = _named([read_run(Path(path), tasks) for path in runs])
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
-    panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
+    panels = []
+    for run in read:
+        with damage_told(run.path):
+            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
     page = _template().render(

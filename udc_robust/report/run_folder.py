@@ -5,6 +5,7 @@ Nothing of a folder is run: code that a config names is not looked up.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -236,7 +237,7 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
     for name in FILES:
         if not (path / name).is_file():
             raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust evaluate` on it again")
-    try:
+    with damage_told(path):
         settings, facts = as_now(
             yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),
             json.loads((path / "run.json").read_text(encoding="utf-8")),
@@ -254,9 +255,22 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
         return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
+
+
+@contextlib.contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Tell what a damaged file of a run folder makes of its reading in one line, with the way on."""
+    try:
+        yield
+    except (
+        yaml.YAMLError, AttributeError, TypeError, ValueError, LookupError, RecursionError, csv.Error, OSError,
+        StopIteration,
+    ) as error:  # fmt: skip
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again, which makes the tables and "
+            "run.json from its journal"
+        ) from error
 
 
 def _read_csv(path: Path, texts: set[str]) -> list[Row]:
