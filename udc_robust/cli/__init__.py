@@ -48,6 +48,9 @@ app.command()(info.configs)
 app.command()(info.doctor)
 
 
+_LINES = re.compile(r"\s*\n\s*")
+
+
 def main() -> None:
     """Entry point of ``udc-robust`` and ``python -m udc_robust``."""
     for stream in (sys.stdout, sys.stderr):
@@ -80,5 +83,6 @@ def _answered() -> int:
 
 
 def _tell(message: str) -> None:
+    """One line, also of what a library told in several."""
     if first_to_speak():
-        typer.secho(f"udc-robust: {shown(message)}", fg="red", err=True)
+        typer.secho(f"udc-robust: {shown(_LINES.sub(' ', message))}", fg="red", err=True)
