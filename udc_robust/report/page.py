@@ -38,7 +38,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     """
     read = _named([read_run(Path(path), tasks) for path in runs])
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
-    panels = []
+    panels: list[Panel] = []
     for run in read:
         with damage_told(run.path):
             panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
