@@ -1,7 +1,7 @@
 """Speed of the attack core, as ratios measured in one run.
 
 A PGD step against the bare forward + input gradient of the same network, and against torchattacks' PGD where that is
-installed (``pip install torchattacks``; it is no dependency of ours); C&W, SimBA and Square by steps and queries.
+installed (the ``dev`` extra brings it); C&W, SimBA and Square by steps and queries.
 
 Example: python scripts/bench_attacks.py --size 128 --batch 4 --rounds 7
 """

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from udc_robust.defences.error_diffusion import KERNELS, Kernel, error_diffusion
+from udc_robust.defences.halftone.error_diffusion import KERNELS, Kernel, error_diffusion
 
 SHAPES = ((64, 3, 224, 224), (128, 3, 32, 32), (1, 3, 2448, 3264))
 

@@ -20,9 +20,9 @@ from collections.abc import Callable
 import torch
 
 from udc_robust.attacks import Streams
-from udc_robust.defences.crossing import Checkpointed
 from udc_robust.defences.defence import Exact
-from udc_robust.defences.pipeline import load_purifier
+from udc_robust.defences.purifier.gradients import Checkpointed
+from udc_robust.defences.purifier.pipeline import load_purifier
 
 # glibc keeps freed blocks under these sizes, in pieces: what a run then holds says little about what it needs.
 _UNFRAGMENTED = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -65,8 +65,8 @@ def memory(purifier: str, size: int, steps: int, kept: str) -> None:
     x = torch.rand(1, 3, size, size, requires_grad=True)
     noise = core.draw(x.detach(), Streams([0]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    crossing = Checkpointed() if kept == "checkpointed" else Exact()
-    torch.autograd.grad(crossing(core, x, noise).square().sum(), x)
+    gradient = Checkpointed() if kept == "checkpointed" else Exact()
+    torch.autograd.grad(gradient(core, x, noise).square().sum(), x)
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 

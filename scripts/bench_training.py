@@ -22,7 +22,7 @@ from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.training.batches import SeededPairs, loader
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import load_parent, load_purifiers
-from udc_robust.training.recipes import RECIPES, Workshop
+from udc_robust.training.recipes import RECIPES, FinetuneSetup
 
 ROUNDS = 7
 
@@ -38,12 +38,12 @@ def stepper(parent: str, recipe: str, **changes: object) -> Callable[[Tensor, Te
     purifiers = load_purifiers(config.purifier, "tonemapped")[1] if config.purifier else []
     for purifier in purifiers:
         purifier.requires_grad_(False)
-    workshop = Workshop(config, restorer, purifiers, None)
+    setup = FinetuneSetup(config, restorer, purifiers, None)
     optimizer = torch.optim.AdamW(restorer.parameters(), lr=1e-6)
 
     def work(lq: Tensor, gt: Tensor, seeds: Tensor, step: int) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision == "bf16"):
-            loss = RECIPES[recipe](workshop, restorer, lq, gt, Streams(seeds.tolist()), step)
+            loss = RECIPES[recipe](setup, restorer, lq, gt, Streams(seeds.tolist()), step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config import EvaluateConfig, RestorerConfig
 from udc_robust.config_file import check_config, load_config, number
 from udc_robust.errors import UserError
-from udc_robust.evaluation.classifying.config import ClassifyConfig
 from udc_robust.files import shipped
+from udc_robust.tasks import load_run_config
+from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 from udc_robust.training.config import ClassifierConfig, DiffusionConfig, FinetuneConfig, TrainConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 
 
 def test_short_forms_and_fractions() -> None:
-    config = check_config(GOOD, EvaluateConfig, "x.yaml")
+    config = check_config(GOOD, RestorationConfig, "x.yaml")
     assert config.restorers[0].name == "nafnet_mini" and config.data[0].kind == "embedded"
     assert config.attacks[1].eps == [pytest.approx(4 / 255)]
     assert config.attacks[1].options_at(0.02) == {"step_size": pytest.approx(0.005)}
@@ -62,40 +62,43 @@ def test_anything_else_is_no_number(text: str) -> None:
 )
 def test_mistakes_are_named(change, message) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        check_config({**GOOD, **change}, EvaluateConfig, "x.yaml")
+        check_config({**GOOD, **change}, RestorationConfig, "x.yaml")
     assert "\n" not in str(caught.value) and str(caught.value).startswith("x.yaml: ")
 
 
 def test_files_and_overrides(tmp_path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("restorers: [nafnet_mini]\nattacks:\n- {method: pgd, steps: 3}\n")
-    config = load_config(path, EvaluateConfig, ["seed=7", "attacks.0.steps=9", "data.kind=embedded"])
+    config = load_config(path, RestorationConfig, ["seed=7", "attacks.0.steps=9", "data.kind=embedded"])
     assert config.seed == 7 and config.attacks[0].options_at(1)["steps"] == 9
     with pytest.raises(UserError, match="key=value"):
-        load_config(path, EvaluateConfig, ["seed"])
+        load_config(path, RestorationConfig, ["seed"])
     with pytest.raises(UserError, match=r"attacks\.7\.steps=1.*does not fit"):
-        load_config(path, EvaluateConfig, ["attacks.7.steps=1"])
+        load_config(path, RestorationConfig, ["attacks.7.steps=1"])
     with pytest.raises(UserError, match="no config at"):
-        load_config(tmp_path / "none.yaml", EvaluateConfig)
+        load_config(tmp_path / "none.yaml", RestorationConfig)
     path.write_text("restorers: [a\nattacks: pgd")
     with pytest.raises(UserError, match=r"not valid YAML.*line 2"):
-        load_config(path, EvaluateConfig)
+        load_config(path, RestorationConfig)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not valid YAML"):
-        load_config(path, EvaluateConfig)
+        load_config(path, RestorationConfig)
     path.write_text("- pgd")
     with pytest.raises(UserError, match="must hold keys and values"):
-        load_config(path, EvaluateConfig)
+        load_config(path, RestorationConfig)
 
 
 def test_every_shipped_config_is_valid() -> None:
     paths = sorted(shipped("configs").rglob("*.yaml"))
     assert paths
     schemas = {
-        "evaluate": EvaluateConfig, "classify": ClassifyConfig, "finetune": FinetuneConfig, "network": RestorerConfig,
+        "finetune": FinetuneConfig, "network": RestorerConfig,
         "train restorer": TrainConfig, "train classifier": ClassifierConfig, "train diffusion": DiffusionConfig,
     }  # fmt: skip
     for path in paths:
         purpose, schema, *_ = path.read_text().splitlines()
         assert purpose.startswith("# ") and purpose.endswith("."), f"{path} should begin with what it is for"
-        load_config(path, schemas[schema.removeprefix("# schema: ")])
+        if schema == "# schema: evaluate":
+            load_run_config(path)
+        else:
+            load_config(path, schemas[schema.removeprefix("# schema: ")])

@@ -9,10 +9,9 @@ import torch
 import yaml
 
 from udc_robust.classifiers.zoo import shipped_classifiers
-from udc_robust.config import EvaluateConfig
 from udc_robust.config_file import load_config
 from udc_robust.data.embedded import EmbeddedPairs
-from udc_robust.defences.pipeline import load_purifier, shipped_purifiers
+from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
 from udc_robust.files import shipped
 from udc_robust.metrics import psnr
 from udc_robust.restorers.zoo import (
@@ -23,6 +22,7 @@ from udc_robust.restorers.zoo import (
     published_networks,
     shipped_checkpoints,
 )
+from udc_robust.tasks.restoration_schema import RestorationConfig
 from udc_robust.training.config import FinetuneConfig, TrainConfig
 
 MINIS = sorted((shipped("configs") / "train/restorer").glob("*.yaml"))
@@ -52,7 +52,7 @@ def test_published_networks_are_found_by_name(name) -> None:
 
 @pytest.mark.parametrize("name", ["quickstart", "published_networks", "defences", "study", "transfer"])
 def test_evaluations_name_what_ships(name) -> None:
-    config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", EvaluateConfig)
+    config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
     known = {*shipped_checkpoints(), *published_networks()}
     assert {block.network or block.name for block in config.restorers} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {

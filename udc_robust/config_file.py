@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from udc_robust.errors import UserError, unknown_name
 
@@ -70,6 +71,28 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
     return values
 
 
+def is_path(name: str) -> bool:
+    """Whether a name is a path to code of the user: ``package.module:name`` or ``file.py:name``."""
+    return ":" in name
+
+
+NO_CODE = {"code": False}
+"""Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
+
+
+def may_load(name: str, info: ValidationInfo) -> bool:
+    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
+    return not is_path(name) or (info.context or {}).get("code", True)
+
+
+def told(find: Any) -> Any:
+    """What a look-up finds; its UserError is told as pydantic tells mistakes."""
+    try:
+        return find()
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -78,6 +101,15 @@ def load_config(path: Path | str, schema: type[Config], overrides: Sequence[str]
 
     Raises:
         UserError: no such file, bad YAML (with its line), unknown keys (with the nearest known one), bad values.
+    """
+    return check_config(read_values(path, overrides), schema, str(path))
+
+
+def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a YAML file, overridden.
+
+    Raises:
+        UserError: see `load_config`, but for what a schema knows.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,13 +122,19 @@ def load_config(path: Path | str, schema: type[Config], overrides: Sequence[str]
         raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
-    return check_config(values, schema, str(path))
+    return values
 
 
-def check_config(values: Mapping[str, Any], schema: type[Config], origin: str) -> Config:
-    """Validate plain values; every problem is told in one line with its key."""
+def check_config(
+    values: Mapping[str, Any], schema: type[Config], origin: str, context: Mapping[str, Any] | None = None
+) -> Config:
+    """Validate plain values; every problem is told in one line with its key.
+
+    Args:
+        context: what the schema's validators may know (see `grid.schema.NO_CODE`).
+    """
     try:
-        return schema.model_validate(values)
+        return schema.model_validate(values, context=dict(context or {}))
     except ValidationError as error:
         raise UserError(f"{origin}: " + "; ".join(_tell(e, schema) for e in error.errors())) from None
 
@@ -122,6 +160,8 @@ def _tell(error: Any, schema: type[BaseModel]) -> str:
         return str(unknown_name("key", place, _known_keys(schema, error["loc"])))
     if error["type"] == "missing":
         return f"{place} is missing"
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        return str(unknown_name(place, error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"])))
     message = error["msg"].removeprefix("Value error, ")
     return f"{place}: {message}"
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from udc_robust.attacks import L2, Linf, attack, objective
 from udc_robust.attacks.classification import CLASSIFICATION, dlr, margin, targeted_dlr
+from udc_robust.attacks.methods import method
 
 SCORES = torch.tensor([[4.0, 1.0, 3.0, -2.0, 0.0]])
 
@@ -59,20 +60,14 @@ def test_a_broken_image_beats_one_of_higher_cross_entropy() -> None:
         chosen = [min(rows, key=lambda level: abs(level - float(mean))) for mean in levels]
         return torch.log(torch.tensor([rows[level] for level in chosen])) + 0 * levels[:, None]
 
-    from udc_robust.attacks.methods import METHODS, method
-
     @method("query")
-    def _walk(oracle, x, threat):
+    def walk(oracle, x, threat):
         for level in (0.2, 0.4):
             oracle.values(torch.full_like(x, level))
         return x
 
-    try:
-        x = torch.zeros(2, 3, 4, 4)
-        cross_entropy = objective("cross_entropy")
-        result = attack(victim, x, cross_entropy, Linf(0.5), "_walk", target=torch.zeros(2).long(), seeds=[1, 2])
-    finally:
-        del METHODS["_walk"]
+    x, labels = torch.zeros(2, 3, 4, 4), torch.zeros(2).long()
+    result = attack(victim, x, objective("cross_entropy"), Linf(0.5), walk.method, target=labels, seeds=[1, 2])
     assert result.success.all() and torch.allclose(result.x_adv, torch.full_like(x, 0.2), atol=1 / 255)
 
 
@@ -130,6 +125,28 @@ def test_probabilities_and_images_are_refused() -> None:
     raw = soft[:2]
     with pytest.raises(ValueError, match="tells success"):
         attack(raw, x, objective("cross_entropy"), L2(float("inf")), "cw", target=labels, seeds=[1, 2])
+
+
+def test_half_of_the_answers_suffice() -> None:
+    right, wrong, label = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([0])
+    nothing = torch.zeros(1)
+    for name, target in (("margin", label), ("targeted_margin", label + 1), ("divergence", right)):
+        for answers, broken in (([right, wrong], True), ([right, right, wrong], False), ([wrong, right, wrong], True)):
+            assert bool(objective(name).broken(torch.stack(answers), target, nothing, nothing)) is broken
+
+
+def test_divergence_is_measured_from_the_clean_scores() -> None:
+    clean, moved = torch.randn(3, 5), torch.randn(3, 5)
+    p, q = clean.softmax(1), moved.softmax(1)
+    expected = (p * (p / q).log()).sum(1)
+    assert torch.allclose(objective("divergence").values(moved, clean), expected, atol=1e-6)
+
+
+def test_scores_above_zero_are_no_probabilities() -> None:
+    scores, labels = torch.tensor([[0.5, 0.7, 0.1], [2.0, 0.0, 0.0]]), torch.tensor([0, 1])
+    objective("margin").check(scores, labels)
+    with pytest.raises(ValueError, match="take the softmax off"):
+        objective("margin").check(scores / scores.sum(1, keepdim=True), labels)
 
 
 def test_margin_with_a_single_row_of_ties_counts_as_broken() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +55,88 @@ def test_cw_is_the_original_on_a_linear_classifier() -> None:
     assert near.success.all() and (ratio >= 1 - 1e-4).all() and (ratio < 1.05).all(), ratio
     sure = attack(victim, x, objective("margin"), L2(float("inf")), "cw", confidence=0.5, **shared)
     assert (sure.adv_values >= 0.5 - 1e-5).all() and (sure.l2 > near.l2).all()
+
+
+@pytest.mark.parametrize("initial_c", [1e-3, 1e2])
+def test_cw_searches_its_weight_from_either_side(initial_c, monkeypatch) -> None:
+    """Times ten until the goal is reached, then by halves, for each image alone.
+
+    With a plain gradient step the first move in tanh space is as long as the weight is large.
+    """
+    monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
+    victim, x = Linear().double(), _images().double()
+    seen: list[torch.Tensor] = []
+    attack(
+        lambda images: seen.append(images.detach().clone()) or victim(images), x, objective("margin"),
+        L2(float("inf")), "cw", seeds=range(6), steps=2, search_steps=8, initial_c=initial_c, lr=0.003,
+        round_8_bit=False,
+    )  # fmt: skip
+    labels, (starts, moved) = victim(x).argmax(1), (seen[1:-1][k::2] for k in (0, 1))
+    moves = [torch.atanh(2 * b - 1) - torch.atanh(2 * a - 1) for a, b in zip(starts, moved, strict=True)]
+    lengths = torch.stack([move.flatten(1).norm(dim=1) for move in moves])
+    used = initial_c * lengths / lengths[0]
+    reached = torch.stack([objective("margin").values(victim(image), labels) >= 0 for image in moved])
+    assert len(moved) == 8 and reached.any(0).all() and (~reached).any(0).all()
+    lower, upper, c = torch.zeros(6), torch.full((6,), torch.inf), torch.full((6,), initial_c)
+    for measured, hit in zip(used, reached, strict=True):
+        assert torch.allclose(measured.float(), c, rtol=1e-3)
+        upper, lower = torch.where(hit, c, upper), torch.where(hit, lower, c)
+        c = torch.where(upper.isinf(), 10 * c, (lower + upper) / 2)
+
+
+def test_cw_knows_other_boxes() -> None:
+    victim, x = Linear(), _images()
+    wider = lambda images: victim((images - 1) / 4)  # noqa: E731
+    threat = L2(float("inf"), low=1.0, high=5.0)
+    options = {"steps": 40, "search_steps": 7, "initial_c": 0.3, "round_8_bit": False}
+    result = attack(wider, 1 + 4 * x, objective("margin"), threat, "cw", seeds=range(6), **options)
+    ratio = result.l2 / (4 * victim.nearest_boundary(x))
+    assert result.success.all() and (ratio >= 1 - 1e-4).all() and (ratio < 1.5).all(), ratio
+
+
+def test_cw_with_confidence_goes_decibels_beyond_the_goal() -> None:
+    x = _images()
+    sharpen = lambda images: 2 * images - images.mean((2, 3), keepdim=True)  # noqa: E731
+    gt = (x + 0.02).clamp(0, 1)
+    options = {"target": gt, "seeds": range(6), "steps": 40, "search_steps": 6, "lr": 0.02, "round_8_bit": False}
+    result = attack(sharpen, x, objective("mse", 6), L2(float("inf")), "cw", confidence=3.0, **options)
+    drop = 10 * (result.adv_values / result.clean_values).log10()
+    assert (drop >= 9 - 1e-3).all() and (drop < 9.5).all(), drop
+
+
+@pytest.mark.parametrize("initial_norm, gamma", [(1.0, 0.05), (0.4, 0.1)])
+def test_ddn_takes_the_steps_of_the_paper(initial_norm, gamma) -> None:
+    """Algorithm 1 of Rony et al.: the direction turns by a falling step, the norm shrinks and grows by gamma."""
+    victim, x, steps = Linear(), _images(), 12
+    seen: list[torch.Tensor] = []
+    attack(
+        lambda images: seen.append(images.detach().clone()) or victim(images), x, objective("margin"),
+        L2(float("inf")), "ddn", seeds=range(6), steps=steps, levels=1, initial_norm=initial_norm, gamma=gamma,
+        round_8_bit=False,
+    )  # fmt: skip
+    labels, delta, norm = victim(x).argmax(1), torch.zeros_like(x), torch.full((6,), initial_norm)
+    assert len(seen) == steps + 2
+    for i, asked in enumerate(seen[1:-1]):
+        assert torch.allclose(asked, x + delta, atol=1e-5)
+        leaf = asked.clone().requires_grad_(True)
+        margins = objective("margin").values(victim(leaf), labels)
+        (gradient,) = torch.autograd.grad(margins.sum(), leaf)
+        size = 0.01 + 0.99 * (1 + math.cos(math.pi * i / steps)) / 2
+        delta = delta + size * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        norm = torch.where(margins >= 0, norm * (1 - gamma), norm * (1 + gamma))
+        delta = delta * (norm / delta.flatten(1).norm(dim=1)).view(-1, 1, 1, 1)
+        delta = (x + delta).clamp(0, 1) - x
+
+
+def test_ddn_goes_as_far_as_the_box_and_hands_back_the_worst_it_saw_where_nothing_breaks() -> None:
+    x = torch.full((2, 3, 4, 4), 0.1)
+    seen: list[torch.Tensor] = []
+    result = attack(
+        lambda images: seen.append(images.detach().clone()) or images, x, objective("mse", drop_db=90),
+        L2(float("inf")), "ddn", target=x - 0.05, seeds=[1, 2], steps=120,
+    )  # fmt: skip
+    assert not result.success.any() and (result.adv_values > 100 * result.clean_values).all()
+    assert torch.equal(result.x_adv, torch.ones_like(x)) and max(float(asked.max()) for asked in seen) == 1
 
 
 def test_ddn_rounds_as_it_goes_and_leaves_wrong_images_alone() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -68,6 +70,26 @@ def test_who_knows_the_seed_plays_against_a_fixed_victim() -> None:
     assert (known.adv_values >= first_draw - 1e-6).all()
 
 
+@pytest.mark.parametrize("judge_seeds", [None, [8, 9]])
+@pytest.mark.parametrize("eot", [1, 4])
+def test_the_attacker_never_meets_a_draw_of_the_judge(judge_seeds, eot) -> None:
+    drawn: list[list[float]] = []
+
+    class Spied(Jittered):
+        def forward(self, x: Tensor, streams: Streams) -> Tensor:
+            gain = streams.normal(x.new_empty(len(x), 1, 1, 1))
+            drawn.append(gain.flatten().tolist())
+            return x + gain * (3 * x).sin() / 3
+
+    x, draws = _images(), 6
+    options = {"target": x, "seeds": [1, 2], "judge_seeds": judge_seeds, "draws": draws, "steps": 5, "eot": eot}
+    attack(Spied(), x, objective("mse"), Linf(0.05), "pgd", **options)
+    before, during, after = drawn[:draws], drawn[draws:-draws], drawn[-draws:]
+    assert before == after and len(during) == 6
+    judged, met = (list(itertools.chain(*calls)) for calls in (before, during))
+    assert len(set(judged)) == 2 * draws and len(set(met)) == len(met) and not set(judged) & set(met)
+
+
 def test_an_image_alone_meets_the_same_draws() -> None:
     x = _images()
     options = {"steps": 3, "eot": 2, "draws": 3}
@@ -75,6 +97,62 @@ def test_an_image_alone_meets_the_same_draws() -> None:
     alone = attack(Jittered(), x[1:], objective("mse"), Linf(0.05), "pgd", target=x[1:], seeds=[2], **options)
     assert torch.allclose(both.x_adv[1:], alone.x_adv, atol=1e-6)
     assert torch.allclose(both.adv_outputs[:, 1:], alone.adv_outputs, atol=1e-6)
+
+
+def test_known_answers_to_the_clean_images_are_used_and_no_more_than_are_judged() -> None:
+    x, mse = _images(), objective("mse")
+    options = {"seeds": [1, 2], "judge_seeds": [8, 9], "steps": 2}
+    computed = attack(Jittered(), x, mse, Linf(0.05), "pgd", draws=3, **options)
+    answered = answers(Jittered(), x, [8, 9], 5)
+    given = attack(Jittered(), x, mse, Linf(0.05), "pgd", draws=3, clean_outputs=answered, **options)
+    assert torch.equal(given.clean_outputs, computed.clean_outputs) and torch.equal(given.x_adv, computed.x_adv)
+    known = attack(Jittered(), x, mse, Linf(0.05), "pgd", draws=3, known_seed=True, clean_outputs=answered, **options)
+    assert len(known.clean_outputs) == len(known.adv_outputs) == 1
+
+
+def test_without_a_truth_the_mean_of_the_clean_answers_is_the_target() -> None:
+    x, mse = _images(), objective("mse")
+    result = attack(Jittered(), x, mse, Linf(0.05), "noise", seeds=[1, 2], draws=4)
+    middle = result.clean_outputs.mean(0)
+    for outputs, values in ((result.clean_outputs, result.clean_values), (result.adv_outputs, result.adv_values)):
+        assert torch.allclose(values, torch.stack([mse.values(output, middle) for output in outputs]).mean(0))
+    assert (result.clean_values > 0).all()
+
+
+def test_labels_that_nobody_gave_are_the_answer_to_the_mean_score() -> None:
+    class Loud(nn.Module):
+        """Mostly says 1 in a low voice, sometimes 0 at the top of it."""
+
+        random = True
+
+        def forward(self, x: Tensor, streams: Streams) -> Tensor:
+            loud = streams.uniform(x[:, :1, :1, :1]).flatten() < 0.3
+            return torch.stack([20.0 * loud, 1.0 * ~loud], 1) - 1 + 0 * x.mean((1, 2, 3))[:, None]
+
+    x = torch.rand(12, 1, 2, 2)
+    seeds = list(range(12))
+    result = attack(Loud(), x, objective("margin"), Linf(0.01), "noise", seeds=seeds, judge_seeds=seeds, draws=9)
+    labels = result.clean_outputs.mean(0).argmax(1)
+    assert (labels != result.clean_outputs[0].argmax(1)).any()
+    expected = torch.stack([objective("margin").values(output, labels) for output in result.clean_outputs]).mean(0)
+    assert torch.allclose(result.clean_values, expected)
+
+
+def test_a_transfer_counts_from_what_the_other_victim_does_to_clean_images() -> None:
+    """The same images break a good restorer and leave a bad one as bad as it was."""
+    x, mse = _images(), objective("mse")
+    gt = (x + 0.01).clamp(0, 1)
+    made = attack(lambda x: x, x, mse, Linf(0.05), "pgd", target=gt, seeds=[1, 2], steps=5)
+    assert made.success.all()
+    dull = lambda x: 0.5 * x  # noqa: E731
+    for target in (gt, None):
+        clean = answers(dull, x, [1, 2])
+        moved = rejudged(made, dull, mse, target=target, judge_seeds=[1, 2], clean_outputs=clean)
+        truth = clean[0] if target is None else target
+        assert torch.allclose(moved.clean_values, mse.values(dull(x), truth))
+        assert torch.allclose(moved.adv_values, mse.values(dull(made.x_adv), truth))
+        assert torch.equal(moved.success, moved.adv_values >= mse.goal(moved.clean_values))
+        assert bool(moved.success.any()) is (target is None)
 
 
 @pytest.mark.parametrize("draws", [1, 3])

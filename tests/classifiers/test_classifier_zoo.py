@@ -12,7 +12,7 @@ from udc_robust.classifiers import zoo
 from udc_robust.classifiers.resnet_cifar import ResNetCifar
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.errors import UserError
-from udc_robust.restorers.weights import save_weights
+from udc_robust.networks.weights import save_weights
 
 
 def test_our_own_file_tells_all_about_itself(tmp_path) -> None:

@@ -33,12 +33,21 @@ def test_keys_are_unique_and_a_smaller_set_is_a_beginning() -> None:
     assert many.keys()[:3] == few.keys()
     assert torch.equal(many[2].lq, few[2].lq)
     assert len({key.split("_")[0] for key in many.keys()[:5]}) >= 4  # one photograph after the other
+    corners: dict[str, list[tuple[int, int]]] = {}
+    for key in map(str, EmbeddedPairs(count=20, size=96).keys()):
+        name, top, left = key.rsplit("_", 2)
+        assert all(abs(int(top) - t) >= 96 or abs(int(left) - c) >= 96 for t, c in corners.get(name, []))
+        corners.setdefault(name, []).append((int(top), int(left)))
+    assert max(map(len, corners.values())) > 2
 
 
 def test_another_display_gives_other_captures() -> None:
-    poled = EmbeddedPairs(count=1, size=128, psf="poled")[0]
-    phone = EmbeddedPairs(count=1, size=128)[0]
-    assert poled.key != phone.key or not torch.equal(poled.lq, phone.lq)
+    sets = {psf: {sample.key: sample for sample in EmbeddedPairs(12, 96, psf)} for psf in ("phone", "phone_harsh")}
+    shared = sets["phone"].keys() & sets["phone_harsh"].keys()
+    assert shared
+    for key in shared:  # one crop of one photograph behind two displays
+        phone, harsh = (sets[psf][key] for psf in ("phone", "phone_harsh"))
+        assert torch.equal(phone.gt, harsh.gt) and not torch.equal(phone.lq, harsh.lq)
 
 
 def test_too_many_or_too_large_crops() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from udc_robust.data.images import image_size, list_images, read_image, write_image
+from udc_robust.data.images import files_by_stem, image_size, list_images, read_image, write_image
 from udc_robust.errors import UserError
 
 
@@ -155,6 +155,21 @@ def test_npy_layouts(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert float(pixels[0, 1, 2]) == pytest.approx(
         array.reshape(4, 5, -1)[1, 2, 0] if shape[0] == 4 else array[0, 1, 2]
     )
+
+
+@pytest.mark.parametrize("peak, domain", [(1.0, "srgb"), (1.0001, "linear")])
+def test_an_array_is_linear_where_a_value_exceeds_1(tmp_path: Path, peak: float, domain: str) -> None:
+    np.save(tmp_path / "a.npy", np.array([[0.0, peak]], dtype=np.float32))
+    assert read_image(tmp_path / "a.npy").domain == domain
+
+
+def test_results_are_named_by_all_before_the_first_dot(tmp_path: Path) -> None:
+    for name in ("a.rgbe.webp", "b.png"):
+        (tmp_path / name).touch()
+    assert list(files_by_stem([tmp_path], "restore")) == ["a", "b"]
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match="several images are called 'a': restore them into"):
+        files_by_stem([tmp_path], "restore")
 
 
 def test_one_pixel_is_an_image(tmp_path: Path) -> None:

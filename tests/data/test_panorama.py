@@ -41,6 +41,13 @@ def test_the_seam_is_invisible() -> None:
     assert (view[:, :, 1:] - view[:, :, :-1]).abs().max() < 0.04
 
 
+def test_a_turn_of_the_camera_is_a_turn_of_the_panorama() -> None:
+    panorama = torch.rand(3, 32, 64)
+    for turns in (1, 2, 3):  # across the seam as well as elsewhere
+        turned = perspective_view(panorama.roll(-16 * turns, -1), 0, 10, size=40)
+        torch.testing.assert_close(perspective_view(panorama, 90 * turns, 10, size=40), turned, atol=1e-4, rtol=0)
+
+
 def test_right_is_right_and_up_is_up() -> None:
     view = perspective_view(directions(), 0, 0, size=32)
     assert view[0, 16, 31] > 0.6 > -0.6 > view[0, 16, 0]

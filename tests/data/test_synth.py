@@ -49,6 +49,14 @@ def test_make_pair_is_toned_and_on_8_bit_levels() -> None:
         torch.testing.assert_close(image * 255, (image * 255).round())
     _, exact = make_pair(scene, named_psf("phone", 33), round_8_bit=False)
     torch.testing.assert_close(inverse_tone_map(exact), scene.clamp(max=500), rtol=1e-3, atol=1e-4)
+    assert scene.max() == 1000 and torch.equal(exact, scene.clamp(0, 500) / (scene.clamp(0, 500) + 0.25))
+    assert make_pair(scene - 1, named_psf("phone", 33), round_8_bit=False)[1].min() == 0
+
+
+def test_what_lies_beyond_the_border_is_as_told() -> None:
+    scene, psf = torch.ones(3, 40, 40), named_psf("phone", 33)
+    same, dark = (make_pair(scene, psf, edge=edge)[0] for edge in ("replicate", "zero"))
+    assert torch.equal(same, torch.full_like(same, 204 / 255)) and dark[:, 0, 0].max() < 0.75
 
 
 def test_a_point_display_changes_nothing() -> None:
@@ -90,6 +98,11 @@ def test_pairs_do_not_depend_on_their_company(stills: Path, tmp_path: Path) -> N
     every, one = contents(tmp_path / "all"), contents(tmp_path / "one")
     assert len(every) == 12 and len(one) == 4
     assert one.items() <= every.items()
+    chosen = synthesise(stills, tmp_path / "two", SETTINGS, exclude=["still1"])
+    assert {entry["source"] for entry in chosen} == {"still0.npy", "still2.npy"}
+    assert contents(tmp_path / "two") == {name: data for name, data in every.items() if "still1" not in name}
+    first, second = (one[f"lq/still1_{number}.png"] for number in ("000", "001"))
+    assert first != second  # every pair of a source is another view
     synthesise(stills, tmp_path / "other", replace(SETTINGS, seed=1))
     assert contents(tmp_path / "other") != every
 
@@ -118,6 +131,40 @@ def test_a_set_of_other_settings_is_kept(
     with pytest.raises(UserError, match="other settings"):
         synthesise(stills, tmp_path / "set", replace(SETTINGS, **change), **choice)
     assert contents(tmp_path / "set") == before
+
+
+def test_crops_lie_everywhere_the_last_row_and_column_included() -> None:
+    source, stream = night(0, 32, 40), torch.Generator().manual_seed(0)
+    views = [synth._view(source, replace(SETTINGS, size=31), stream) for _ in range(60)]
+    assert {place["top"] for _, place in views} == {0, 1} and {place["left"] for _, place in views} == set(range(10))
+    for crop, place in views:
+        assert torch.equal(crop, source[:, place["top"] : place["top"] + 31, place["left"] : place["left"] + 31])
+    whole, place = synth._view(source, replace(SETTINGS, size=32), stream)
+    assert whole.shape == (3, 32, 32) and place["top"] == 0
+
+
+def test_every_pair_draws_one_of_the_displays(stills: Path, tmp_path: Path) -> None:
+    entries = synthesise(stills, tmp_path / "set", replace(SETTINGS, psfs=("phone", "poled", "toled"), per_source=4))
+    assert {entry["psf"] for entry in entries} == {"phone", "poled", "toled"}
+
+
+def test_difficulty_includes_its_ends(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for degraded, count in ((20.0, 6), (25.0, 6), (19.999, 0), (25.001, 0)):
+        monkeypatch.setattr(synth, "psnr", lambda lq, gt, degraded=degraded: torch.tensor([degraded]))
+        settings, out = replace(SETTINGS, difficulty=(20.0, 25.0)), tmp_path / str(degraded)
+        if count:
+            assert len(synthesise(stills, out, settings)) == count
+        else:
+            with pytest.raises(UserError, match="widen --difficulty"):
+                synthesise(stills, out, settings)
+
+
+def test_panoramas_are_looked_at_all_round_and_not_far_from_the_horizon() -> None:
+    panorama, stream = torch.rand(3, 16, 32), torch.Generator().manual_seed(0)
+    views = [synth._view(panorama, replace(SETTINGS, kind="panorama"), stream)[1] for _ in range(100)]
+    for angle, furthest in (("yaw", 180), ("pitch", 30)):
+        drawn = [view[angle] for view in views]
+        assert -furthest <= min(drawn) < -0.8 * furthest and 0.8 * furthest < max(drawn) <= furthest
 
 
 def test_difficulty_is_kept(stills: Path, tmp_path: Path) -> None:
@@ -150,6 +197,10 @@ def test_a_larger_panorama_is_averaged_down(tmp_path: Path) -> None:
     for name in ("small", "large"):
         synthesise(tmp_path / name, tmp_path / f"{name}_set", settings)
     assert contents(tmp_path / "small_set") == contents(tmp_path / "large_set")
+    fine = torch.rand(3, 1024, 2048)
+    averaged = synth._at_native_size(fine, tmp_path)
+    torch.testing.assert_close(averaged, torch.nn.functional.avg_pool2d(fine, 2))
+    assert synth._at_native_size(small, tmp_path) is small
 
 
 def test_photographs_become_pseudo_hdr(tmp_path: Path) -> None:
@@ -160,6 +211,8 @@ def test_photographs_become_pseudo_hdr(tmp_path: Path) -> None:
     synthesise(tmp_path / "photos", tmp_path / "set", settings)
     truth = read_image(tmp_path / "set" / "gt" / "a_000.png").pixels
     assert float(truth[0, 55, 55]) == pytest.approx(101 / 101.25, abs=1 / 255)
+    light = ((76 / 255 + 0.055) / 1.055) ** 2.4  # sRGB, decoded
+    assert float(truth[0, 5, 5]) == pytest.approx(light / (light + 0.25), abs=1 / 255)
 
 
 def test_mistakes_are_named(stills: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_purifier import images, noise_for
 
 from udc_robust.defences.haar import bayes_shrink, wavelet_denoised
-from udc_robust.defences.quilting import Quilting, clean_patches, least_seam
+from udc_robust.defences.quilting import Quilting, _joined, clean_patches, least_seam
 from udc_robust.defences.random_transforms import DropAndTotalVariation, PixelDeflection, RandomCrop, ResizeAndPad
 from udc_robust.errors import UserError
 
@@ -62,7 +62,7 @@ def test_exact_gradients(name) -> None:
 
 def test_quilting_passes_the_gradient_by() -> None:
     made, x = MADE["quilting"], images(1, 9, 9).requires_grad_(True)
-    for way in made.crossings.values():
+    for way in made.gradients.values():
         (gradient,) = torch.autograd.grad(way(made, x, noise_for(made, x)).sum(), x)
         assert torch.equal(gradient, torch.ones_like(x))
 
@@ -101,6 +101,24 @@ def test_a_padded_picture_keeps_published_sizes() -> None:
     assert torch.equal(ResizeAndPad(1.0)(x, torch.rand(1, 3)), x)
 
 
+@pytest.mark.parametrize(
+    "draw, side, top, left",
+    [
+        ((0.0, 0.0, 0.0), 6, 0, 0),
+        ((0.999, 0.5, 0.5), 12, 0, 0),
+        ((0.5, 0.999, 0.0), 9, 3, 0),
+        ((0.5, 0.3, 0.999), 9, 1, 3),
+    ],
+)
+def test_a_picture_is_shrunk_by_nearest_pixels_and_put_where_drawn(draw, side, top, left) -> None:
+    """Six sides up to the whole one, and as many places as there is room for, are equally likely."""
+    x = images(1, 12, 12)
+    nearest = ((torch.arange(side) + 0.5) * 12 / side).long()
+    expected = torch.zeros_like(x)
+    expected[..., top : top + side, left : left + side] = x[..., nearest, :][..., nearest]
+    assert torch.equal(ResizeAndPad(0.5)(x, torch.tensor([draw])), expected)
+
+
 def test_deflection_moves_as_many_values_as_told_and_not_far() -> None:
     x = torch.arange(30.0 * 40).view(1, 1, 30, 40).repeat(1, 3, 1, 1)
     made = PixelDeflection(50, 3, 0)
@@ -109,7 +127,7 @@ def test_deflection_moves_as_many_values_as_told_and_not_far() -> None:
     assert 40 <= moved.sum() <= 50  # a few draws are the pixel itself
     assert (y[:, 0] != y[:, 1]).sum() > 25  # channels go their own ways
     rows, columns = (y / 40).floor() - (x / 40).floor(), y % 40 - x % 40
-    assert rows.abs().max() == 3 and columns.abs().max() == 3
+    assert all(way.min() == -3 and way.max() == 3 for way in (rows, columns))
     assert torch.equal(PixelDeflection(0, 3, 0)(x, noise_for(made, x)), x)
     assert PixelDeflection(10_000, 3, 0)(x, noise_for(made, x)).shape == x.shape
 
@@ -122,6 +140,14 @@ def test_wavelet_shrinkage_is_scikit_images() -> None:
     expected = [0.5301119855697799, 0.5998885205383497, 0.49681809065809734, 0.4751864799205619, 420.05844132075043]
     assert np.allclose([y[0, 0], y[3, 7], y[17, 30], y[31, 47]], expected[:4], atol=1e-6)
     assert y.square().sum().item() == pytest.approx(expected[4], rel=1e-7)
+
+
+def test_colour_is_shrunk_as_luminance_and_differences() -> None:
+    from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
+
+    x = images(2, 16, 24, torch.float64)
+    planes = [wavelet_denoised(plane, 0.1) for plane in rgb_to_ycbcr(x).split(1, 1)]
+    assert torch.allclose(wavelet_denoised(x, 0.1), ycbcr_to_rgb(torch.cat(planes, 1)), atol=1e-9)
 
 
 def test_shrinkage_takes_noise_away() -> None:
@@ -158,6 +184,27 @@ def test_seams_are_the_cheapest(height, width, seed) -> None:
         return sum(cost[row, column].item() for row, column in enumerate(path))
 
     assert price(least_seam(cost).tolist()) == pytest.approx(min(map(price, paths)))
+
+
+def test_neighbours_meet_where_they_differ_least() -> None:
+    left, right, seam = torch.rand(2, 4, 6), torch.rand(2, 4, 6), [1, 2, 1, 0]
+    apart = torch.tensor([0.3, -0.3]).view(2, 1, 1).repeat(1, 4, 3)  # the channels' sum would not tell
+    for row, column in enumerate(seam):
+        apart[:, row, column] = 0
+    right[:, :, :3] = left[:, :, 3:] + apart  # the three columns that they share
+    joined = _joined(left, right, 3)
+    assert joined.shape == (2, 4, 9)
+    for row, column in enumerate(seam):
+        assert torch.equal(joined[:, row, : 3 + column], left[:, row, : 3 + column])
+        assert torch.equal(joined[:, row, 3 + column :], right[:, row, column:])
+
+
+def test_clean_patches_come_from_every_image_and_place() -> None:
+    whole = torch.arange(3 * 36.0).view(3, 6, 6)
+    places = {float(patch[0, 0, 0]) for patch in clean_patches([whole], 5, 60)}
+    assert places == {0.0, 1.0, 6.0, 7.0}  # the last row and column included
+    shares = clean_patches([torch.full((3, 8, 8), float(i)) for i in range(3)], 5, 10)[:, 0, 0, 0]
+    assert len(shares) == 10 and sorted(torch.bincount(shares.long()).tolist()) == [3, 3, 4]
 
 
 @pytest.mark.parametrize(

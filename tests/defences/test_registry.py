@@ -12,9 +12,10 @@ from skimage import data
 from tiny_purifier import images, noise_for, tiny_unet
 
 from udc_robust.data.images import write_image
-from udc_robust.defences.pipeline import PurificationPipeline
-from udc_robust.defences.purify import Purifier
-from udc_robust.defences.registry import KINDS, build_defence, check_defence
+from udc_robust.defences.halftone import core as halftone
+from udc_robust.defences.purifier.core import Purifier
+from udc_robust.defences.purifier.pipeline import PurificationPipeline
+from udc_robust.defences.registry import DEFENCES, build_defence, check_defence
 from udc_robust.errors import UserError
 
 
@@ -29,20 +30,20 @@ def files(tmp_path_factory) -> dict[str, dict[str, str]]:
     return {"purifier": model, "denoiser": model, "quilting": clean}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEFENCES)
 def test_every_kind_is_built_with_its_defaults(kind, files) -> None:
     options = files.get(kind, {})
-    assert set(options) <= set(KINDS[kind].files)
+    assert set(options) <= set(DEFENCES[kind].files)
     made, x = build_defence(kind, options), images(2, 12, 14)
     noise = noise_for(made, x)
     assert len(noise) == 2 and (noise.numel() > 0) == made.random
     y = made(x, noise)
     assert y.shape == x.shape and y.isfinite().all()
-    assert {"bpda", "adaptive"} <= set(made.crossings) <= {"bpda", "surrogate", "adaptive"}
+    assert {"bpda", "adaptive"} <= set(made.gradients) <= {"bpda", "surrogate", "adaptive"}
     assert not made.training and not any(p.requires_grad for p in made.parameters())
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "purifier"])
+@pytest.mark.parametrize("kind", [name for name in DEFENCES if name != "purifier"])
 def test_what_is_built_can_be_pickled_and_built_again(kind, files) -> None:
     x = images(1, 12, 12)
     made, again = (build_defence(kind, files.get(kind, {})) for _ in range(2))
@@ -51,9 +52,9 @@ def test_what_is_built_can_be_pickled_and_built_again(kind, files) -> None:
     assert torch.allclose(made(x, noise), pickle.loads(pickle.dumps(made))(x, noise), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.strength and name != "denoiser"])
+@pytest.mark.parametrize("kind", [name for name, kind in DEFENCES.items() if kind.strength and name != "denoiser"])
 def test_strength_is_damage_from_end_to_end(kind) -> None:
-    strength = KINDS[kind].strength
+    strength = DEFENCES[kind].strength
     photo = torch.from_numpy(data.astronaut()[60:108, 180:236].copy()).permute(2, 0, 1)[None] / 255
     low, high = strength.weakest, strength.strongest
     damages = []
@@ -66,7 +67,7 @@ def test_strength_is_damage_from_end_to_end(kind) -> None:
 
 
 def test_strength_is_an_option_that_a_config_may_give(files) -> None:
-    for name, kind in KINDS.items():
+    for name, kind in DEFENCES.items():
         if kind.strength:
             value = round(kind.strength.weakest) if kind.strength.whole else kind.strength.weakest
             checked = check_defence(name, {**files.get(name, {}), kind.strength.option: value})
@@ -91,9 +92,10 @@ def test_the_purifier_is_that_of_the_plan(files) -> None:
 
 
 def test_options_are_those_of_the_builder() -> None:
-    for kind in KINDS.values():
-        assert set(kind.schema().model_fields) == {option.name for option in kind.parameters()}
-        assert not any(option.annotation is inspect.Parameter.empty for option in kind.parameters())
+    for kind in DEFENCES.values():
+        if kind.options is None:
+            assert set(kind.schema().model_fields) == {option.name for option in kind.parameters()}
+            assert not any(option.annotation is inspect.Parameter.empty for option in kind.parameters())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,15 @@ def test_options_are_those_of_the_builder() -> None:
         ("none", {"sigma": 1}, "defence 'none': unknown key 'sigma'"),
         ("purifier", {}, "defence 'purifier': purifier is missing"),
         ("purifier", {"purifier": "x", "noise": 3}, "unknown key 'noise': did you mean 'noise_level'"),
-        ("halftone", {"channels": "luma"}, "defence 'halftone': channels: .* 'each' or 'luminance'"),
+        ("halftone", {"channels": "luma"}, "defence 'halftone': unknown channels 'luma': .*each, luminance"),
+        (
+            "halftone",
+            {"inverse": "learned", "restorer": "nafnet_mni"},
+            "unknown inverse .*: did you mean 'nafnet_mini'",
+        ),
+        ("purifier", {"purifier": "x", "steps": 2}, "defence 'purifier': .*sampler one_step takes one step"),
+        ("purifier", {"purifier": "x", "gdmp": "mse"}, "gdmp guides noisy steps"),
+        ("purifier", {"purifier": "x", "noise_level": 3, "sigma": 0.1}, "one of noise_level, sigma and strength"),
         ("halftone", {"method": "stuki"}, "defence 'halftone': unknown halftone method 'stuki': did you mean 'stucki'"),
     ],
 )
@@ -130,15 +140,9 @@ def test_mistakes_in_files(files, tmp_path) -> None:
     for kind, options, message in (
         ("purifier", {"purifier": str(tmp_path / "nowhere")}, "defence 'purifier': unknown purifier"),
         ("denoiser", {**files["denoiser"], "noise_level": 151}, "defence 'denoiser': noise_level 151 .* is above 150"),
-        ("purifier", {**files["purifier"], "steps": 2}, "defence 'purifier': sampler one_step takes one step"),
         ("quilting", {"images": str(tmp_path)}, "defence 'quilting': .* holds no image"),
         ("quilting", {**files["quilting"], "size": 21}, "20x24; quilting needs at least 21 px"),
         ("quilting", {**files["quilting"], "count": 0}, "count must be 1 or more"),
-        (
-            "halftone",
-            {"inverse": "learned", "restorer": "nafnet_mni"},
-            "unknown inverse .*: did you mean 'nafnet_mini'",
-        ),
     ):
         with pytest.raises(UserError, match=message):
             build_defence(kind, options)
@@ -156,3 +160,11 @@ def test_a_purifier_takes_guidance(files) -> None:
         build_defence("purifier", {**files["purifier"], "gdmp": "mse"})
     with pytest.raises(UserError, match="unknown gdmp 'mes': did you mean 'mse'"):
         build_defence("purifier", {**steps, "gdmp": "mes"})
+
+
+def test_checking_reads_no_weights(monkeypatch) -> None:
+    monkeypatch.setattr(halftone, "load_restorer", lambda *_: pytest.fail("weights were read"))
+    for options in ({"inverse": "learned"}, {"inverse": "learned", "restorer": "nafnet_mini"}):
+        assert check_defence("halftone", options) == options
+    with pytest.raises(pytest.fail.Exception, match="weights were read"):
+        build_defence("halftone", {"inverse": "learned"})

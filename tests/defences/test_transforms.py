@@ -15,7 +15,8 @@ from skimage.restoration import denoise_tv_chambolle
 from tiny_purifier import images, linear_schedule, noise_for, tiny_unet
 
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.purify import NoisePredictor, clean_estimate
+from udc_robust.defences.purifier.core import NoisePredictor
+from udc_robust.defences.purifier.samplers import clean_estimate
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import (
     AdditiveNoise,
@@ -81,16 +82,16 @@ def test_grey_images_and_flat_ones(name) -> None:
     made, grey = MADE[name], images(2, 9, 11)[:, :1]
     assert defended(made, grey).shape == grey.shape
     flat = torch.full((1, 3, 9, 9), 0.5, requires_grad=True)
-    way = made.crossings["adaptive"]
+    way = made.gradients["adaptive"]
     (gradient,) = torch.autograd.grad(way(made, flat, noise_for(made, flat)).sum(), flat)
     assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_every_crossing_has_the_defences_value_and_a_live_gradient(name) -> None:
+def test_every_gradient_comes_with_the_defences_value_and_is_live(name) -> None:
     made, x = MADE[name], photo(16, 24)
     noise, direction = noise_for(made, x), torch.rand_like(x)
-    for way in made.crossings.values():
+    for way in made.gradients.values():
         leaf = x.clone().requires_grad_(True)
         crossed = way(made, leaf, noise)
         assert torch.allclose(crossed, made(x, noise), atol=1e-6)
@@ -126,7 +127,7 @@ def test_no_strength_changes_nothing(made) -> None:
 
 def test_straight_through_an_identity_counts_once() -> None:
     x = images(1, 4, 4).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(Identity().crossings["bpda"](Identity(), x, x.new_empty(1, 0)).sum(), x)
+    (gradient,) = torch.autograd.grad(Identity().gradients["bpda"](Identity(), x, x.new_empty(1, 0)).sum(), x)
     assert torch.equal(gradient, torch.ones_like(x))
 
 
@@ -167,6 +168,15 @@ def test_jpeg_is_libjpegs_and_its_stand_in_is_near(quality, channels) -> None:
     assert near < 0.15 * (x - y).square().mean()
 
 
+@pytest.mark.parametrize("factor, size", [(2, (12, 10)), (2.5, (10, 8)), (3, (8, 7)), (100, (1, 1))])
+def test_low_resolution_is_pillows_bilinear_and_torchs_bicubic(factor, size) -> None:
+    x = photo(24, 20)
+    planes = [Image.fromarray(plane, "F").resize(size[::-1], Image.Resampling.BILINEAR) for plane in x[0].numpy()]
+    small = torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))[None]
+    expected = torch.nn.functional.interpolate(small, (24, 20), mode="bicubic")
+    assert torch.allclose(defended(LowResolution(factor), x), expected, atol=1e-5)
+
+
 def test_bit_depth_levels() -> None:
     x = torch.linspace(0, 1, 256)
     assert sorted(set(quantised(x, 2).tolist())) == [0.0, 1.0]
@@ -174,6 +184,19 @@ def test_bit_depth_levels() -> None:
     assert (quantised(x, 8) - x).abs().max() <= 0.5 / 7 + 1e-6
     assert torch.allclose(quantised(x, 256), x, atol=1e-6)
     assert quantised(x, 2.5).max() <= 1
+    assert quantised(torch.tensor([0.5, 0.499]), 2).tolist() == [1, 0]  # ties up
+    assert quantised(torch.tensor([0.25, 0.75]), 3).tolist() == [0.5, 1]
+
+
+def test_a_jpeg_file_holds_the_nearest_of_8_bits() -> None:
+    x = photo(16, 24) * 1.9 - 0.2  # beyond black and white
+    assert x.min() < 0 and x.max() > 1
+    nearest = (x.clamp(0, 1) * 255).round() / 255
+    for shift in (-0.4, 0.4):
+        assert torch.equal(
+            defended(Jpeg(90), (x.clamp(0, 1) * 255).round().add(shift) / 255), defended(Jpeg(90), nearest)
+        )
+    assert torch.equal(defended(Jpeg(90), x), defended(Jpeg(90), nearest))
 
 
 def test_tv_reaches_the_minimum_that_scikit_image_finds() -> None:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
-from udc_robust.defences.purify import NoisePredictor, Plan, Purifier
-from udc_robust.defences.schedule import NoiseSchedule
+from udc_robust.defences.purifier.core import NoisePredictor, Purifier
+from udc_robust.defences.purifier.plan import Plan, PurifyOptions
+from udc_robust.defences.purifier.schedule import NoiseSchedule
 
 
 def tiny_unet(channels: int = 3, seed: int = 0) -> nn.Module:
@@ -24,6 +25,10 @@ def tiny_unet(channels: int = 3, seed: int = 0) -> nn.Module:
 def linear_schedule() -> NoiseSchedule:
     """diffusers' default: 1000 betas from 1e-4 to 0.02."""
     return NoiseSchedule.of(torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).tolist())
+
+
+def plan_of(noise_level: int, **options) -> Plan:
+    return PurifyOptions.of({"noise_level": noise_level, **options}).plan(linear_schedule())
 
 
 def purifier(plan: Plan, dtype: torch.dtype = torch.float32, **options) -> Purifier:

@@ -1,4 +1,4 @@
-"""PSNR and SSIM against BasicSR's own, MS-SSIM and GMSD against their defining properties."""
+"""PSNR and SSIM against BasicSR's own, MS-SSIM and GMSD against their definitions."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def test_psnr_and_ssim_equal_basicsr(size: tuple[int, int]) -> None:
         assert ssim(output, target)[i] == pytest.approx(reference, abs=1e-4)
 
 
+@pytest.mark.parametrize("brightest", [0.3, 0.05])
+def test_dark_images_have_the_same_peak(brightest: float) -> None:
+    import_basicsr()
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    output, target = (torch.round(t * brightest * 255) / 255 for t in _pair(24, 32))
+    for i in range(len(output)):
+        pictures = [(t[i].permute(1, 2, 0).numpy() * 255).round() for t in (output, target)]
+        assert psnr(output, target)[i] == pytest.approx(calculate_psnr(*pictures, crop_border=0), abs=1e-4)
+        reference = calculate_ssim(*pictures, crop_border=0)
+        assert ssim(output.double(), target.double())[i] == pytest.approx(reference, abs=1e-4)
+
+
 @pytest.mark.parametrize("metric", ALL)
 def test_batch_equals_singles_and_gradient_is_finite(metric) -> None:
     output, target = (t.double() for t in _pair(48, 40))
@@ -73,16 +86,47 @@ def test_equal_images_are_perfect() -> None:
     assert torch.allclose(gmsd(clean, clean), torch.zeros(2), atol=1e-6) and (mse(clean, clean) == 0).all()
 
 
-def test_ms_ssim_five_scales_matches_its_definition() -> None:
-    output, target = (t.double() for t in _pair(192, 192))
+@pytest.mark.parametrize(
+    "size, scales", [((192, 200), 5), ((176, 180), 5), ((175, 180), 4), ((22, 40), 2), ((21, 40), 1)]
+)
+def test_ms_ssim_matches_its_definition(size, scales) -> None:
+    output, target = (t.double() for t in _pair(*size))
     expected, a, b = torch.ones(2, 3, dtype=torch.float64), output, target
     from udc_robust.metrics.fidelity import _ssim_parts
 
-    for scale, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
+    weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333][:scales]
+    for scale, weight in enumerate(weights):
         similarity, contrast = _ssim_parts(a, b)
-        expected = expected * (similarity if scale == 4 else contrast) ** (weight / 1.0001)
+        expected = expected * (similarity if scale == scales - 1 else contrast) ** (weight / sum(weights))
         a, b = (torch.nn.functional.avg_pool2d(t, 2) for t in (a, b))
     assert np.allclose(ms_ssim(output, target), expected.mean(1), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(24, 30), (40, 16)])
+def test_gmsd_is_that_of_the_paper_on_8_bits(size: tuple[int, int]) -> None:
+    """Written out with SciPy on 0..255, where the paper's constant is 170; piq 0.8 gives the same figures."""
+    from scipy.ndimage import correlate
+
+    output, target = (t.double() for t in _pair(*size))
+    prewitt = np.array([[1, 0, -1]] * 3) / 3
+    for i in range(len(output)):
+        magnitudes = []
+        for red, green, blue in (255 * output[i].numpy(), 255 * target[i].numpy()):
+            y = 0.299 * red + 0.587 * green + 0.114 * blue
+            small = (y[::2, ::2] + y[1::2, ::2] + y[::2, 1::2] + y[1::2, 1::2]) / 4
+            magnitudes.append(np.hypot(*(correlate(small, kernel, mode="constant") for kernel in (prewitt, prewitt.T))))
+        a, b = magnitudes
+        expected = ((2 * a * b + 170) / (a**2 + b**2 + 170)).std()
+        assert expected > 0.01 and gmsd(output, target)[i].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_ms_ssim_of_a_negative_is_finite() -> None:
+    """Its contrast terms are negative, and a negative number has no real power."""
+    _, target = (t.double() for t in _pair(48, 48))
+    negative = (1 - target).requires_grad_(True)
+    value = ms_ssim(negative, target)
+    (gradient,) = torch.autograd.grad(value.sum(), negative)
+    assert ((value >= 0) & (value < 0.1)).all() and gradient.isfinite().all()
 
 
 def test_too_small_for_the_window_is_said() -> None:

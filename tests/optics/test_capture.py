@@ -78,6 +78,12 @@ def test_noise_has_the_stated_variance_and_ignores_the_batch() -> None:
     assert pair.mean() == pytest.approx(level, rel=0.01)
 
 
+def test_noisy_captures_stay_in_the_sensor_range() -> None:
+    scene = torch.tensor([0.0, 250.0, 500.0]).view(3, 1, 1).expand(1, 3, 40, 40)
+    noisy = capture(scene, random_psf(1), read=10.0, generators=[torch.Generator().manual_seed(0)])
+    assert noisy.min() == 0 and noisy.max() == 500 and noisy[0, 1].std() == pytest.approx(10, rel=0.1)
+
+
 def test_noise_without_generators_is_refused() -> None:
     with pytest.raises(ValueError, match="generator"):
         capture(torch.rand(2, 3, 4, 4), random_psf(3), read=0.1, generators=[torch.Generator()])
@@ -112,6 +118,36 @@ def test_small_highlights_become_brighter_than_large_ones() -> None:
     assert linear[0, 120, 30] == 65
     assert linear[0, 50, 150] == 9
     assert linear[0, 199, 199] == photo[0, 199, 199]
+
+
+def _gain(*sizes: tuple[int, int, float]) -> list[float]:
+    """What becomes of white boxes (rows, columns, gap below); without a gap two of them touch at a corner."""
+    photo, top, left, places = torch.full((3, 260, 260), 0.1), 5, 5, []
+    for rows, columns, gap in sizes:
+        photo[:, top : top + rows, left : left + columns] = 1.0
+        places.append((top, left))
+        top, left = top + rows + int(gap), left + columns
+    linear = expand_highlights(photo)
+    return [float(linear[0, row, column]) - 1 for row, column in places]
+
+
+def test_the_gain_of_a_highlight_follows_the_longer_side_of_its_box() -> None:
+    assert _gain((35, 10, 5), (36, 10, 5)) == [100, 64]
+    assert _gain((10, 35, 5), (10, 36, 5)) == [100, 64]
+    assert _gain((63, 10, 5), (64, 10, 5)) == [64, 8]
+    assert _gain((30, 30, 0), (30, 30, 9)) == [64, 64]  # they touch at a corner: one highlight of 60
+    assert _gain((30, 30, 1), (30, 30, 9)) == [100, 100]
+
+
+def test_a_highlight_is_bright_in_the_mean_and_in_one_channel() -> None:
+    lamps = [(1, 1, 1), (0.86, 0.86, 0.86), (0.84, 0.84, 0.84), (1, 0.6, 0.6), (1, 0.5, 0.5), (0.85, 0.7, 0.7)]
+    photo = torch.full((3, 20, 80), 0.1)
+    for i, colour in enumerate(lamps):
+        photo[:, 5:9, 10 * i + 2 : 10 * i + 6] = torch.tensor(colour).view(3, 1, 1)
+    linear = expand_highlights(photo)
+    raised = [bool(linear[0, 6, 10 * i + 3] > 2) for i in range(len(lamps))]
+    assert raised == [True, True, False, True, False, False]
+    assert float(expand_highlights(20 * photo).max()) == 500
 
 
 def test_a_dark_photograph_has_no_highlights() -> None:

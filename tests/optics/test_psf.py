@@ -59,6 +59,12 @@ def test_orders_of_a_grating_move_with_wavelength() -> None:
     np.testing.assert_allclose(first_order, [15.25, 13.5, 11.6], atol=1.01)
 
 
+def test_energy_is_counted_up_to_and_with_the_radius() -> None:
+    flat = torch.ones(2, 5, 5) / 25
+    expected = torch.tensor([1, 1, 5, 9, 13, 21, 25]) / 25
+    assert torch.allclose(encircled_energy(flat, [0, 0.9, 1, 2**0.5 + 1e-6, 2, 2.3, 3]), expected.expand(2, 7))
+
+
 def test_named_psfs_cannot_be_changed_by_a_caller() -> None:
     named_psf("phone", 33).zero_()
     assert named_psf("phone", 33).sum() == pytest.approx(3, abs=1e-4)

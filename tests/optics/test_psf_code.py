@@ -21,6 +21,8 @@ def test_codes_rebuild_their_psfs(tmp_path) -> None:
     for psf in psfs:
         error = (basis.psf(basis.code(psf)) - psf).norm() / psf.norm()
         assert error < 0.01
+    for component in basis.components.flatten(1):
+        assert component[component.abs().argmax()] > 0  # codes can be made again
     gram = basis.components.flatten(1) @ basis.components.flatten(1).T
     assert torch.allclose(gram, torch.eye(5), atol=1e-4)
     basis.save(tmp_path / "basis.npz")
@@ -31,11 +33,18 @@ def test_turning_keeps_the_energy_and_turns() -> None:
     quarter = turned(_psf(), 90)
     assert torch.allclose(quarter.sum((1, 2)), torch.ones(3))
     assert torch.allclose(quarter, torch.rot90(_psf(), 1, (1, 2)), atol=1e-5)
+    lopsided = torch.rand(3, 9, 9)
+    lopsided = lopsided / lopsided.sum((1, 2), keepdim=True)
+    for quarters in (1, 2, 3):  # against the clock
+        assert torch.allclose(turned(lopsided, 90 * quarters), torch.rot90(lopsided, quarters, (1, 2)), atol=1e-5)
+    assert torch.allclose(turned(lopsided, 45).sum((1, 2)), torch.ones(3))  # corners leave the frame
 
 
 def test_mistakes(tmp_path) -> None:
     with pytest.raises(UserError, match="at least 6 PSFs, not 3"):
         fit_basis([_psf()] * 3)
+    with pytest.raises(UserError, match="at least 6 PSFs, not 5"):
+        fit_basis([_psf(angle) for angle in range(5)])
     with pytest.raises(UserError, match="differ in size"):
         fit_basis([_psf(), _psf()[:, :9, :9]])
     basis = fit_basis([_psf(angle) for angle in range(7)])

@@ -33,6 +33,16 @@ def test_exr_round_trip_and_size(tmp_path: Path) -> None:
         assert radiance_size(path) == (5, 9)
 
 
+def test_the_size_of_an_exr_is_that_of_its_window_wherever_it_lies(tmp_path: Path) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+    path = tmp_path / "cut.exr"
+    window = (np.array([3, 2], np.int32), np.array([11, 6], np.int32))  # first and last column and row
+    with openexr.File({"type": openexr.scanlineimage, "dataWindow": window}, {"RGB": pixels()}) as file:
+        file.write(str(path))
+    np.testing.assert_array_equal(read_radiance(path), pixels())
+    assert radiance_size(path) == (5, 9)
+
+
 @pytest.mark.parametrize("content", [b"", b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 5 +X 9\n", b"junk"])
 @pytest.mark.parametrize("suffix", [".hdr", ".exr"])
 def test_broken_files_are_named(tmp_path: Path, suffix: str, content: bytes) -> None:

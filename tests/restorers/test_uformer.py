@@ -11,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udc_robust.errors import UserError
-from udc_robust.restorers.lewin import LeWinBlock, from_windows, relative_position_index, shift_mask, to_windows
 from udc_robust.restorers.uformer import Uformer
+from udc_robust.restorers.window_transformer import (
+    LeWinBlock,
+    from_windows,
+    relative_position_index,
+    shift_mask,
+    to_windows,
+)
 
 # Windows of 2 pixels, so that 32 pixels are enough for all nine stages.
 TINY: dict[str, Any] = {"img_size": 64, "embed_dim": 4, "win_size": 2, "num_heads": [1, 2, 2, 4, 4, 4, 4, 2, 2]}

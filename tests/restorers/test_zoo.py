@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from udc_robust.errors import UserError
+from udc_robust.networks.weights import save_weights
+from udc_robust.optics.domains import convert
 from udc_robust.restorers.basicsr_bridge import NETWORKS, import_basicsr
 from udc_robust.restorers.weight_norm_names import published_state_dict
-from udc_robust.restorers.weights import save_weights
-from udc_robust.restorers.zoo import RestorerSpec, build_network, find_class, load_restorer, shipped_checkpoints
+from udc_robust.restorers.zoo import (
+    Restorer,
+    RestorerSpec,
+    build_network,
+    find_network,
+    load_restorer,
+    shipped_checkpoints,
+)
 
 TINY = {"width": 4, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums": [1, 1]}
 
@@ -17,7 +25,7 @@ TINY = {"width": 4, "enc_blk_nums": [1, 1], "middle_blk_num": 1, "dec_blk_nums":
 def test_every_network_of_ours_is_found_and_in_basicsrs_registry() -> None:
     registry = import_basicsr()
     for name in NETWORKS:
-        assert find_class(name).__name__ == name and registry.get(name) is find_class(name)
+        assert find_network(name).__name__ == name and registry.get(name) is find_network(name)
 
 
 def test_basicsrs_own_networks_work_by_name() -> None:
@@ -30,8 +38,8 @@ def test_basicsrs_own_networks_work_by_name() -> None:
 
 
 def test_user_networks_by_dotted_path_and_file(tmp_path) -> None:
-    assert find_class("torch.nn:Identity") is torch.nn.Identity
-    assert find_class("torch.nn.Identity") is torch.nn.Identity
+    assert find_network("torch.nn:Identity") is torch.nn.Identity
+    assert find_network("torch.nn.Identity") is torch.nn.Identity
     (tmp_path / "mine.py").write_text("import torch\nclass Mine(torch.nn.Identity):\n    pass\n")
     restorer = load_restorer(RestorerSpec("mine", f"{tmp_path}/mine.py:Mine"), "srgb")
     x = torch.rand(1, 3, 5, 7)
@@ -43,13 +51,13 @@ def test_user_networks_by_dotted_path_and_file(tmp_path) -> None:
     [
         ("NAFnet", "did you mean 'NAFNet'"),
         ("no.such.module:Net", "cannot import 'no.such.module'"),
-        ("torch.nn:relu", "no torch.nn.Module class 'relu'"),
+        ("torch.nn:relu", "'torch.nn' has no 'relu'"),
         ("missing/file.py:Net", "cannot import"),
     ],
 )
 def test_unknown_networks(name, message) -> None:
     with pytest.raises(UserError, match=message):
-        find_class(name)
+        find_network(name)
 
 
 def test_wrong_options_are_named() -> None:
@@ -67,7 +75,21 @@ def test_weights_that_know_their_network(tmp_path) -> None:
     x = torch.rand(2, 3, 9, 13)
     assert restorer.trained and torch.equal(restorer(x), network.eval()(x).clamp(0, 1))
     srgb = load_restorer(RestorerSpec("tiny", weights=str(path)), "srgb")
-    assert not torch.allclose(srgb(x), restorer(x))  # the light is converted on the way in and out
+    inside = network(convert(x, "srgb", "tonemapped"))
+    assert torch.equal(srgb(x), convert(inside, "tonemapped", "srgb")) and srgb.network_domain == "tonemapped"
+    assert not torch.allclose(srgb(x), inside) and not torch.allclose(inside, restorer(x))
+
+
+@pytest.mark.parametrize("domain, highest", [("srgb", 1), ("tonemapped", 1), ("linear", 500)])
+def test_answers_are_clamped_to_their_domain_but_for_training(domain, highest) -> None:
+    class Loud(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * x - highest
+
+    restorer = Restorer("loud", Loud(), domain=domain, network_domain=None, trained=True, origin="test")
+    x = highest * torch.tensor([0.1, 0.5, 0.9]).view(1, 3, 1, 1)
+    assert torch.allclose(restorer.eval()(x).flatten(), highest * torch.tensor([0, 0.5, 1]))
+    assert torch.allclose(restorer.train()(x).flatten(), highest * torch.tensor([-0.7, 0.5, 1.7]))
 
 
 def test_weights_that_do_not_say(tmp_path) -> None:

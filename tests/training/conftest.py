@@ -36,7 +36,7 @@ def tiny_purifier(tmp_path_factory):
     """Folder of a purifier with random weights that knows noise levels up to 60."""
     from diffusers import DDPMScheduler, UNet2DModel
 
-    from udc_robust.defences.pipeline import PurificationPipeline
+    from udc_robust.defences.purifier.pipeline import PurificationPipeline
 
     torch.manual_seed(0)
     unet = UNet2DModel(

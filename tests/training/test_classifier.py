@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from udc_robust.attacks import Linf, attack, objective, perturb
 from udc_robust.classifiers.data import load_images
 from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
 from udc_robust.config_file import check_config, load_config
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
-from udc_robust.restorers.weights import read_weights
+from udc_robust.networks.weights import read_weights
 from udc_robust.training import classifier as training
 from udc_robust.training import classifier_losses
-from udc_robust.training.classifier_losses import MODES, Lesson
+from udc_robust.training.classifier_losses import MODES, ClassifierSetup
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
 
@@ -72,12 +75,14 @@ def test_every_mode_lowers_its_own_loss_on_one_batch(mode) -> None:
     network = training.MaskedClassifier(classifier) if mode in ("xat", "xvat") else classifier
     network.train()
     low = training.build_defence("low_resolution", {"factor": 2})
-    lesson = Lesson(config, classifier, {"transformed": [low]}.get(mode, [None, low] if "hybrid" in mode else [None]))
+    setup = ClassifierSetup(
+        config, classifier, {"transformed": [low]}.get(mode, [None, low] if "hybrid" in mode else [None])
+    )
     x, labels, seeds = LabelledBatches(images, pad=1, flip=False, batch=16, steps=1, seed=0)[0]
     optimizer = torch.optim.Adam(classifier.parameters(), lr=0.01)
     losses = []
     for _ in range(12):
-        value = MODES[mode](lesson, network, x, labels, seeds.tolist())
+        value = MODES[mode](setup, network, x, labels, seeds.tolist())
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -90,28 +95,37 @@ def test_rows_are_dealt_to_the_representations() -> None:
     noise, low = (
         training.build_defence(block["kind"], {k: v for k, v in block.items() if k != "kind"}) for block in (NOISE, LOW)
     )
-    lesson = Lesson(_config(), torch.nn.Identity(), [None, noise, low])
+    setup = ClassifierSetup(_config(), torch.nn.Identity(), [None, noise, low])
     x = torch.rand(7, 3, 8, 8)
-    y = lesson.represent(x, range(7))
+    y = setup.represent(x, range(7))
     assert torch.equal(y[::3], x[::3])
     assert torch.equal(y[2::3], low(x[2::3], low.draw(x[2::3], None)))
-    assert not torch.equal(y[1::3], x[1::3]) and torch.equal(lesson.represent(x, range(7)), y)
-    alone = Lesson(_config(), torch.nn.Identity(), [noise]).represent(x[4:5], [4])
+    assert not torch.equal(y[1::3], x[1::3]) and torch.equal(setup.represent(x, range(7)), y)
+    alone = ClassifierSetup(_config(), torch.nn.Identity(), [noise]).represent(x[4:5], [4])
     assert torch.allclose(alone, y[4:5])  # an image's noise is its own
 
 
-def test_inner_attacks_are_those_of_the_core(monkeypatch) -> None:
-    seen = []
-    true_attack = classifier_losses.attack
-    monkeypatch.setattr(
-        classifier_losses, "attack", lambda *a, **k: seen.append((a[2].name, a[4], k["steps"])) or true_attack(*a, **k)
-    )
-    config = _config(inner_steps=3)
+@pytest.mark.parametrize("mode, goal", [("madry", "cross_entropy"), ("trades", "divergence"), ("sat", "cross_entropy")])
+def test_inner_attacks_are_those_of_the_core(mode, goal, monkeypatch) -> None:
+    """The last iterate of `attack`'s PGD, made in evaluation mode; the classifier is left as it was."""
+    made = []
+
+    def watched(victim, x, objective, *args, **options):
+        x_adv = perturb(victim, x, objective, *args, **options)
+        made.append((objective.name, victim.training, x_adv))
+        return x_adv
+
+    monkeypatch.setattr(classifier_losses, "perturb", watched)
+    config = _config(inner_steps=3, eps="0.2/255")
     classifier = training._classifier(config, load_images("digits:train", 8)).train()
     x, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
-    for mode in ("madry", "trades", "sat"):
-        MODES[mode](Lesson(config, classifier, [None]), classifier, x, labels, [1, 2, 3, 4])
-    assert seen == [("cross_entropy", "pgd", 3), ("divergence", "pgd", 3), ("cross_entropy", "pgd", 3)]
+    untouched = copy.deepcopy(classifier)  # a training's forward moves the statistics of the batch normalisation
+    MODES[mode](ClassifierSetup(config, classifier, [None]), classifier, x, labels, [1, 2, 3, 4])
+    ((name, training_mode, x_adv),) = made
+    assert name == goal and not training_mode and classifier.training
+    target, options = None if mode == "trades" else labels, {"steps": 3, "round_8_bit": False}
+    best = attack(untouched, x, objective(goal), Linf(config.eps), "pgd", target=target, seeds=[1, 2, 3, 4], **options)
+    assert torch.equal(best.x_adv, x_adv)  # here its last iterate is also the most damaging one
 
 
 def test_batches_hold_every_image_once_an_epoch() -> None:
@@ -142,10 +156,11 @@ def test_shipped_configs_take_a_step(path) -> None:
     images = load_images("digits:train", config.patch_size)
     classifier = training._classifier(config, images).train()
     learnt = [training.build_defence(block.kind, block.options) for block in config.transforms]
-    lesson = Lesson(config, classifier, learnt if config.mode == "transformed" else [None, *learnt])
+    setup = ClassifierSetup(config, classifier, learnt if config.mode == "transformed" else [None, *learnt])
     x, labels, seeds = LabelledBatches(images, pad=config.pad, flip=config.flip, batch=4, steps=1, seed=0)[0]
-    MODES[config.mode](lesson, classifier, x, labels, seeds.tolist()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in classifier.parameters())
+    MODES[config.mode](setup, classifier, x, labels, seeds.tolist()).backward()
+    gradients = [p.grad for p in classifier.parameters()]
+    assert all(g is not None and g.isfinite().all() and g.abs().max() > 0 for g in gradients)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.samples import SingleFolder
-from udc_robust.defences.pipeline import load_purifier
+from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
 from udc_robust.training import diffusion as training
 from udc_robust.training.batches import NoisyBatches, loader

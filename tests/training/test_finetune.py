@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from udc_robust.config_file import check_config
-from udc_robust.defences.pipeline import load_purifier
+from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
-from udc_robust.restorers.weights import read_weights, save_weights
+from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import recipes
 from udc_robust.training.config import FinetuneConfig
@@ -51,7 +51,9 @@ def _same(a: Path, b: Path) -> bool:
 def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> None:
     facts = finetune(_config(sets, steps=40, plain_share=0.25, eps=["2/255", "4/255"]), sets / "out")
     before, after = facts["parent_validation"], facts["validation"]
-    assert after["attacked_psnr"] > before["attacked_psnr"] + 1 and before["psnr"] > before["attacked_psnr"]
+    assert before["psnr"] > before["attacked_psnr"]
+    # Colour alone, of pairs that do not match in place, gives 5.8 and 5.4 dB.
+    assert after["psnr"] > before["psnr"] + 7.5 and after["attacked_psnr"] > before["attacked_psnr"] + 6.4
     restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
     assert restorer.recipe == {"network": "NAFNet", "options": TINY}
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
@@ -158,7 +160,7 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
         ({"recipe": "trades", "loss": "psnr"}, "takes loss l1, l2 or charbonnier"),
         ({"eps": [0.1, 0.05]}, "eps must rise"),
         ({"eps": 4}, "did you mean 4/255"),
-        ({"recipe": "madry"}, "recipe: Input should be"),
+        ({"recipe": "adversrial"}, "unknown recipe 'adversrial': did you mean 'adversarial'"),
         ({"inner_step": 3}, "did you mean 'inner_steps'"),
     ],
 )

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from udc_robust.attacks import L2, Linf, Streams, frozen
+from udc_robust.attacks import L2, Linf, Streams, frozen, objective, perturb
 from udc_robust.config_file import check_config
-from udc_robust.defences.pipeline import load_purifier
+from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training import recipes, vgg
@@ -36,7 +36,7 @@ def _batch(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return (gt * 0.7).round(decimals=2), gt
 
 
-def _workshop(tiny_purifier, recipe: str, **changes) -> recipes.Workshop:
+def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
     values = {
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
@@ -48,64 +48,64 @@ def _workshop(tiny_purifier, recipe: str, **changes) -> recipes.Workshop:
         plans = [pipeline.plan(noise_level=level) for level in range(low, high + 1)]
         purifiers = [pipeline.purifier(plan).requires_grad_(False) for plan in plans]
     config = check_config(values, FinetuneConfig, "test")
-    return recipes.Workshop(config, _restorer(), purifiers, None)
+    return recipes.FinetuneSetup(config, _restorer(), purifiers, None)
 
 
-def _learner(workshop: recipes.Workshop) -> nn.Module:
-    return workshop.purifiers[0] if workshop.config.recipe == "purifier" else workshop.restorer
+def _learner(setup: recipes.FinetuneSetup) -> nn.Module:
+    return setup.purifiers[0] if setup.config.recipe == "purifier" else setup.restorer
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_each_recipe_learns_its_batch_and_leaves_no_trace_on_the_flags(tiny_purifier, name) -> None:
-    workshop = _workshop(tiny_purifier, name)
-    restorer, learner = workshop.restorer, _learner(workshop)
-    for module in (restorer, *workshop.purifiers):
+    setup = _setup(tiny_purifier, name)
+    restorer, learner = setup.restorer, _learner(setup)
+    for module in (restorer, *setup.purifiers):
         module.requires_grad_(module is learner)
     optimizer = torch.optim.Adam(learner.parameters(), lr=5e-3)
     (lq, gt), losses = _batch(), []
     for _ in range(35):
-        loss = recipes.RECIPES[name](workshop, learner, lq, gt, Streams([1, 2, 3, 4]), 0)
+        loss = recipes.RECIPES[name](setup, learner, lq, gt, Streams([1, 2, 3, 4]), 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert restorer.training and not restorer.network.training
-    for module in (restorer, *workshop.purifiers):
+    for module in (restorer, *setup.purifiers):
         assert all(parameter.requires_grad is (module is learner) for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_a_row_does_not_depend_on_its_neighbours(tiny_purifier, name, monkeypatch) -> None:
-    workshop, seen = _workshop(tiny_purifier, name, plain_share=0.4), []
+    setup, seen = _setup(tiny_purifier, name, plain_share=0.4), []
     lq, gt = _batch(6)
 
     def watch(x: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
         seen.append(x.detach())
-        return _learner(workshop)(x, *noise)
+        return _learner(setup)(x, *noise)
 
     for rows in (range(6), range(0, 6, 2), range(1, 6, 2)):
         picked = list(rows)
-        recipes.RECIPES[name](workshop, watch, lq[picked], gt[picked], Streams(picked), 9)
+        recipes.RECIPES[name](setup, watch, lq[picked], gt[picked], Streams(picked), 9)
     whole, even, odd = (x.chunk(2)[-1] if name == "trades" else x for x in seen)
     assert torch.allclose(whole[::2], even, atol=2e-6) and torch.allclose(whole[1::2], odd, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_a_batch_may_hold_plain_rows_only(tiny_purifier, name) -> None:
-    workshop = _workshop(tiny_purifier, name, plain_share=0.999999)
-    loss = recipes.RECIPES[name](workshop, _learner(workshop), *_batch(2), Streams([0, 1]), 0)
+    setup = _setup(tiny_purifier, name, plain_share=0.999999)
+    loss = recipes.RECIPES[name](setup, _learner(setup), *_batch(2), Streams([0, 1]), 0)
     if name in ("adversarial", "noise", "purified"):
         lq, gt = _batch(2)
-        assert loss.item() == pytest.approx(workshop.loss(workshop.restorer(lq), gt).item())
+        assert loss.item() == pytest.approx(setup.loss(setup.restorer(lq), gt).item())
     assert loss.isfinite()
 
 
 def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:
     lq, gt = _batch(6)
     for share, low, high in ((0.0, 6, 6), (0.5, 1, 5)):
-        workshop = _workshop(tiny_purifier, "adversarial", plain_share=share)
-        x = recipes.attacked(workshop, workshop.restorer, lq, gt, Streams(range(6)), 0)
+        setup = _setup(tiny_purifier, "adversarial", plain_share=share)
+        x = recipes.attacked(setup, setup.restorer, lq, gt, Streams(range(6)), 0)
         changed = (x != lq).flatten(1).any(1).sum().item()
         assert low <= changed <= high and not x.requires_grad
 
@@ -115,16 +115,114 @@ def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:
 def test_the_inner_attack_stays_in_its_budget(seed, steps, eps, euclidean) -> None:
     threat = L2(eps * 10) if euclidean else Linf(eps)
     x, gt = _batch(2)
-    x_adv = recipes.perturb(lambda x: x**2, x, gt, threat, Streams([seed, 1]), steps=steps, step_size=None)
+    x_adv = perturb(lambda x: x**2, x, objective("mse"), threat, target=gt, streams=Streams([seed, 1]), steps=steps)
     rounding = 2**-23  # of x + eps: an image near 1 has no finer steps, however small the budget is
     assert (threat.distance(x, x_adv) <= threat.eps * (1 + 1e-5) + rounding).all()
     assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
+@pytest.mark.parametrize("step_size, expected", [(None, 2.5 * 0.04 / 5), (0.003, 0.003)])
+def test_the_inner_attack_begins_at_random_and_takes_equal_steps(step_size, expected) -> None:
+    (x, gt), threat, seen = _batch(), Linf(0.04), []
+
+    def victim(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach().clone())
+        return x**2
+
+    streams = Streams([0, 1, 2, 3])
+    x_adv = perturb(victim, x, objective("mse"), threat, target=gt, streams=streams, steps=5, step_size=step_size)
+    assert len(seen) == 5 and torch.equal(seen[0], threat.start(x, Streams([0, 1, 2, 3])))
+    for before, after in zip(seen, [*seen[1:], x_adv], strict=True):
+        gradient = (2 * before * (before**2 - gt)).sign()
+        assert torch.allclose(after, threat.project(x, before + expected * gradient), atol=1e-6)
+
+
+def _learnt(setup: recipes.FinetuneSetup, monkeypatch) -> tuple[torch.Tensor, tuple, list]:
+    """A recipe's loss on an attack that is fixed, its batch, and what the attack was told: victim, images, target."""
+    (lq, gt), told = _batch(), []
+    monkeypatch.setattr(recipes, "attacked", lambda setup, *about: told.append(about[:3]) or lq * 0.9 + 0.03)
+    recipe = recipes.RECIPES[setup.config.recipe]
+    loss = recipe(setup, _learner(setup), lq, gt, Streams([1, 2, 3, 4]), 0)
+    return loss, (lq, gt, lq * 0.9 + 0.03), told
+
+
+def _same_slopes(loss: torch.Tensor, expected: torch.Tensor, learner: nn.Module) -> None:
+    weights = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    ours, theirs = (torch.autograd.grad(each, weights, allow_unused=True) for each in (loss, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-3, atol=1e-7)
+
+
+def test_adversarial_training_learns_the_attacked_capture(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "adversarial", loss="l2")
+    loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
+    _same_slopes(loss, (setup.restorer(x_adv) - gt).square().mean(), setup.restorer)
+    assert victim is setup.restorer and x is lq and target is gt
+
+
+def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "trades", loss="l2", beta=3.0)
+    loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
+    clean, moved = setup.restorer(lq), setup.restorer(x_adv)
+    _same_slopes(loss, (clean - gt).square().mean() + 3.0 * (moved - clean).square().mean(), setup.restorer)
+    assert victim is setup.restorer and x is lq and torch.allclose(target, clean, atol=1e-6)
+    assert not target.requires_grad
+
+
+@pytest.mark.parametrize("name", ["both", "purifier"])
+def test_attacks_are_made_through_the_purifier_and_learnt_behind_it(tiny_purifier, name, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, name, loss="l2")
+    learner = _learner(setup)
+    for module in (setup.restorer, *setup.purifiers):
+        module.requires_grad_(module is learner)
+    loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
+    purifier = setup.purifier(0)
+    purified = purifier(x_adv, purifier.draw(x_adv, Streams([1, 2, 3, 4])))
+    _same_slopes(loss, (setup.restorer(purified) - gt).square().mean(), learner)
+    assert victim.defence is purifier and victim.network is setup.restorer and x is lq and target is gt
+
+
+def test_the_purified_recipe_learns_what_the_purifier_makes_of_the_capture(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "purified", loss="l2", plain_share=0.0)
+    loss, (lq, gt, _), told = _learnt(setup, monkeypatch)
+    purifier, streams = setup.purifier(0), Streams([1, 2, 3, 4])
+    streams.uniform(lq[:, 0, 0, 0])  # who stays plain is drawn first
+    purified = purifier(lq, purifier.draw(lq, streams)).detach()
+    _same_slopes(loss, (setup.restorer(purified) - gt).square().mean(), setup.restorer)
+    assert not told and not torch.allclose(purified, lq, atol=0.01)
+
+
+def test_the_noise_recipe_learns_noise_of_the_whole_budget(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "noise", loss="l2", plain_share=0.0)
+    loss, (lq, gt, _), told = _learnt(setup, monkeypatch)
+    streams = Streams([1, 2, 3, 4])
+    streams.uniform(lq[:, 0, 0, 0])
+    noisy = Linf(8 / 255).noise(lq, streams)
+    _same_slopes(loss, (setup.restorer(noisy) - gt).square().mean(), setup.restorer)
+    assert not told
+
+
+def test_plain_rows_are_as_many_as_told() -> None:
+    lq, streams = torch.zeros(400, 3, 1, 1), Streams(range(400))
+    changed = recipes.mixed(lq, streams, 0.2, lambda rows: torch.ones(len(rows), 3, 1, 1))
+    assert 0.15 < float((changed[:, 0] == 0).float().mean()) < 0.25
+
+
+def test_the_perceptual_loss_is_added_with_its_weight(tiny_purifier) -> None:
+    setup = _setup(tiny_purifier, "adversarial", loss="l1", perceptual=0.25)
+    with_features = recipes.FinetuneSetup(setup.config, setup.restorer, [], nn.MSELoss())
+    output, target = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    plain = (output - target).abs().mean()
+    assert setup.loss(output, target).item() == pytest.approx(plain.item())
+    expected = plain + 0.25 * (output - target).square().mean()
+    assert with_features.loss(output, target).item() == pytest.approx(expected.item())
+
+
 def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient() -> None:
     restorer, (lq, gt), threat = _restorer(), _batch(), Linf(8 / 255)
     with frozen(restorer.network):
-        x_adv = recipes.perturb(restorer, lq, gt, threat, Streams([0, 1, 2, 3]), steps=5, step_size=None)
+        x_adv = perturb(restorer, lq, objective("mse"), threat, target=gt, streams=Streams([0, 1, 2, 3]), steps=5)
     with torch.no_grad():
         noise = threat.noise(lq, Streams([0, 1, 2, 3]))
         damage = [mse(restorer(x), gt).mean().item() for x in (lq, noise, x_adv)]
@@ -133,10 +231,11 @@ def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient(
 
 
 def test_steps_draw_their_budget_and_level_from_the_ranges(tiny_purifier) -> None:
-    workshop = _workshop(tiny_purifier, "both", eps=["2/255", "6/255"])
-    budgets = [workshop.threat(step).eps * 255 for step in range(40)]
-    assert 2 <= min(budgets) < 3 and 5 < max(budgets) <= 6 and workshop.threat(7).eps == workshop.threat(7).eps
-    assert {workshop.purifier(step).plan.noise_level for step in range(40)} == {5, 6, 7}
+    setup = _setup(tiny_purifier, "both", eps=["2/255", "6/255"])
+    budgets = [setup.threat(step).eps * 255 for step in range(40)]
+    assert 2 <= min(budgets) < 3 and 5 < max(budgets) <= 6 and setup.threat(7).eps == setup.threat(7).eps
+    assert {setup.purifier(step).plan.noise_level for step in range(40)} == {5, 6, 7}
+    assert len(set(budgets)) == 40
 
 
 def test_colour_jitter_is_the_same_for_capture_and_truth() -> None:
@@ -145,6 +244,9 @@ def test_colour_jitter_is_the_same_for_capture_and_truth() -> None:
     inner = (lq > 0.05) & (gt < 0.8)
     assert torch.allclose((x / lq)[inner], (y / gt)[inner], atol=1e-4)
     assert not torch.equal(x, lq) and y.max() <= 1
+    gains = torch.where(inner, x / lq, torch.nan).nanmean((2, 3))  # one a row and channel
+    assert len(set(gains.flatten().tolist())) == 12 and (gains - 1).abs().max() <= 0.1
+    assert torch.allclose((x / lq)[inner], gains[:, :, None, None].expand_as(lq)[inner], atol=1e-4)
     assert recipes.jittered(lq, gt, Streams([0]), 0.0)[0] is lq
 
 

@@ -12,12 +12,12 @@ from udc_robust.config_file import check_config
 from udc_robust.data.samples import PairedFolders
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
-from udc_robust.restorers.weights import read_weights
+from udc_robust.networks.weights import read_weights
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 from udc_robust.training import restorer as training
 from udc_robust.training.batches import PairBatches, loader
 from udc_robust.training.config import TrainConfig
-from udc_robust.training.pace import learning_rate
+from udc_robust.training.learning_rate import learning_rate
 
 
 def _config(sets, **changes) -> TrainConfig:
@@ -32,7 +32,7 @@ def _config(sets, **changes) -> TrainConfig:
 
 def test_it_learns_and_its_weights_serve(sets) -> None:
     facts = training.train_restorer(_config(sets, steps=60), sets / "out")
-    assert facts["validation"]["gain"] > 1.0
+    assert facts["validation"]["gain"] > 12  # colour alone, of pairs that do not match in place, gives 6.5
     restorer = load_restorer(RestorerSpec("tiny", weights=str(sets / "out" / "tiny.safetensors")), "srgb")
     figures = training.validate(
         restorer, PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt"), torch.device("cpu")

@@ -15,7 +15,7 @@ import yaml
 
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
-from udc_robust.restorers.weights import read_weights, save_weights
+from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import build_network
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import finetune

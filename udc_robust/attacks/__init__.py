@@ -2,6 +2,7 @@
 
 from udc_robust.attacks import gradient, minimum_norm, query  # their methods enter METHODS on import
 from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
 from udc_robust.attacks.oracle import Victim, answers
@@ -29,6 +30,7 @@ __all__ = [
     "image_seed",
     "minimum_norm",
     "objective",
+    "perturb",
     "query",
     "rejudged",
     "round_to_8_bits",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks.meter import Meter
-from udc_robust.attacks.methods import METHODS
+from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, Oracle, Victim, answers
 from udc_robust.attacks.streams import Streams, image_seed
@@ -60,7 +60,7 @@ def attack(
     x: Tensor,
     objective: Objective,
     threat: Threat,
-    method: str,
+    method: str | Method,
     *,
     target: Tensor | None = None,
     seeds: Sequence[int],
@@ -78,7 +78,7 @@ def attack(
         victim: the network, with any defence in front, as the attacker sees it; image or scores out.
         x: ``(B,C,H,W)`` images inside the threat's box.
         target: ground truth or labels; None means the victim's own clean output.
-        method: a name of ``METHODS``; ``options`` are its keyword options.
+        method: a name of ``METHODS``, or a `Method`; ``options`` are its keyword options.
         seeds: one per image: the result for an image depends on its own seed only.
         draws: answers of a random victim that are judged.
         judge_seeds: of those draws, one per image; None: made of ``seeds``. The attacker does not know them.
@@ -92,8 +92,8 @@ def attack(
         ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing,
             labels or scores that the objective is not defined for.
     """
-    chosen = METHODS[method]
-    _check(x, threat, chosen.norms, seeds, method)
+    chosen = METHODS[method] if isinstance(method, str) else method
+    _check(x, threat, chosen.norms, seeds, chosen.name)
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
@@ -104,7 +104,10 @@ def attack(
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
             clean_values = _values(objective, clean_outputs, target)
-        oracle = Oracle(victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance)
+        oracle = Oracle(
+            victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance,
+            flat=objective.flat(clean_outputs, target),
+        )  # fmt: skip
         with meter.running(x.device):
             candidate = functools.partial(chosen.run, oracle, x, threat)(**options)
         if chosen.keeps_best:

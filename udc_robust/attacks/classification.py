@@ -95,6 +95,10 @@ class Misclassify:
             raise ValueError(f"{self.name} needs targets: the class that each image is to be taken for")
         return outputs.mean(0).argmax(1)
 
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """No image's gradient is zero because of its target."""
+        return torch.zeros_like(target, dtype=torch.bool)
+
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each image ``(B,)``; the attacker maximises it."""
         return _CLIMBED[self.name].loss(output, target)
@@ -128,7 +132,7 @@ class Divergence:
     """Kullback-Leibler divergence from the scores of the clean image, TRADES' inner objective (Zhang et al. 2019).
 
     Targets are the clean scores ``(B,K)``; broken means another answer than theirs. It is 0 at the clean image, and so
-    is its gradient: attacks need a random start.
+    is its gradient: attacks begin at a random point.
     """
 
     name: str = "divergence"
@@ -142,6 +146,10 @@ class Divergence:
     def own_target(self, outputs: Tensor) -> Tensor:
         """The victim's own scores, the mean of ``(draws,B,K)``."""
         return outputs.mean(0)
+
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Whether each image's target is its clean scores."""
+        return same(outputs.mean(0), target)
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Divergence of each image ``(B,)``."""
@@ -163,6 +171,11 @@ class Divergence:
     def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
         """Raise ValueError: a divergence cannot tell success."""
         raise ValueError("C&W needs an objective that tells success: margin or dlr, not divergence")
+
+
+def same(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether each output ``(B,...)`` is its target, but for what another batch size changes."""
+    return torch.isclose(outputs, targets.to(outputs.dtype), rtol=1e-4, atol=1e-5).flatten(1).all(1)
 
 
 def check_scores(output: Tensor, fewest_classes: int, what: str) -> None:

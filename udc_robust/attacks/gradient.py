@@ -1,16 +1,72 @@
-"""White-box methods. Each is a short loop over ``oracle.gradient``; what never varies lives in ``attack()``.
+"""White-box methods, and the one projected gradient ascent that trainings share with them.
 
-Against the clean restoration the gradient at the clean image is zero: FGSM and I-FGSM then need ``random_start``.
+Each method is a short loop over ``oracle.gradient``; what never varies lives in ``attack()``. Where the target is the
+victim's own clean output the gradient at the clean image is zero: every method then begins at a random point.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from udc_robust.attacks.methods import method
-from udc_robust.attacks.oracle import Oracle
-from udc_robust.attacks.threat import Threat
+from udc_robust.attacks.objectives import Objective
+from udc_robust.attacks.oracle import Chance, GradientOracle, Oracle, Victim
+from udc_robust.attacks.streams import Streams, image_seed
+from udc_robust.attacks.threat import L2, Threat
+
+
+def ascend(
+    oracle: GradientOracle, x: Tensor, start: Tensor, threat: Threat, *, steps: int, step_size: float | None
+) -> Tensor:
+    """Projected gradient ascent in the budget around ``x``, from ``start``: the last iterate.
+
+    ``step_size`` is 2.5 eps over the steps unless given, and eps/4 where they are more than ten: from any point of the
+    ball every other one can be reached (Madry et al. 2018).
+    """
+    size = threat.eps * max(2.5 / max(steps, 1), 0.25) if step_size is None else step_size
+    x_adv = start
+    for _ in range(steps):
+        x_adv = threat.project(x, threat.step(x_adv, oracle.gradient(x_adv), size))
+    return x_adv
+
+
+def perturb(
+    victim: Victim,
+    x: Tensor,
+    objective: Objective,
+    threat: Threat,
+    *,
+    target: Tensor,
+    streams: Streams,
+    steps: int,
+    step_size: float | None = None,
+) -> Tensor:
+    """The inner attack of trainings: PGD from a random start, neither scored nor rounded.
+
+    The start, a random victim's answers and gradients that are not finite are those of `attack`; what is left out are
+    the forwards that only tell how well it went. The caller freezes the weights: with frozen ones a step costs two
+    thirds of a training step.
+
+    Args:
+        target: ground truth, labels, or the clean output.
+        streams: one for each image; a random victim's are made of their seeds, as in `attack`.
+    """
+    chance = Chance([image_seed(seed, "victim") for seed in streams.seeds])
+    oracle = GradientOracle(victim, objective, target, streams, chance)
+    return ascend(oracle, x, threat.start(x, streams), threat, steps=steps, step_size=step_size)
+
+
+def begin(oracle: Oracle, x: Tensor, near: Threat, random: bool = False) -> Tensor:
+    """Where an attack begins: at the images themselves, or at random points of ``near`` where wanted or needed."""
+    if random:
+        return near.start(x, oracle.streams)
+    start, rows = x.clone(), oracle.flat.nonzero()[:, 0]
+    if len(rows):
+        start[rows] = near.start(x[rows], oracle.streams.of(rows))
+    return start
 
 
 @method("none", keeps_best=False)
@@ -50,12 +106,9 @@ def pgd(
     random_start: bool = True,
     restarts: int = 1,
 ) -> Tensor:
-    """Projected gradient ascent (Madry et al. 2018). ``step_size`` is eps/4 unless given."""
-    size = threat.eps / 4 if step_size is None else step_size
+    """Projected gradient ascent (Madry et al. 2018); the step size is that of `ascend` unless given."""
     for _ in range(restarts):
-        x_adv = threat.start(x, oracle.streams) if random_start else x
-        for _ in range(steps):
-            x_adv = threat.project(x, threat.step(x_adv, oracle.gradient(x_adv), size))
+        x_adv = ascend(oracle, x, begin(oracle, x, threat, random_start), threat, steps=steps, step_size=step_size)
         oracle.values(x_adv)  # the last iterate is a candidate too
     return oracle.best_x
 
@@ -80,7 +133,9 @@ def cw(
     damaging image seen.
     """
     half, middle = (threat.high - threat.low) / 2, (threat.high + threat.low) / 2
-    origin = torch.atanh((x - middle) / half * 0.999999)
+    grey_level = half / 127.5 * math.sqrt(x[0].numel())
+    start = begin(oracle, x, L2(min(grey_level, threat.eps), threat.low, threat.high))
+    origin = torch.atanh((start - middle) / half * 0.999999)
     lower, c = torch.zeros(len(x)).to(x), torch.full((len(x),), initial_c).to(x)
     upper, shortest = torch.full_like(c, torch.inf), torch.full_like(c, torch.inf)
     closest, goal = x.clone(), oracle.objective.beyond(oracle.goal, confidence)

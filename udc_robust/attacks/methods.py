@@ -30,9 +30,14 @@ class Method:
     unbounded: bool
 
     def options(self) -> dict[str, Any]:
-        """Keyword options and their defaults."""
+        """Keyword options and their defaults; ``...`` where there is none."""
         parameters = inspect.signature(self.run).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return {p.name: ... if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @classmethod
+    def of(cls, run: Callable[..., Tensor]) -> Method:
+        """A function that says nothing of itself: a gradient attack in both norms, whose best image counts."""
+        return cls(run.__name__, run, "gradient", True, ("linf", "l2"), False)
 
 
 METHODS: dict[str, Method] = {}
@@ -42,11 +47,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 def method(
     access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False
 ) -> Callable[[_Function], _Function]:
-    """Enter a function in METHODS under its own name."""
+    """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 
     def enter(run: _Function) -> _Function:
-        name = run.__name__
-        METHODS[name] = Method(name, run, access, keeps_best, norms, unbounded)
+        found = Method(run.__name__, run, access, keeps_best, norms, unbounded)
+        run.method = found  # type: ignore[attr-defined]
+        if run.__module__.startswith(f"{__package__}."):
+            METHODS[found.name] = found
         return run
 
     return enter

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from udc_robust.attacks.gradient import begin
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
-from udc_robust.attacks.threat import Threat
+from udc_robust.attacks.threat import L2, Threat
 
 _TINY = 1e-12
 
@@ -40,7 +41,8 @@ def ddn(
     closest, shortest = oracle.best_x, torch.full((len(x),), torch.inf).to(x)
     largest = torch.linalg.vector_norm(torch.maximum(x - threat.low, threat.high - x).flatten(1), dim=1)
     norm = torch.full_like(shortest, initial_norm)
-    delta, x_adv = torch.zeros_like(x), x
+    x_adv = begin(oracle, x, L2(min(initial_norm, threat.eps), threat.low, threat.high))
+    delta = x_adv - x
     for i in range(steps):
         gradient, _, broken = oracle.answer(x_adv)
         distance = _lengths(x_adv - x).flatten()

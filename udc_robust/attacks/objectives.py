@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from udc_robust import metrics
-from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify
+from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify, same
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,6 +40,10 @@ class Damage:
     def own_target(self, outputs: Tensor) -> Tensor:
         """What damage is measured against without a ground truth: the mean of the clean outputs ``(draws,B,...)``."""
         return outputs.mean(0)
+
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Whether each image's target is its clean output, so that the gradient at the clean image is zero."""
+        return same(outputs.mean(0), target)
 
     def values(self, output: Tensor, target: Tensor) -> Tensor:
         """Distance of each image ``(B,)``; the attacker maximises it."""
@@ -81,14 +85,14 @@ def _lpips(output: Tensor, target: Tensor) -> Tensor:
     return metrics.lpips_distance(metrics.load_lpips("alex", output.device), output, target)
 
 
-_DAMAGES: dict[str, tuple[Measure, float]] = {
+DAMAGES: dict[str, tuple[Measure, float]] = {
     "mse": (metrics.mse, 1e-4),
     "charbonnier": (charbonnier, 5e-3),
     "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
     "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
 }
-OBJECTIVES = (*_DAMAGES, "psnr", *CLASSIFICATION)
+OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
 
 
 def objective(name: str, drop_db: float = 6.0) -> Objective:
@@ -102,7 +106,7 @@ def objective(name: str, drop_db: float = 6.0) -> Objective:
     if name in CLASSIFICATION:
         return Misclassify(name)
     key = "mse" if name == "psnr" else name
-    if key not in _DAMAGES:
+    if key not in DAMAGES:
         raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
-    measure, floor = _DAMAGES[key]
+    measure, floor = DAMAGES[key]
     return Damage(name, measure, floor, drop_db)

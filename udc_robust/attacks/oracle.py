@@ -1,4 +1,4 @@
-"""All that an attack method may ask of a victim: values and input gradients, counted, with the best image kept."""
+"""What an attack method may ask of a victim: input gradients, and in an evaluation values, counted."""
 
 from __future__ import annotations
 
@@ -53,11 +53,60 @@ def answers(victim: Victim, x: Tensor, seeds: Sequence[int], draws: int = 1) -> 
     return torch.stack([victim(x, streams) for _ in range(draws)])
 
 
-class Oracle:
-    """A victim and an objective, seen through one image batch.
+class GradientOracle:
+    """A victim and an objective seen through one image batch, as their gradient alone: what a training needs."""
+
+    def __init__(
+        self, victim: Victim, objective: Objective, target: Tensor, streams: Streams, chance: Chance | None = None
+    ) -> None:
+        self._victim, self._target = victim, target
+        self._chance = chance if getattr(victim, "random", False) else None
+        self._victim_streams = Streams(self._chance.seeds) if self._chance else None
+        self.objective, self.streams = objective, streams
+        self._last_output: Tensor | None = None
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
+        return _finite(self._slope(x)[0])
+
+    def _slope(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient as it is, the values, and the answers. Weights get no gradient: a third of the backward."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            values, outputs, output = self._ask(x, None, self._eot)
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+        # Kept until the next call: an allocation at the top of the heap stops glibc from giving the freed activations
+        # back to the system only to fetch them again in the next step.
+        self._last_output = output
+        return gradient, values.detach(), outputs
+
+    @property
+    def _eot(self) -> int:
+        return self._chance.eot if self._chance else 1
+
+    def _ask(self, x: Tensor, rows: Tensor | None, eot: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective of each image (the mean over ``eot`` answers of a random victim), the answers, also as one batch.
+
+        The answers ``(eot,B,...)`` are detached; the batch of them is as the victim gave it.
+        """
+        target = self._target if rows is None else self._target[rows]
+        if self._chance is None or self._victim_streams is None:
+            output = self._victim(x)
+            return self.objective.values(output, target), output.detach()[None], output
+        if self._chance.replay:
+            self._victim_streams = Streams(self._chance.seeds)
+        streams = self._victim_streams.of(rows).repeat(eot)
+        output = self._victim(x.repeat_interleave(eot, 0), streams)
+        values = self.objective.values(output, target.repeat_interleave(eot, 0)).view(-1, eot).mean(1)
+        return values, output.detach().unflatten(0, (-1, eot)).transpose(0, 1), output
+
+
+class Oracle(GradientOracle):
+    """All that an evaluated attack may ask: also values; counted, and with the best image kept.
 
     Attributes:
         goal: ``(B,)`` objective value at which each image counts as broken.
+        flat: ``(B,)`` whether the objective is at its least for the clean image, where its gradient is zero.
         best_x, best_values, best_broken: the most damaging image asked about so far, its value, and whether it counts
             as broken: one that does is better than any that does not.
         bad_gradients: ``(B,)`` how often a gradient was all zero or not finite (a red flag: masking).
@@ -73,62 +122,42 @@ class Oracle:
         meter: Meter,
         streams: Streams,
         chance: Chance | None = None,
+        flat: Tensor | None = None,
     ) -> None:
-        self._victim, self._target, self._meter = victim, target, meter
-        self._chance = chance if getattr(victim, "random", False) else None
-        self._victim_streams = Streams(self._chance.seeds) if self._chance else None
-        self.objective, self.goal, self.streams = objective, goal, streams
+        super().__init__(victim, objective, target, streams, chance)
+        self._meter, self.goal = meter, goal
         self.best_x = x.clone()
         self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.best_broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.bad_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        self._last_output: Tensor | None = None
+        self.flat = torch.zeros_like(self.best_broken) if flat is None else flat
 
     @torch.no_grad()
     def values(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch."""
-        values, broken, _ = self._ask(x, rows, 1)
+        values, outputs, _ = self._ask(x, rows, 1)
         self._meter.count(rows, backward=False)
-        self._keep_best(x, values, broken, rows)
+        self._keep_best(x, values, self._broken(outputs, values, rows), rows)
         return values
 
     def gradient(self, x: Tensor) -> Tensor:
-        """Gradient of each image's objective with respect to that image only."""
+        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
         return self.answer(x).gradient
 
     def answer(self, x: Tensor) -> Answer:
-        """Gradient, value and success. Weights get no gradient: a third of the backward pass is saved."""
-        eot = self._chance.eot if self._chance else 1
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(True)
-            values, broken, output = self._ask(x, None, eot)
-            (gradient,) = torch.autograd.grad(values.sum(), x)
-        # Kept until the next call: an allocation at the top of the heap stops glibc from giving the freed activations
-        # back to the system only to fetch them again in the next step.
-        self._last_output = output
-        x, values = x.detach(), values.detach()
-        self._meter.count(None, backward=True, times=eot)
-        self._keep_best(x, values, broken, None)
+        """Gradient, value and success."""
+        gradient, values, outputs = self._slope(x)
+        broken = self._broken(outputs, values, None)
+        self._meter.count(None, backward=True, times=self._eot)
+        self._keep_best(x.detach(), values, broken, None)
         # One reduction tells both: it is 0 for a dead gradient and NaN or inf for a broken one.
         size = gradient.abs().flatten(1).sum(1)
         self.bad_gradients += ~((size > 0) & size.isfinite())
-        return Answer(torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0), values, broken)
+        return Answer(_finite(gradient), values, broken)
 
-    def _ask(self, x: Tensor, rows: Tensor | None, eot: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Objective of each image (the mean over ``eot`` answers of a random victim), success, and the answers."""
+    def _broken(self, outputs: Tensor, values: Tensor, rows: Tensor | None) -> Tensor:
         target, goal = (part if rows is None else part[rows] for part in (self._target, self.goal))
-        if self._chance is None or self._victim_streams is None:
-            output = self._victim(x)
-            values = self.objective.values(output, target)
-            outputs = output.detach()[None]
-        else:
-            if self._chance.replay:
-                self._victim_streams = Streams(self._chance.seeds)
-            streams = self._victim_streams.of(rows).repeat(eot)
-            output = self._victim(x.repeat_interleave(eot, 0), streams)
-            values = self.objective.values(output, target.repeat_interleave(eot, 0)).view(-1, eot).mean(1)
-            outputs = output.detach().unflatten(0, (-1, eot)).transpose(0, 1)
-        return values, self.objective.broken(outputs, target, values.detach(), goal), output
+        return self.objective.broken(outputs, target, values, goal)
 
     def _keep_best(self, x: Tensor, values: Tensor, broken: Tensor, rows: Tensor | None) -> None:
         best_values, best_broken = (
@@ -146,3 +175,7 @@ class Oracle:
         self.best_x = torch.where(better.view(-1, 1, 1, 1), x, self.best_x)
         self.best_values = torch.where(better, values, self.best_values)
         self.best_broken = torch.where(better, broken, self.best_broken)
+
+
+def _finite(gradient: Tensor) -> Tensor:
+    return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)

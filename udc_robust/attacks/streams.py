@@ -21,6 +21,11 @@ class Streams:
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each image's stream, however much was drawn from it."""
+        return [generator.initial_seed() for generator in self._generators]
+
     def __len__(self) -> int:
         return len(self._generators)
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, ResNetCifar, from_public
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.restorers.weights import load_into, read_weights
-from udc_robust.restorers.zoo import user_class
+from udc_robust.networks.user_code import build, network_builder
+from udc_robust.networks.weights import load_into, read_weights
 
 DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56)}
 """Our CIFAR networks by name; ResNet-8 is one for tests."""
@@ -32,6 +32,7 @@ class Classifier(nn.Module):
         origin: the weights file, or why there is none.
     """
 
+    domain, min_size = "srgb", 1
     mean: Tensor
     std: Tensor
 
@@ -65,7 +66,7 @@ class ClassifierSpec:
 
     Attributes:
         network: a shipped checkpoint, a network of ours (``resnet20`` ...), a model of torchvision, or
-            ``package.module:Class`` / ``file.py:Class``; None: what ``name`` says.
+            ``package.module:name`` / ``file.py:name`` (a class or a function); None: what ``name`` says.
         options: constructor arguments, ``num_classes`` above all.
         weights: a shipped checkpoint, ``.pth``, ``.th``, ``.pt`` or ``.safetensors``; files that we trained, and the
             public CIFAR ResNets, tell their own network, options and normalisation. None: for torchvision's models the
@@ -92,17 +93,14 @@ def build_classifier(name: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         UserError: an unknown name, or options that its constructor does not take.
     """
-    try:
-        return _builder(name)(**options)
-    except TypeError as error:
-        raise UserError(f"network {name!r} does not take these options: {error}") from error
+    return build(_builder(name), name, options)
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
     if name in DEPTHS:
         return lambda **options: ResNetCifar(**{"depth": DEPTHS[name], **options})
     if ":" in name or "." in name:
-        return user_class(name)
+        return network_builder(name)
     import torchvision
 
     known = torchvision.models.list_models(module=torchvision.models)

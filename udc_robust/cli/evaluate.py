@@ -13,7 +13,7 @@ from udc_robust.cli.options import (
     OutFolder,
     Overrides,
     Weights,
-    read_config,
+    read_run_config,
     restorer_block,
     there,
     this_command,
@@ -23,58 +23,45 @@ from udc_robust.processes import is_main
 
 
 def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Attack restorers and write a report; the same command resumes a run that was stopped.
+    """Attack restorers or classifiers, bare and behind defences, and write a report; the same command resumes.
+
+    The config says which `task` it is of. A network, attack, defence, objective or metric that it names as
+    `file.py:name` or `package.module:name` is code, and is run.
 
     Example: `udc-robust evaluate quickstart`, or `udc-robust evaluate mine.yaml batch_size=2 --out runs/mine`
     """
-    from udc_robust.config import EvaluateConfig
-
-    settings, folder = read_config(config, "evaluate", EvaluateConfig, overrides, out)
-    from udc_robust.evaluation.report import write_report
-    from udc_robust.evaluation.run import evaluate as run
-    from udc_robust.evaluation.show import print_summary
+    settings, folder = read_run_config(config, overrides, out)
+    from udc_robust.cli.tables import print_held
+    from udc_robust.report.run_folder import read_run
+    from udc_robust.tasks import TASKS, write_report
+    from udc_robust.tasks import evaluate as run
 
     run(settings, folder, this_command())
     if is_main():
         page = write_report([folder])
-        print_summary(folder)
+        print_held(list(read_run(folder, TASKS).panels()))
         typer.echo(f"report: {page}")
 
 
 def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
-    """Attack classifiers, bare and behind defences, and write a report; the same command resumes.
+    """Another name of `evaluate`, for configs of classifiers.
 
-    Example: `udc-robust classify halftone_study data.source=cifar10_jpeg_test.npz`
+    Example: `udc-robust classify classifiers_quickstart`
     """
-    from udc_robust.evaluation.classifying.config import ClassifyConfig
-
-    settings, folder = read_config(config, "classify", ClassifyConfig, overrides, out)
-    from udc_robust.evaluation.classifying.report import print_robust, write_report
-    from udc_robust.evaluation.classifying.run import classify as run
-
-    run(settings, folder, this_command())
-    if is_main():
-        page = write_report([folder])
-        print_robust(folder)
-        typer.echo(f"report: {page}")
+    evaluate(config, overrides, out)
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", callback=there)],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, of any task.", callback=there)],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
 ) -> None:
     """Write the HTML report of one run again, or of several side by side.
 
     Example: `udc-robust report runs/before runs/after --out compare.html`
     """
-    from udc_robust.evaluation.classifying.report import write_report as write_study
-    from udc_robust.evaluation.classifying.run_folder import is_study
-    from udc_robust.evaluation.report import write_report
+    from udc_robust.tasks import write_report
 
-    studies = [is_study(path) for path in runs]
-    if any(studies) and not all(studies):
-        raise UserError("runs of restorers and of classifiers have no report together: name either")
-    typer.echo(f"report: {(write_study if all(studies) else write_report)(runs, out)}")
+    typer.echo(f"report: {write_report(runs, out)}")
 
 
 def noise_level(
@@ -107,9 +94,9 @@ def noise_level(
 
     Example: `udc-robust noise-level nafnet_mini purifier_mini --images tuning/lq --gt tuning/gt --out runs/levels`
     """
-    from udc_robust.defences.noise_level import anls_level, restoration_level
-    from udc_robust.evaluation.level_study import parse_levels, study
-    from udc_robust.evaluation.show import print_levels
+    from udc_robust.cli.tables import print_levels
+    from udc_robust.defences.purifier.level import anls_level, restoration_level
+    from udc_robust.tasks.level_study import parse_levels, study
 
     if (images is None) != (gt is None):
         raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")

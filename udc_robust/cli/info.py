@@ -6,8 +6,8 @@ import typer
 
 
 def models() -> None:
-    """List shipped checkpoints and networks with their size, light and the source of official weights."""
-    from udc_robust.evaluation.show import print_models
+    """List shipped checkpoints and networks with their size, colour domain and the source of official weights."""
+    from udc_robust.cli.tables import print_models
 
     print_models()
 

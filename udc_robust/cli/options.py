@@ -15,6 +15,7 @@ from udc_robust.processes import is_main
 
 if TYPE_CHECKING:
     from udc_robust.config_file import Config
+    from udc_robust.grid.schema import RunConfig
 
 
 def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
@@ -33,7 +34,7 @@ RestorerName = Annotated[
     str, typer.Option("--restorer", help="A name of `udc-robust models`, or package.module:Class.")
 ]
 Weights = Annotated[str | None, typer.Option("--weights", help="A .pth or .safetensors file.")]
-Domain = Annotated[str | None, typer.Option("--domain", help="Light of the images: srgb, tonemapped or linear.")]
+Domain = Annotated[str | None, typer.Option("--domain", help="Colour domain: srgb, tonemapped or linear.")]
 
 
 def config_path(given: Path, schema: str) -> Path:
@@ -49,12 +50,20 @@ def config_path(given: Path, schema: str) -> Path:
 def read_config(
     name: Path, schema: str, model: type[Config], overrides: Sequence[str] | None, out: Path | None
 ) -> tuple[Config, Path]:
-    """A config, and the folder to write to: ``out``, what the config says, or one of its name in ``runs``."""
+    """A config, and the folder to write to: ``out``, what the config says, or one of its name in ``runs/train``."""
     from udc_robust.config_file import load_config
 
     settings = load_config(config_path(name, schema), model, overrides or [])
-    parent = Path("runs") if schema in ("evaluate", "classify") else Path("runs/train")
-    return settings, out or settings.out or parent / settings.name  # type: ignore[attr-defined]
+    return settings, out or settings.out or Path("runs/train") / settings.name  # type: ignore[attr-defined]
+
+
+def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | None) -> tuple[RunConfig, Path]:
+    """The config of a run of any task, and the folder to write to."""
+    path = config_path(name, "evaluate")
+    from udc_robust.tasks import load_run_config
+
+    settings = load_run_config(path, overrides or [])
+    return settings, out or settings.out or Path("runs") / settings.name
 
 
 def restorer_block(restorer: str, weights: str | None) -> dict[str, str]:

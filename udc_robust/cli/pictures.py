@@ -32,11 +32,12 @@ def attack(
 
     Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
     """
-    from udc_robust.config import EvaluateConfig
+    from udc_robust.cli.tables import print_held
     from udc_robust.config_file import check_config
-    from udc_robust.evaluation.report import write_report
-    from udc_robust.evaluation.run import evaluate as run
-    from udc_robust.evaluation.show import print_summary
+    from udc_robust.report.run_folder import read_run
+    from udc_robust.tasks import TASKS, write_report
+    from udc_robust.tasks import evaluate as run
+    from udc_robust.tasks.restoration_schema import RestorationConfig
 
     data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
     block = {"method": method, "norm": norm} | ({} if method in ("cw", "ddn") else {"eps": eps})
@@ -49,13 +50,13 @@ def attack(
             "attacks": [block | ({} if steps is None else {"steps": steps})],
             "gallery": 1_000_000,
         },
-        EvaluateConfig,
+        RestorationConfig,
         "options",
     )
     folder = out or Path("attacked")
     run(settings, folder, this_command())
     page = write_report([folder])
-    print_summary(folder)
+    print_held(list(read_run(folder, TASKS).panels()))
     typer.echo(f"attacked images: {folder / 'images'}\nreport: {page}")
 
 
@@ -73,7 +74,7 @@ def restore(
 
     Example: `udc-robust restore photo.png --restorer nafnet_mini --tile 512 --out restored`
     """
-    from udc_robust.evaluation.restoring import restore_files
+    from udc_robust.restorers.files import restore_files
     from udc_robust.restorers.zoo import RestorerSpec
 
     spec = RestorerSpec(**restorer_block(restorer, weights))  # type: ignore[arg-type]
@@ -102,7 +103,7 @@ def purify(
     Example: `udc-robust purify attacked/ --noise-level 20 --samples 4 --out purified`
     """
     from udc_robust.config_file import number
-    from udc_robust.defences.purifying import purify_files
+    from udc_robust.defences.purifier.files import purify_files
 
     try:
         options = {"noise_level": noise_level, "sigma": number(sigma), "strength": strength}

@@ -15,7 +15,7 @@ from udc_robust.data.synth import load_psf, make_pair
 from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import expand_highlights
-from udc_robust.restorers.light import convert
+from udc_robust.optics.domains import convert
 
 # Colour photographs of scenes in the wheel itself, all in the public domain or CC0 (scikit-image, data/README.txt).
 PHOTOGRAPHS = ("astronaut.png", "rocket.jpg", "coffee.png", "chelsea.png", "motorcycle_left.png")
@@ -24,7 +24,7 @@ _DIFFICULTY = (19.0, 28.5)
 
 
 class EmbeddedPairs(Sequence[Sample]):
-    """Pairs (degraded, clean) in tone-mapped light, on 8-bit levels.
+    """Pairs (degraded, clean) tone-mapped, on 8-bit levels.
 
     Every photograph becomes pseudo-HDR, is captured whole through the display, so that glare from outside a crop is in
     it, and is then cut up. Crops are taken in turn from the photographs, those of middling difficulty first.

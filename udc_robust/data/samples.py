@@ -44,8 +44,8 @@ class SingleFolder(Sequence[Sample]):
 
         Args:
             lq: a folder, an image, or several of them.
-            domain: light of the images; None: what the files say, see `read_image`, or the ``manifest.json`` that
-                `synthesise` leaves beside the folder.
+            domain: colour domain of the images; None: what the files say, see `read_image`, or the ``manifest.json``
+                that `synthesise` leaves beside the folder.
 
         Raises:
             UserError: on missing, empty or doubtful folders and files, from their headers.
@@ -151,7 +151,7 @@ def _by_stem(files: list[Path]) -> dict[str, Path]:
 
 
 def _domain_of_set(image: Path) -> str | None:
-    """Light stated by the manifest of a synthetic set, one folder above the image."""
+    """Colour domain stated by the manifest of a synthetic set, one folder above the image."""
     manifest = image.resolve().parent.parent / MANIFEST
     if not manifest.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What stands before a network: an image transformation, and how the gradient of an attack gets past it.
+"""What stands before a network: an image transformation, and how the gradient of an attack gets through it.
 
 The randomness of a defence is an explicit argument, so that attacks can replay it, average over it (EOT) and be
 checkpointed exactly.
@@ -20,7 +20,7 @@ class Defence(nn.Module):
     """Images ``(B,C,H,W)`` in [0,1] and their randomness in, images of the same shape out.
 
     A subclass writes ``forward(x, noise)``, the transformation as deployed; ``draw`` when it is random; ``stand_in`` or
-    ``crossings`` when its own gradient is no use to an attacker.
+    ``gradients`` when its own gradient is no use to an attacker.
 
     Attributes:
         nfe: model calls for one image.
@@ -29,6 +29,10 @@ class Defence(nn.Module):
 
     nfe: int = 0
     random: bool = False
+
+    def load(self) -> Defence:
+        """Read the weights that the options name; until then there are only options, which are checked."""
+        return self
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Randomness ``(B,...)`` for these images, each from its own stream; empty for a deterministic defence."""
@@ -39,17 +43,17 @@ class Defence(nn.Module):
         return self(x, noise)
 
     @property
-    def crossings(self) -> Mapping[str, Crossing]:
-        """The ways past this defence by access (``bpda``, ``surrogate``, ``adaptive``: the best gradient there is)."""
+    def gradients(self) -> Mapping[str, Gradient]:
+        """The gradient of each access it has: ``bpda``, ``surrogate``, ``adaptive`` (the best there is)."""
         if type(self).stand_in is Defence.stand_in:
             return {"bpda": StraightThrough(), "adaptive": Exact()}
         return {"bpda": StraightThrough(), "surrogate": StandIn(), "adaptive": StandIn()}
 
 
-class Crossing(Protocol):
-    """A way for the gradient.
+class Gradient(Protocol):
+    """How an attacker differentiates a defence.
 
-    Whatever the way back, the way forward is the defence's own: an attack's values are always those of the defence.
+    Only the gradient differs: an attack's values are always those of the defence.
 
     Attributes:
         exactness: what the gradient is, for the report.
@@ -116,18 +120,18 @@ def fresh(defence: Defence, x: Tensor, streams: Streams) -> Tensor:
 
 
 class Defended(nn.Module):
-    """A network behind a defence: what is deployed, or, with a ``crossing``, what an attacker differentiates.
+    """A network behind a defence: what is deployed, or, with another ``gradient``, what an attacker differentiates.
 
     Attributes:
         random: True when it must be called with streams.
     """
 
-    def __init__(self, defence: Defence, network: Callable[[Tensor], Tensor], crossing: Crossing | None = None) -> None:
+    def __init__(self, defence: Defence, network: Callable[[Tensor], Tensor], gradient: Gradient | None = None) -> None:
         super().__init__()
-        self.defence, self.network, self.crossing = defence, network, crossing or Exact()
+        self.defence, self.network, self.gradient = defence, network, gradient or Exact()
         self.random = defence.random
 
     def forward(self, x: Tensor, streams: Streams | None = None) -> Tensor:
         """Answer ``(B,C,H,W)`` images, one stream each where the defence is random."""
         noise = self.defence.draw(x, Streams([]) if streams is None else streams)
-        return self.network(self.crossing(self.defence, x, noise))
+        return self.network(self.gradient(self.defence, x, noise))

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from udc_robust.restorers.tiles import padded
+from udc_robust.networks.tiles import padded
 
 
 def wavelet_denoised(x: Tensor, sigma: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from udc_robust.attacks.streams import Streams
-from udc_robust.defences.defence import Crossing, Defence, StraightThrough
+from udc_robust.defences.defence import Defence, Gradient, StraightThrough
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError
 
@@ -64,7 +64,7 @@ class Quilting(Defence):
         self.random = neighbours > 1
 
     @property
-    def crossings(self) -> Mapping[str, Crossing]:
+    def gradients(self) -> Mapping[str, Gradient]:
         """Straight through, also for an attacker who knows everything: the choice of patches has no slope."""
         return {"bpda": StraightThrough(), "adaptive": StraightThrough()}
 

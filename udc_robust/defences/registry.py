@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from udc_robust.config_file import Number, Strict, check_config
-from udc_robust.defences import random_transforms, transforms
+from udc_robust.defences import own, random_transforms, transforms
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.halftone import Halftone
+from udc_robust.defences.halftone.core import Halftone
+from udc_robust.defences.purifier.plan import PurifierOptions
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
 
@@ -37,74 +39,59 @@ class Kind:
     """One kind of defence.
 
     Attributes:
-        build: the class, or a function; its parameters are the options.
+        build: the class, or a function.
         strength: what tuning to a clean PSNR varies; None where no single option does.
-        files: options that name models or images; where a config gives one, checking it does not build.
+        files: options that name what ``build`` reads; where a config gives one, checking it does not build.
+        options: the schema of the options; None: the parameters of ``build``.
     """
 
     name: str
     build: Callable[..., Defence]
     strength: Strength | None = None
     files: tuple[str, ...] = ()
+    options: type[BaseModel] | None = None
 
     def parameters(self) -> list[inspect.Parameter]:
         """The options as the signature states them; `inspect.Parameter.empty` is the default of one without."""
-        stated = inspect.signature(self.build, eval_str=True).parameters.values()
+        try:
+            stated = inspect.signature(self.build, eval_str=True).parameters.values()
+        except NameError:  # an annotation of the user's that is only there for type checkers
+            stated = inspect.signature(self.build).parameters.values()
         return [p for p in stated if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     def schema(self) -> type[BaseModel]:
         """The options with their types; numbers may be written ``4/255``."""
+        if self.options is not None:
+            return self.options
         fields: dict[str, Any] = {}
         for option in self.parameters():
-            written = {float: Number, float | None: Number | None}.get(option.annotation, option.annotation)
+            untyped = option.annotation is option.empty or isinstance(option.annotation, str)
+            stated: Any = Any if untyped else option.annotation
+            written = {float: Number, float | None: Number | None}.get(stated, stated)
             fields[option.name] = (written, ... if option.default is option.empty else option.default)
         return create_model(self.name, __base__=Strict, **fields)
 
 
-def load_purifier(
-    purifier: str,
-    noise_level: int | None = None,
-    sigma: float | None = None,
-    sampler: str = "one_step",
-    steps: int | None = None,
-    samples: int = 1,
-    eta: float = 0.0,
-    low_frequency: float | None = None,
-    gdmp: str | None = None,
-    gdmp_eps: float = 4 / 255,
-    gdmp_scale: float = 60_000.0,
-) -> Defence:
-    """A diffusion purifier by name or folder.
-
-    Args:
-        noise_level, sigma, sampler, steps, samples, eta: see `PurificationPipeline.plan`.
-        low_frequency: keep the input's frequencies under this radius in pixels; they carry their perturbation along.
-        gdmp: pull each noisy step toward the input by ``mse`` or ``ssim``; only a sampler with fresh noise has any.
-        gdmp_eps, gdmp_scale: see `guidance.gdmp`.
+def load_purifier(**options: Any) -> Defence:
+    """A diffusion purifier, of `PurifierOptions`.
 
     Raises:
         UserError: impossible options, or a purifier that cannot be read.
     """
-    from udc_robust.defences import guidance, pipeline  # the latter imports diffusers, which is slow
+    from udc_robust.defences.purifier import guidance, pipeline  # the latter imports diffusers, which is slow
 
-    if gdmp not in (None, "mse", "ssim"):
-        raise unknown_name("gdmp", str(gdmp), ["mse", "ssim"])
-    loaded = pipeline.load_purifier(purifier)
-    plan = loaded.plan(
-        noise_level=noise_level, sigma=sigma, sampler=sampler, steps=steps, samples=samples, eta=eta
-    )  # fmt: skip
-    if gdmp and plan.draws == 1:
-        raise UserError("gdmp guides noisy steps: use sampler ancestral, or ddim with eta above 0")
+    asked = PurifierOptions(**options)
+    loaded = pipeline.load_purifier(asked.purifier)
     return loaded.purifier(
-        plan,
-        correct=guidance.low_frequency_consistency(low_frequency) if low_frequency else None,
-        shift=guidance.gdmp(gdmp_eps, gdmp, gdmp_scale) if gdmp else None,
+        loaded.plan_of(asked),
+        correct=guidance.low_frequency_consistency(asked.low_frequency) if asked.low_frequency else None,
+        shift=guidance.gdmp(asked.gdmp_eps, asked.gdmp, asked.gdmp_scale) if asked.gdmp else None,
     )
 
 
 def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
     """The network of a purifier as a plain denoiser; the level may be any that it was trained on."""
-    from udc_robust.defences import pipeline
+    from udc_robust.defences.purifier import pipeline
 
     loaded = pipeline.load_purifier(purifier)
     purifying = loaded.purifier(loaded.plan(noise_level=noise_level))
@@ -122,11 +109,11 @@ def load_quilting(images: str, size: int = 5, overlap: int = 2, count: int = 10_
     return Quilting(clean_patches(clean, size, count), overlap, neighbours)
 
 
-KINDS: dict[str, Kind] = {
+DEFENCES: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("none", transforms.Identity),
-        Kind("purifier", load_purifier, files=("purifier",)),
+        Kind("purifier", load_purifier, files=("purifier",), options=PurifierOptions),
         # Models trained on small noise only (`max_noise_level`) often end at 150, ours do.
         Kind("denoiser", load_denoiser, Strength("noise_level", 0, 150, whole=True), files=("purifier",)),
         Kind("blur", transforms.GaussianBlur, Strength("sigma", 0.0, 3.0)),
@@ -147,6 +134,27 @@ KINDS: dict[str, Kind] = {
 }
 
 
+@functools.cache
+def find_kind(name: str) -> Kind:
+    """A kind of the table, or the user's own as ``package.module:name`` or ``file.py:name``.
+
+    Raises:
+        UserError: an unknown name, or something that is no defence.
+    """
+    if ":" in name:
+        return Kind(name, own.builder(name))
+    if name not in DEFENCES:
+        raise unknown_name("kind of defence", name, DEFENCES)
+    return DEFENCES[name]
+
+
+def named_models(kind: str, options: Mapping[str, Any]) -> list[str]:
+    """The models and folders that a defence reads, defaults among them."""
+    chosen = find_kind(kind)
+    stated = {p.name: p.default for p in chosen.parameters()} | dict(options)
+    return [stated[name] for name in chosen.files if isinstance(stated.get(name), str)]
+
+
 def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = False) -> dict[str, Any]:
     """The options of a kind with their types put right, without reading any file of the user's.
 
@@ -156,13 +164,11 @@ def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = Fals
     Raises:
         UserError: an unknown kind or option, a value of another type or out of its range, or no strength to tune.
     """
-    if kind not in KINDS:
-        raise unknown_name("kind of defence", kind, KINDS)
-    chosen = KINDS[kind]
+    chosen = find_kind(kind)
     checked = check_config(options, chosen.schema(), f"defence {kind!r}").model_dump(exclude_unset=True)
     if matched:
         if chosen.strength is None:
-            tunable = ", ".join(name for name, one in KINDS.items() if one.strength)
+            tunable = ", ".join(name for name, one in DEFENCES.items() if one.strength)
             raise UserError(f"defence {kind!r} has no strength to tune: leave out `match`, or choose one of {tunable}")
         if chosen.strength.option in checked:
             raise UserError(f"defence {kind!r}: `match` tunes {chosen.strength.option}; leave out one of the two")
@@ -178,11 +184,12 @@ def build_defence(kind: str, options: Mapping[str, Any]) -> Defence:
         UserError: see `check_defence`; or a model or images that cannot be read.
     """
     checked = check_defence(kind, options)
-    return _built(KINDS[kind], checked).requires_grad_(False).eval()
+    return _built(find_kind(kind), checked, load=True).requires_grad_(False).eval()
 
 
-def _built(kind: Kind, options: Mapping[str, Any]) -> Defence:
+def _built(kind: Kind, options: Mapping[str, Any], *, load: bool = False) -> Defence:
     try:
-        return kind.build(**options)
+        made = kind.build(**options)
+        return made.load() if load else made
     except UserError as error:
         raise UserError(f"defence {kind.name!r}: {error}") from error

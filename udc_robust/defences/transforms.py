@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from udc_robust.attacks.streams import Streams
-from udc_robust.defences.defence import Crossing, Defence, StraightThrough
-from udc_robust.defences.purify import Denoiser, clean_estimate
-from udc_robust.defences.schedule import NoiseSchedule
+from udc_robust.defences.defence import Defence, Gradient, StraightThrough
+from udc_robust.defences.purifier.samplers import Denoiser, clean_estimate
+from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.errors import UserError
-from udc_robust.restorers.tiles import padded
+from udc_robust.networks.tiles import padded
 
 
 def require(condition: bool, option: str, needed: str, value: object) -> None:
@@ -144,7 +144,7 @@ class BitDepth(Defence):
         self.levels = levels
 
     @property
-    def crossings(self) -> Mapping[str, Crossing]:
+    def gradients(self) -> Mapping[str, Gradient]:
         """Straight through, also for an attacker who knows everything: a staircase is flat almost everywhere."""
         return {"bpda": StraightThrough(), "adaptive": StraightThrough()}
 
@@ -231,7 +231,7 @@ class PlainDenoiser(Defence):
     def __init__(self, model: Denoiser, schedule: NoiseSchedule, noise_level: int, multiple: int = 1) -> None:
         super().__init__()
         self.model, self.schedule, self.multiple = model, schedule, multiple
-        self.noise_level = schedule.level(noise_level=noise_level)
+        self.noise_level = schedule.checked(noise_level)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """Denoise."""

@@ -15,8 +15,8 @@ class RestorerMixin(PyTorchModelHubMixin):
     them beside the weights and rebuilds the network from them.
 
     Attributes:
-        domain: light the network works in: ``srgb`` (8-bit / 255), ``tonemapped`` (x / (x + 0.25)) or ``linear``
-            (radiance 0..500).
+        domain: colour domain the network works in: ``srgb`` (8-bit / 255), ``tonemapped`` (x / (x + 0.25)) or
+            ``linear`` (radiance 0..500).
         size_multiple: height and width must be multiples of this; a wrapper elsewhere pads.
         min_size: smallest accepted height and width, in pixels.
         whole_image: the output depends on statistics of the whole image, so padding and tiling change every pixel.

@@ -9,15 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from udc_robust.restorers.base import RestorerMixin
-from udc_robust.restorers.smooth_dilated import (
-    ColourDecoder,
-    ColourEncoder,
-    SmoothDilatedBlock,
-    enlarge_coefficients,
-    quarter_size,
-    transform_colours,
-)
+from udc_robust.restorers.two_branches import SmoothDilatedBlock, TwoBranchNet, plain_conv
 
 
 class ResidualGroup(nn.Module):
@@ -47,11 +39,11 @@ class HighResolutionTrunk(nn.Module):
         return self.orb3(self.orb2(self.orb1(x)))
 
 
-class BNUDCnet(RestorerMixin, nn.Module):
+class BNUDCnet(TwoBranchNet):
     """BNUDC's network; the default arguments are those of all its published weights.
 
     Works on tone-mapped images (published SYNTH weights) or 8-bit values over 255 (POLED and TOLED weights). The output
-    is not clamped. Resampling corner on corner ties every pixel to the size of the whole frame, so tiles differ.
+    is not clamped. Every pixel depends on the size of the whole frame, so tiles differ.
 
     Args:
         n_feat_high: channels of the high-resolution branch, even.
@@ -62,10 +54,7 @@ class BNUDCnet(RestorerMixin, nn.Module):
         bias: whether the first and last convolutions of the branches have a bias.
     """
 
-    domain = "tonemapped"
-    size_multiple = 16
-    min_size = 16
-    whole_image = True
+    tail: nn.Module
     channels_last = True
     source = "https://github.com/JaihyunKoh/BNUDC"
     weights_licence = "BSD-2-Clause text in the repository"
@@ -79,41 +68,23 @@ class BNUDCnet(RestorerMixin, nn.Module):
         kernel_size: int = 3,
         bias: bool = True,
     ) -> None:
-        super().__init__()
-
-        def conv(inputs: int, outputs: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=bias)
-
-        self.shallow_feat = nn.Sequential(conv(12, n_feat_high), SmoothDilatedBlock(n_feat_high))
-        self.orsnet = HighResolutionTrunk(n_feat_high, num_blk, kernel_size)
-        self.tail = conv(n_feat_high, 24)
-        self.shallow_sub = nn.Sequential(conv(3, n_feat_low), SmoothDilatedBlock(n_feat_low))
-        self.encoder_sub = ColourEncoder(n_feat_low, scale_feats)
-        self.decoder_sub = ColourDecoder(n_feat_low, scale_feats)
-        self.tail_sub = conv(n_feat_low, 12)
+        first = plain_conv(12, n_feat_high, kernel_size, bias)
+        super().__init__(
+            n_feat_low, scale_feats, kernel_size, bias,
+            shallow_feat=nn.Sequential(first, SmoothDilatedBlock(n_feat_high)),
+            orsnet=HighResolutionTrunk(n_feat_high, num_blk, kernel_size),
+            tail=plain_conv(n_feat_high, 24, kernel_size, bias),
+        )  # fmt: skip
         # A box blur at the start, but trained with the rest.
         self.box_filter = nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False)
         nn.init.ones_(self.box_filter.weight)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Restore (B, 3, H, W); H and W are multiples of 16, else UserError."""
-        self.check_image(x, 3)
-        return transform_colours(self._high(x), self._colour_coefficients(x))
-
-    def forward_parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the published network's outputs, each (B, 3, H, W): high branch alone, low branch alone, restored."""
-        self.check_image(x, 3)
-        high, coefficients = self._high(x), self._colour_coefficients(x)
-        return high, transform_colours(x, coefficients), transform_colours(high, coefficients)
-
-    def _high(self, x: torch.Tensor) -> torch.Tensor:
+    def high_resolution(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale and shift every pixel of (B, 3, H, W)."""
         features = self.orsnet(self.shallow_feat(nn.functional.pixel_unshuffle(x, 2)))
         scale, shift = nn.functional.pixel_shuffle(self.tail(features), 2).chunk(2, 1)
         return x * scale + shift
 
-    def _colour_coefficients(self, x: torch.Tensor) -> torch.Tensor:
-        small = quarter_size(x)
-        # Dividing by the filter's answer to an image of ones keeps the blur's gain at 1, also at the borders.
-        smooth = self.box_filter(small) / self.box_filter(torch.ones_like(small[:1]))
-        features = self.decoder_sub(self.encoder_sub(self.shallow_sub(smooth)))
-        return enlarge_coefficients(self.tail_sub(features))
+    def smoothed(self, small: torch.Tensor) -> torch.Tensor:
+        """The small image blurred; dividing by the answer to ones keeps the gain at 1, also at the borders."""
+        return self.box_filter(small) / self.box_filter(torch.ones_like(small[:1]))

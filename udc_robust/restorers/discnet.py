@@ -138,7 +138,7 @@ class DISCNet(RestorerMixin, nn.Module):
         return maps if self.kernel_cond == "psf" else torch.cat([maps, x], dim=1)
 
     def forward(self, x: torch.Tensor, psf: torch.Tensor | None = None) -> torch.Tensor:
-        """Restore ``x`` ``(B,in_nc,H,W)``, tone-mapped light, given the PSF code ``(B or 1,psf_nc,1,1)``."""
+        """Restore ``x`` ``(B,in_nc,H,W)``, tone-mapped, given the PSF code ``(B or 1,psf_nc,1,1)``."""
         self.check_image(x, self.in_nc)
         height, width = x.shape[-2:]
         x = _pad_to_multiple_of_4(x)

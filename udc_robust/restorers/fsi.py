@@ -11,16 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from udc_robust.restorers.base import RestorerMixin
-from udc_robust.restorers.smooth_dilated import (
-    ColourDecoder,
-    ColourEncoder,
-    SmoothDilatedBlock,
-    enlarge_coefficients,
-    normed_conv,
-    quarter_size,
-    transform_colours,
-)
+from udc_robust.restorers.two_branches import TwoBranchNet, normed_conv, plain_conv
 
 Streams = tuple[torch.Tensor, torch.Tensor]
 
@@ -200,7 +191,7 @@ class TwoStreamTrunk(nn.Module):
         return torch.cat(self.orb3(self.orb2(self.orb1((x, x)))), 1)
 
 
-class UDCSFreqnet(RestorerMixin, nn.Module):
+class UDCSFreqnet(TwoBranchNet):
     """FSI's network; the default arguments are those of its published weights.
 
     Works on tone-mapped images (published SYNTH weights) or 8-bit values over 255 (POLED and TOLED weights). The output
@@ -215,10 +206,8 @@ class UDCSFreqnet(RestorerMixin, nn.Module):
         bias: whether the first and last convolutions of the branches have a bias.
     """
 
-    domain = "tonemapped"
-    size_multiple = 16
-    min_size = 16
-    whole_image = True
+    tail_alpha: nn.Module
+    tail_beta: nn.Module
     source = "https://github.com/ChengxuLiu/FSI"
     weights_licence = "MIT"
 
@@ -231,37 +220,17 @@ class UDCSFreqnet(RestorerMixin, nn.Module):
         kernel_size: int = 3,
         bias: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            n_feat_low, _COLOUR_STEP, kernel_size, bias,
+            shallow_feat=nn.Sequential(plain_conv(48, n_feat_high, kernel_size, bias)),
+            orsnet=TwoStreamTrunk(n_feat_high, num_blk, kernel_size),
+            tail_beta=plain_conv(2 * n_feat_high, 48, kernel_size, bias),
+            tail_alpha=plain_conv(2 * n_feat_high, 48, kernel_size, bias),
+        )  # fmt: skip
 
-        def conv(inputs: int, outputs: int) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=bias)
-
-        self.shallow_feat = nn.Sequential(conv(48, n_feat_high))
-        self.orsnet = TwoStreamTrunk(n_feat_high, num_blk, kernel_size)
-        self.tail_beta = conv(2 * n_feat_high, 48)
-        self.tail_alpha = conv(2 * n_feat_high, 48)
-        self.shallow_sub = nn.Sequential(conv(3, n_feat_low), SmoothDilatedBlock(n_feat_low))
-        self.encoder_sub = ColourEncoder(n_feat_low, _COLOUR_STEP)
-        self.decoder_sub = ColourDecoder(n_feat_low, _COLOUR_STEP)
-        self.tail_sub = conv(n_feat_low, 12)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Restore (B, 3, H, W); H and W are multiples of 16, else UserError."""
-        self.check_image(x, 3)
-        return transform_colours(self._high(x), self._colour_coefficients(x))
-
-    def forward_parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the published network's outputs, each (B, 3, H, W): high branch alone, low branch alone, restored."""
-        self.check_image(x, 3)
-        high, coefficients = self._high(x), self._colour_coefficients(x)
-        return high, transform_colours(x, coefficients), transform_colours(high, coefficients)
-
-    def _high(self, x: torch.Tensor) -> torch.Tensor:
+    def high_resolution(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale and shift every pixel of (B, 3, H, W)."""
         features = self.orsnet(self.shallow_feat(F.pixel_unshuffle(x, 4)))
         scale = F.pixel_shuffle(self.tail_alpha(features), 4)
         shift = F.pixel_shuffle(self.tail_beta(features), 4)
         return x * scale + shift
-
-    def _colour_coefficients(self, x: torch.Tensor) -> torch.Tensor:
-        features = self.decoder_sub(self.encoder_sub(self.shallow_sub(quarter_size(x))))
-        return enlarge_coefficients(self.tail_sub(features))

@@ -12,7 +12,7 @@ from torch import nn
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.restorers.base import RestorerMixin
-from udc_robust.restorers.lewin import LeWinBlock, channels_first, channels_last
+from udc_robust.restorers.window_transformer import LeWinBlock, channels_first, channels_last
 
 PUBLISHED = {
     "T": {"embed_dim": 16, "depths": [2] * 9},

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ from torch import Tensor, nn
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
+from udc_robust.networks.tiles import padded
+from udc_robust.networks.user_code import build, network_builder
+from udc_robust.networks.weights import load_into, read_weights
+from udc_robust.optics.domains import DOMAINS, convert, value_range
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
-from udc_robust.restorers.light import DOMAINS, convert, value_range
-from udc_robust.restorers.tiles import padded
 from udc_robust.restorers.weight_norm_names import published_state_dict
-from udc_robust.restorers.weights import load_into, read_weights
 
 
 class Restorer(nn.Module):
@@ -29,7 +28,7 @@ class Restorer(nn.Module):
     In training mode nothing is clamped, as that would stop the gradient.
 
     Attributes:
-        network: the network itself, in its own light (``network_domain``).
+        network: the network itself, in its own colour domain (``network_domain``).
         trained: False when it runs with random weights; reports must say so.
         origin: the weights file, or why there is none.
         recipe: ``network`` and ``options`` that build the network again, where they are known.
@@ -61,10 +60,10 @@ class RestorerSpec:
 
     Attributes:
         network: a shipped checkpoint, a published network's config, a network of ours or of basicsr, or
-            ``package.module:Class`` / ``file.py:Class``; None: what ``name`` says.
+            ``package.module:name`` / ``file.py:name`` (a class or a function); None: what ``name`` says.
         options: constructor arguments.
         weights: ``.pth`` or ``.safetensors``; files that we trained know their own network and options.
-        domain: light the network works in; None: what the network declares, or the data's own.
+        domain: colour domain the network works in; None: what the network declares, or the data's own.
     """
 
     name: str
@@ -93,8 +92,8 @@ def _published(spec: RestorerSpec) -> RestorerSpec:
     return replace(spec, network=facts["network"], options={**facts["options"], **(spec.options or {})})
 
 
-def find_class(name: str) -> type[nn.Module]:
-    """Find a network class by our name, basicsr's name, ``package.module:Class`` or ``file.py:Class``.
+def find_network(name: str) -> Callable[..., nn.Module]:
+    """Find a network class by our name or basicsr's; ``package.module:name`` and ``file.py:name`` may be functions.
 
     Raises:
         UserError: nothing of that name; the nearest known name is suggested.
@@ -102,34 +101,11 @@ def find_class(name: str) -> type[nn.Module]:
     if name in NETWORKS:
         return own_network(name)
     if ":" in name or "." in name:
-        return user_class(name)
+        return network_builder(name)
     try:
         return basicsr_network(name)
     except UserError:
         raise unknown_name("network", name, [*NETWORKS, *shipped_checkpoints()]) from None
-
-
-def user_class(path: str) -> type[nn.Module]:
-    """Import a network class by ``package.module:Class`` (or a dot) or ``file.py:Class``.
-
-    Raises:
-        UserError: no such module, or no network of that name in it.
-    """
-    module_path, _, class_name = path.rpartition(":" if ":" in path else ".")
-    try:
-        if module_path.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module_path).stem, module_path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(module_path)
-    except (ImportError, FileNotFoundError) as error:
-        raise UserError(f"cannot import {module_path!r} for network {path!r} ({error}): check the path") from error
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"{module_path!r} has no torch.nn.Module class {class_name!r}")
-    return found
 
 
 def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -138,11 +114,7 @@ def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         UserError: an unknown name, or options that its constructor does not take.
     """
-    found = find_class(name)
-    try:
-        network = found(**options)
-    except TypeError as error:
-        raise UserError(f"network {name!r} does not take these options: {error}") from error
+    network = build(find_network(name), name, options)
     if getattr(network, "channels_last", False):  # never for networks of others, which may call `view`
         network.to(memory_format=torch.channels_last)
     return network

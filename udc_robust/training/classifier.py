@@ -19,8 +19,8 @@ from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
-from udc_robust.restorers.weights import save_weights
-from udc_robust.training.classifier_losses import MODES, Lesson
+from udc_robust.networks.weights import save_weights
+from udc_robust.training.classifier_losses import MODES, ClassifierSetup
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
 from udc_robust.training.loop import Validation, start, train
@@ -78,7 +78,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
     network.train()
     learnt = list(defences.values())[1:] if config.mode == "transformed" else list(defences.values())
     plain = config.mode not in ("transformed", "hybrid", "hybrid_adversarial")
-    mode, lesson = MODES[config.mode], Lesson(config, classifier, [None] if plain else learnt)
+    mode, setup = MODES[config.mode], ClassifierSetup(config, classifier, [None] if plain else learnt)
     batches = LabelledBatches(
         images, pad=config.pad, flip=config.flip, batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
@@ -86,7 +86,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
         x, labels, seeds = batch
-        return mode(lesson, network, x, labels, seeds.tolist())
+        return mode(setup, network, x, labels, seeds.tolist())
 
     def check(network: nn.Module) -> Validation:
         figures = accuracies(network, validation, defences, accelerator.device)

@@ -1,7 +1,7 @@
 """The modes of training a classifier: each is one function from a batch to its loss.
 
 A network sees a batch in one call, clean and attacked images together: a wrapper for several processes expects one call
-a step, and batch normalisation one set of statistics. Inner attacks go through the one `attack()`, in evaluation mode.
+a step, and batch normalisation one set of statistics. Inner attacks are made in evaluation mode.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from udc_robust.attacks import Linf, Streams, Victim, attack, objective
+from udc_robust.attacks import Linf, Streams, Victim, frozen, objective, perturb
 from udc_robust.defences.defence import Defence, Defended, fresh
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.sinkhorn import sinkhorn_divergence
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ClassifierSetup:
     """What a mode works with.
 
     Attributes:
@@ -46,68 +46,73 @@ class Lesson:
         return y
 
     def attacked(self, victim: Victim, x: Tensor, labels: Tensor | None, seeds: Sequence[int]) -> Tensor:
-        """PGD from a random start, not rounded: on the cross-entropy, or without labels on TRADES' divergence."""
+        """The inner attack: on the cross-entropy, or without labels on TRADES' divergence from the clean scores."""
         goal = objective("divergence" if labels is None else "cross_entropy")
-        return attack(
-            victim, x, goal, Linf(self.config.eps), "pgd", target=labels, seeds=seeds, steps=self.config.inner_steps,
-            step_size=self.config.step_size, round_8_bit=False,
-        ).x_adv  # fmt: skip
+        with frozen(nn.ModuleList([self.classifier, *filter(None, self.representations)])):
+            with torch.no_grad():
+                target = self.classifier(x) if labels is None else labels
+            return perturb(
+                victim, x, goal, Linf(self.config.eps), target=target, streams=Streams(seeds),
+                steps=self.config.inner_steps, step_size=self.config.step_size,
+            )  # fmt: skip
 
 
-Mode = Callable[[Lesson, nn.Module, Tensor, Tensor, list[int]], Tensor]
-"""``(lesson, network, images, labels, seeds) -> loss``"""
+Mode = Callable[[ClassifierSetup, nn.Module, Tensor, Tensor, list[int]], Tensor]
+"""``(setup, network, images, labels, seeds) -> loss``"""
 
 
-def plain(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def plain(setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
     """Cross-entropy of the images in their representations: clean, transformed and hybrid training."""
-    return F.cross_entropy(network(lesson.represent(x, seeds)), labels)
+    return F.cross_entropy(network(setup.represent(x, seeds)), labels)
 
 
-def hybrid_adversarial(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def hybrid_adversarial(
+    setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]
+) -> Tensor:
     """Hybrid training on attacked images; a represented one is attacked through its representation (BPDA)."""
     x_adv = x.clone()
-    for defence, rows, own in lesson.shares(seeds):
-        victim: Victim = lesson.classifier
+    for defence, rows, own in setup.shares(seeds):
+        victim: Victim = setup.classifier
         if defence is not None:
-            victim = Defended(defence, lesson.classifier, defence.crossings["bpda"])
+            victim = Defended(defence, setup.classifier, defence.gradients["bpda"])
         if own:
-            x_adv[rows] = lesson.attacked(victim, x[rows], labels[rows], own)
-    return F.cross_entropy(network(lesson.represent(x_adv, seeds)), labels)
+            x_adv[rows] = setup.attacked(victim, x[rows], labels[rows], own)
+    return F.cross_entropy(network(setup.represent(x_adv, seeds)), labels)
 
 
-def madry(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def madry(setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
     """Cross-entropy of the worst images within the budget (Madry et al. 2018, eq. 2.1)."""
-    return F.cross_entropy(network(lesson.attacked(lesson.classifier, x, labels, seeds)), labels)
+    return F.cross_entropy(network(setup.attacked(setup.classifier, x, labels, seeds)), labels)
 
 
-def trades(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def trades(setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
     """Clean cross-entropy, and how far an attack moves the answer (Zhang et al. 2019, eq. 5)."""
-    x_adv = lesson.attacked(lesson.classifier, x, None, seeds)
+    x_adv = setup.attacked(setup.classifier, x, None, seeds)
     clean, moved = network(torch.cat([x, x_adv])).chunk(2)
     away = objective("divergence").values(moved, clean).mean()
-    return F.cross_entropy(clean, labels) + lesson.config.beta * away
+    return F.cross_entropy(clean, labels) + setup.config.beta * away
 
 
-def sat(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def sat(setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
     """Adversarial cross-entropy, and the Sinkhorn divergence of clean and attacked scores (Bouniot et al. 2021)."""
-    x_adv = lesson.attacked(lesson.classifier, x, labels, seeds)
+    x_adv = setup.attacked(setup.classifier, x, labels, seeds)
     clean, moved = network(torch.cat([x, x_adv])).chunk(2)
     return F.cross_entropy(moved, labels) + sinkhorn_divergence(clean, moved)
 
 
-def xat(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def xat(setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
     """Cross-entropy of clean and of masked images, and the pixels that masks keep (arXiv 1912.01810)."""
     clean, masked, kept = network(x, Streams(seeds).uniform(x[:, :1]))
-    share = lesson.config.mask_share
+    share = setup.config.mask_share
     mixed = (1 - share) * F.cross_entropy(clean, labels) + share * F.cross_entropy(masked, labels)
-    return mixed + lesson.config.mask_penalty * kept
+    return mixed + setup.config.mask_penalty * kept
 
 
-def xvat(lesson: Lesson, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
+def xvat(setup: ClassifierSetup, network: nn.Module, x: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
     """As `xat`, with the divergence from the clean answer in place of the masked images' labels."""
     clean, masked, kept = network(x, Streams(seeds).uniform(x[:, :1]))
     away = objective("divergence").values(masked, clean.detach()).mean()
-    return F.cross_entropy(clean, labels) + lesson.config.mask_share * away + lesson.config.mask_penalty * kept
+    return F.cross_entropy(clean, labels) + setup.config.mask_share * away + setup.config.mask_penalty * kept
 
 
 MODES: dict[str, Mode] = {

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from udc_robust.config import DefenceConfig
 from udc_robust.config_file import Number, Size, Strict
+from udc_robust.defences.config import DefenceConfig
 
 
 def _range(value: Any) -> Any:
@@ -68,7 +68,7 @@ class TrainConfig(Training):
     Attributes:
         train, validation: folders with ``lq`` and ``gt`` in them.
         weights: a file to begin with.
-        domain: light the network works in.
+        domain: colour domain the network works in.
         degradation: a defence such as ``{kind: halftone}`` that makes the degraded images from ``gt``, in place of
             ``lq``: the network learns to undo it.
     """
@@ -132,13 +132,13 @@ class PurifierConfig(Strict):
         name: a shipped purifier, or the folder of one.
         noise_level: timestep, or the range from which each step draws one.
         samples: purified draws that are averaged.
-        crossing: how the inner attack's gradient gets through: ``adaptive`` (exact) or ``bpda`` (identity).
+        access: how the inner attack's gradient gets through: ``adaptive`` (exact) or ``bpda`` (identity).
     """
 
     name: str = "purifier_mini"
     noise_level: LevelRange = (20, 20)
     samples: Size = 1
-    crossing: Literal["adaptive", "bpda"] = "adaptive"
+    access: Literal["adaptive", "bpda"] = "adaptive"
 
     @property
     def deployed_level(self) -> int:
@@ -151,13 +151,13 @@ class FinetuneConfig(Training):
 
     Attributes:
         parent: a shipped checkpoint or a weights file; ``network`` and ``options`` where the file does not say them.
-        domain: light the network works in; None: what the parent says.
+        domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
             (the same attacks, but the purifier learns and the restorer stays), ``noise`` (random noise of the attack's
             norm: the control).
         norm, eps: the budget, or the range from which each step draws one.
-        inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps.
+        inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of the distance between clean and attacked restoration (``trades``).
         plain_share: share of the rows that stay as they are.
         perceptual: weight of the distance of VGG-19 features.
@@ -234,7 +234,7 @@ class ClassifierConfig(Training):
             transform, in equal parts); ``hybrid_adversarial`` (those attacked); ``madry`` (2018); ``trades`` (Zhang et
             al. 2019); ``sat`` (Sinkhorn, arXiv 2102.03156); ``xat`` and ``xvat`` (masks, arXiv 1912.01810).
         transforms: defences whose output is learnt, such as ``{kind: halftone}``; validation shows all of them.
-        eps, inner_steps, step_size: of the inner PGD, Linf; a step is eps/4 unless given.
+        eps, inner_steps, step_size: of the inner PGD, Linf; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of TRADES' divergence.
         mask_share, mask_penalty: weight of the masked images' loss, and of the pixels that masks keep.
     """

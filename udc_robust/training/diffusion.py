@@ -30,7 +30,7 @@ from udc_robust.training.loop import Validation, start, train
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-    from udc_robust.defences.pipeline import PurificationPipeline
+    from udc_robust.defences.purifier.pipeline import PurificationPipeline
 
 LEVELS = (10, 20, 50, 100)
 
@@ -146,7 +146,7 @@ def _scheduler(config: DiffusionConfig) -> DDPMScheduler:
 
 
 def _pipeline(config: DiffusionConfig, unet: nn.Module, scheduler: DDPMScheduler) -> PurificationPipeline:
-    from udc_robust.defences.pipeline import PurificationPipeline
+    from udc_robust.defences.purifier.pipeline import PurificationPipeline
 
     return PurificationPipeline(unet, scheduler, noise_level=config.noise_level, max_noise_level=config.max_noise_level)  # type: ignore[arg-type]
 
@@ -181,7 +181,7 @@ tags: [unconditional-image-generation, adversarial-purification, under-display-c
 
 {config.about.strip()}
 
-- U-Net without attention, {facts["parameters"]:,} parameters, noise prediction; light: {facts["domain"]}
+- U-Net without attention, {facts["parameters"]:,} parameters, noise prediction; domain: {facts["domain"]}
 - data: {facts["images"]} images; validated on {facts["validation_images"]} images never trained on
 - noise levels 0..{config.max_noise_level} of {config.ddpm_num_steps} ({config.ddpm_beta_schedule}); it knows no others
 - trained for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped

@@ -13,22 +13,22 @@ from torch import Tensor, nn
 from udc_robust.attacks import Linf, Streams, Victim, answers, attack, frozen, image_seed, objective
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defended
-from udc_robust.defences.purify import Purifier
+from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
 from udc_robust.metrics import psnr
+from udc_robust.networks.weights import save_weights
 from udc_robust.progress import console
-from udc_robust.restorers.weights import save_weights
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 from udc_robust.training.batches import SeededPairs
 from udc_robust.training.config import FinetuneConfig, PurifierConfig
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, start, train
-from udc_robust.training.recipes import RECIPES, Workshop, jittered
+from udc_robust.training.recipes import RECIPES, FinetuneSetup, jittered
 from udc_robust.training.vgg import load_vgg, weights_file
 
 if TYPE_CHECKING:
-    from udc_robust.defences.pipeline import PurificationPipeline
+    from udc_robust.defences.purifier.pipeline import PurificationPipeline
 
 CARD_ROWS = {
     "psnr": "clean, whole images", "crop_psnr": "clean, crops", "noise_psnr": "random noise, crops",
@@ -72,13 +72,13 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         (learner,) = purifiers
         learner.requires_grad_(True)
         restorer.to(accelerator.device).requires_grad_(False)
-    recipe, workshop = RECIPES[config.recipe], Workshop(config, restorer, purifiers, perceptual)
+    recipe, setup = RECIPES[config.recipe], FinetuneSetup(config, restorer, purifiers, perceptual)
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
         lq, gt, seeds = batch
         streams = Streams(seeds.tolist())
         lq, gt = jittered(lq, gt, streams, config.colour_jitter)
-        return recipe(workshop, network, lq, gt, streams, step)
+        return recipe(setup, network, lq, gt, streams, step)
 
     def figures_of(restorer: nn.Module, purifier: Purifier | None) -> dict[str, float]:
         victim = restorer if purifier is None else Defended(purifier, restorer)
@@ -145,9 +145,9 @@ def load_purifiers(config: PurifierConfig, domain: str) -> tuple[PurificationPip
     """A pipeline, and its purifier at every level of the config's range.
 
     Raises:
-        UserError: no such purifier, a level it was not trained on, or one that learnt images of another light.
+        UserError: no such purifier, a level it was not trained on, or one that learnt images of another domain.
     """
-    from udc_robust.defences.pipeline import load_purifier, shipped_purifiers
+    from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
 
     pipeline = load_purifier(config.name)
     facts_file = shipped_purifiers().get(config.name, Path(config.name)) / "facts.json"
@@ -225,7 +225,7 @@ tags: [image-restoration, under-display-camera, adversarial-robustness]
 {config.about.strip()}
 
 - parent: `{config.parent}`; recipe: `{config.recipe}`
-- {learner}, {facts["parameters"]:,} parameters, light: {facts["domain"]}
+- {learner}, {facts["parameters"]:,} parameters, domain: {facts["domain"]}
 - data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
 - fine-tuned for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
 

@@ -28,7 +28,7 @@ from udc_robust.progress import progress
 from udc_robust.training.batches import StepBatches, loader
 from udc_robust.training.checkpoint import load_state, save_state
 from udc_robust.training.config import Training
-from udc_robust.training.pace import learning_rate, moving_average
+from udc_robust.training.learning_rate import learning_rate, moving_average
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed
-from udc_robust.defences.defence import Crossing, Defended, fresh
-from udc_robust.defences.purify import Purifier
-from udc_robust.metrics import mse
+from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed, objective, perturb
+from udc_robust.defences.defence import Defended, fresh
+from udc_robust.defences.purifier.core import Purifier
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.restorer import loss_of
 
 
 @dataclass(frozen=True)
-class Workshop:
+class FinetuneSetup:
     """What a recipe works with.
 
     Attributes:
@@ -53,8 +52,7 @@ class Workshop:
     def behind(self, purifier: Purifier) -> Defended:
         """The restorer behind the purifier, as the inner attack differentiates it."""
         assert self.config.purifier is not None
-        crossing: Crossing = purifier.crossings[self.config.purifier.crossing]
-        return Defended(purifier, self.restorer, crossing)
+        return Defended(purifier, self.restorer, purifier.gradients[self.config.purifier.access])
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """The restoration loss, with the perceptual one where it is wanted."""
@@ -62,37 +60,18 @@ class Workshop:
         return loss if self.perceptual is None else loss + self.config.perceptual * self.perceptual(output, target)
 
 
-Recipe = Callable[[Workshop, nn.Module, Tensor, Tensor, Streams, int], Tensor]
-"""``(workshop, network, lq, gt, streams, step) -> loss``"""
+Recipe = Callable[[FinetuneSetup, nn.Module, Tensor, Tensor, Streams, int], Tensor]
+"""``(setup, network, lq, gt, streams, step) -> loss``"""
 
 
-def perturb(
-    victim: Victim, x: Tensor, target: Tensor, threat: Threat, streams: Streams, *, steps: int, step_size: float | None
-) -> Tensor:
-    """PGD on the input from a random start, not rounded: images ``(B,3,H,W)`` that raise the MSE to ``target``.
-
-    Only the input's gradient is computed: with frozen weights a step costs two thirds of a training step. A random
-    victim answers each step with a fresh draw.
-    """
-    size = 2.5 * threat.eps / steps if step_size is None else step_size
-    x_adv, output = threat.start(x, streams), None
-    for _ in range(steps):
-        x_adv.requires_grad_(True)
-        # `output` is held until the next one is made, so that the freed heap is used again and not given back.
-        output = victim(x_adv, streams) if getattr(victim, "random", False) else victim(x_adv)
-        (gradient,) = torch.autograd.grad(mse(output, target).sum(), x_adv)
-        x_adv = threat.project(x, threat.step(x_adv.detach(), gradient, size))
-    return x_adv
-
-
-def attacked(workshop: Workshop, victim: Victim, lq: Tensor, target: Tensor, streams: Streams, step: int) -> Tensor:
-    """The batch after the inner attack of this step; ``plain_share`` of the rows stay as they are."""
-    config, threat = workshop.config, workshop.threat(step)
+def attacked(setup: FinetuneSetup, victim: Victim, lq: Tensor, target: Tensor, streams: Streams, step: int) -> Tensor:
+    """The batch after the inner attack of this step, on the MSE; ``plain_share`` of the rows stay as they are."""
+    config, threat = setup.config, setup.threat(step)
 
     def change(rows: Tensor) -> Tensor:
-        with frozen(nn.ModuleList([workshop.restorer.network, *workshop.purifiers])):
+        with frozen(nn.ModuleList([setup.restorer.network, *setup.purifiers])):
             return perturb(
-                victim, lq[rows], target[rows], threat, streams.of(rows),
+                victim, lq[rows], objective("mse"), threat, target=target[rows], streams=streams.of(rows),
                 steps=config.inner_steps, step_size=config.step_size,
             )  # fmt: skip
 
@@ -116,52 +95,54 @@ def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[T
     return (lq * gains).clamp(0, 1), (gt * gains).clamp(0, 1)
 
 
-def noise(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+def noise(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Random noise of the attack's norm: what robustness costs nothing clever."""
-    threat = workshop.threat(step)
-    x = mixed(lq, streams, workshop.config.plain_share, lambda rows: threat.noise(lq[rows], streams.of(rows)))
-    return workshop.loss(network(x), gt)
+    threat = setup.threat(step)
+    x = mixed(lq, streams, setup.config.plain_share, lambda rows: threat.noise(lq[rows], streams.of(rows)))
+    return setup.loss(network(x), gt)
 
 
-def adversarial(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+def adversarial(
+    setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int
+) -> Tensor:
     """The worst images within the budget (Madry et al. 2018, eq. 2.1)."""
-    x = attacked(workshop, workshop.restorer, lq, gt, streams, step)
-    return workshop.loss(network(x), gt)
+    x = attacked(setup, setup.restorer, lq, gt, streams, step)
+    return setup.loss(network(x), gt)
 
 
-def trades(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+def trades(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Clean loss, and how far an attack can move the restoration (Zhang et al. 2019, eq. 5)."""
     with torch.no_grad():
-        clean = workshop.restorer(lq)
-    x = attacked(workshop, workshop.restorer, lq, clean, streams, step)
+        clean = setup.restorer(lq)
+    x = attacked(setup, setup.restorer, lq, clean, streams, step)
     restored, moved = network(torch.cat([lq, x])).chunk(2)  # one call: a wrapper for processes expects one a step
-    return workshop.loss(restored, gt) + workshop.config.beta * loss_of(moved, restored, workshop.config.loss)
+    return setup.loss(restored, gt) + setup.config.beta * loss_of(moved, restored, setup.config.loss)
 
 
-def purified(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+def purified(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """What the purifier makes of the captures, drawn anew each time (Sensors 2025, 25(11), 3386)."""
-    purifier = workshop.purifier(step)
-    x = mixed(lq, streams, workshop.config.plain_share, lambda rows: fresh(purifier, lq[rows], streams.of(rows)))
-    return workshop.loss(network(x), gt)
+    purifier = setup.purifier(step)
+    x = mixed(lq, streams, setup.config.plain_share, lambda rows: fresh(purifier, lq[rows], streams.of(rows)))
+    return setup.loss(network(x), gt)
 
 
-def both(workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+def both(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Attacks made through the purifier; the network learns what the purifier leaves of them."""
-    purifier = workshop.purifier(step)
-    x = attacked(workshop, workshop.behind(purifier), lq, gt, streams, step)
-    return workshop.loss(network(fresh(purifier, x, streams)), gt)
+    purifier = setup.purifier(step)
+    x = attacked(setup, setup.behind(purifier), lq, gt, streams, step)
+    return setup.loss(network(fresh(purifier, x, streams)), gt)
 
 
 def hardened_purifier(
-    workshop: Workshop, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int
+    setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int
 ) -> Tensor:
     """Attacks made through the purifier; it learns to leave of them what the restorer, which stays, can use.
 
     ``network`` is the purifier.
     """
-    purifier = workshop.purifier(step)
-    x = attacked(workshop, workshop.behind(purifier), lq, gt, streams, step)
-    return workshop.loss(workshop.restorer(network(x, purifier.draw(x, streams))), gt)
+    purifier = setup.purifier(step)
+    x = attacked(setup, setup.behind(purifier), lq, gt, streams, step)
+    return setup.loss(setup.restorer(network(x, purifier.draw(x, streams))), gt)
 
 
 RECIPES: dict[str, Recipe] = {

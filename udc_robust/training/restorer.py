@@ -19,7 +19,7 @@ from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
-from udc_robust.restorers.weights import load_into, read_weights, save_weights
+from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training.batches import SeededPairs
 from udc_robust.training.config import TrainConfig
@@ -110,7 +110,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
 
 
 def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
-    """The network in its own light, trained on what it makes of the data's: UDC-UNet's loss, for one."""
+    """The network in its own domain, trained on what it makes of the data's: UDC-UNet's loss, for one."""
     if data_domain == "linear":
         raise UserError(
             "training pairs must be tone-mapped or sRGB images, not linear light: `udc-robust synth` makes them"
@@ -136,7 +136,7 @@ tags: [image-restoration, under-display-camera]
 
 {config.about.strip()}
 
-- network: `{config.network}`, {facts["parameters"]:,} parameters, light: {config.domain}
+- network: `{config.network}`, {facts["parameters"]:,} parameters, domain: {config.domain}
 - data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
 - trained for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
 

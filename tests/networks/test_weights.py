@@ -1,0 +1,99 @@
+"""Reading weights: every container people have, strictly, and no code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from udc_robust.errors import UserError
+from udc_robust.networks.weights import load_into, read_weights, save_weights
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"params": s},
+        lambda s: {"params_ema": s, "params": {k: v * 0 for k, v in s.items()}},
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3},
+    ],
+)
+def test_basicsr_containers(network, wrap, tmp_path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(wrap(network.state_dict()), path)
+    state, _ = read_weights(path)
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
+    load_into(other, state, path)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), network.parameters(), strict=True))
+
+
+def test_safetensors_round_trip_with_facts(network, tmp_path) -> None:
+    save_weights(tmp_path / "net.safetensors", network, {"network": "NAFNet", "options": {"width": 8}})
+    state, facts = read_weights(tmp_path / "net.safetensors")
+    assert facts == {"network": '"NAFNet"', "options": '{"width": 8}'}
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+
+
+class Bomb:
+    def __reduce__(self):
+        return (open, ("bomb-went-off", "w"))
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"params": Bomb()}, "bad.pth")
+    with pytest.raises(UserError, match=r"bad\.pth holds more than tensors.*refused"):
+        read_weights("bad.pth")
+    assert not (tmp_path / "bomb-went-off").exists()
+
+
+def test_damaged_and_missing_files(tmp_path) -> None:
+    with pytest.raises(UserError, match="no weights at"):
+        read_weights(tmp_path / "none.pth")
+    for name, content in [("a.pth", b""), ("b.pth", b"not a checkpoint"), ("c.safetensors", b"\x01")]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name} is not a readable"):
+            read_weights(tmp_path / name)
+    torch.save({"params": {"a": 3}}, tmp_path / "d.pth")
+    with pytest.raises(UserError, match="holds no state dict"):
+        read_weights(tmp_path / "d.pth")
+    torch.save(nn.Conv2d(1, 1, 1).state_dict(), tmp_path / "e.pth")
+    whole = (tmp_path / "e.pth").read_bytes()
+    (tmp_path / "e.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"e\.pth"):
+        read_weights(tmp_path / "e.pth")
+
+
+def test_another_network_is_named_in_short(network, tmp_path) -> None:
+    other = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3))
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    state, _ = read_weights(tmp_path / "other.safetensors")
+    with pytest.raises(UserError) as caught:
+        load_into(network, state, "other.safetensors")
+    text = str(caught.value)
+    assert "2 missing (1.bias, 1.weight)" in text and "2 unexpected (2.bias, 2.weight)" in text
+    assert "0.weight (8, 3, 3, 3) instead of (4, 3, 3, 3)" in text and "\n" not in text
+
+
+def test_an_entry_too_few_or_too_many_is_refused(network) -> None:
+    whole = network.state_dict()
+    few = {name: tensor for name, tensor in whole.items() if name != "1.bias"}
+    with pytest.raises(UserError, match=r"net\.pth does not fit Sequential: 1 missing \(1\.bias\);"):
+        load_into(network, few, "net.pth")
+    many = {**whole, "2.bias": torch.zeros(3)}
+    with pytest.raises(UserError, match=r"net\.pth does not fit Sequential: 1 unexpected \(2\.bias\);"):
+        load_into(network, many, "net.pth")
+
+
+def test_nan_weights_are_refused(network) -> None:
+    state = {name: tensor * float("nan") for name, tensor in network.state_dict().items()}
+    with pytest.raises(UserError, match="NaN or infinite weights in 0"):
+        load_into(network, state, "nan.pth")

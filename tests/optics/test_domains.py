@@ -1,0 +1,34 @@
+"""The three colour domains and the conversions between them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from udc_robust.optics.domains import DOMAINS, convert, linear_to_srgb, srgb_to_linear
+
+
+@pytest.mark.parametrize("source, target", itertools.product(DOMAINS, DOMAINS))
+def test_there_and_back(source, target) -> None:
+    linear = torch.linspace(0, 1, 50).view(1, 1, 5, 10).double()  # sRGB holds no light above 1
+    x = convert(linear, "linear", source)
+    assert torch.allclose(convert(convert(x, source, target), target, source), x, atol=1e-9)
+
+
+def test_known_values() -> None:
+    assert convert(torch.tensor(0.25), "linear", "tonemapped") == 0.5
+    assert convert(torch.tensor(1.0), "srgb", "tonemapped").item() == pytest.approx(0.8)
+    assert srgb_to_linear(torch.tensor(0.5)).item() == pytest.approx(0.2140411, abs=1e-6)
+    assert linear_to_srgb(torch.tensor(7.0)).item() == pytest.approx(1)
+    assert convert(torch.tensor(1.0), "tonemapped", "linear").item() == pytest.approx(500, rel=1e-3)
+
+
+@pytest.mark.parametrize("source, target", itertools.permutations(DOMAINS, 2))
+def test_gradients_are_finite_and_right(source, target) -> None:
+    x = torch.tensor([0.0005, 0.02, 0.3, 0.7], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: convert(v, source, target), x, atol=1e-4)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(convert(ends, source, target).sum(), ends)
+    assert gradient.isfinite().all()

@@ -1,0 +1,115 @@
+"""The training loop against AdamW written out: rate, clipping, averaging, history and resuming."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from udc_robust.config_file import check_config
+from udc_robust.training.batches import StepBatches
+from udc_robust.training.config import TrainConfig
+from udc_robust.training.learning_rate import learning_rate
+from udc_robust.training.loop import Trained, Validation, start, train
+
+
+class Numbers(StepBatches):
+    """Inputs and targets of a linear network, of growing scale so that some gradients are clipped."""
+
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        x = torch.randn(4, 3, generator=self._stream(step, 0)) * (1 + step % 3)
+        return x, x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 1
+
+
+def _config(**changes) -> TrainConfig:
+    values = {
+        "name": "line", "network": "x", "train": "x", "validation": "x", "steps": 12, "batch_size": 4, "lr": 0.05,
+        "warmup": 3, "weight_decay": 0.1, "ema": 0.6, "clip_grad": 15.0, "validate_every": 5, "save_every": 4,
+    }  # fmt: skip
+    return check_config({**values, **changes}, TrainConfig, "test")
+
+
+def _loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+    return (network(batch[0]) - batch[1]).square().mean()
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Linear(3, 1)
+
+
+def _train(out: Path, loss=_loss, **changes) -> tuple[Trained, list[dict[str, Tensor]]]:
+    config, validated = _config(**changes), []
+
+    def validate(network: nn.Module) -> Validation:
+        validated.append(copy.deepcopy(network.state_dict()))
+        return Validation({"norm": float(network.weight.norm().detach())}, {}, "")
+
+    batches = Numbers(batch=4, steps=config.steps, seed=config.seed)
+    return train(start(config, out), config, out, _network(), batches, loss, validate), validated
+
+
+def _written_out(config: TrainConfig) -> list[dict[str, Tensor]]:
+    """The averaged weights after each step: AdamW (Loshchilov & Hutter 2019, Algorithm 2)."""
+    network, batches, found = _network(), Numbers(batch=4, steps=config.steps, seed=config.seed), []
+    names, weights = zip(*network.named_parameters(), strict=True)
+    first, second = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    average = [w.detach().clone() for w in weights]
+    clipped = 0
+    for step in range(config.steps):
+        gradients = torch.autograd.grad(_loss(network, batches[step], step), weights)
+        norm = torch.stack([g.norm() for g in gradients]).norm()
+        clipped += norm > config.clip_grad
+        for i, (w, g) in enumerate(zip(weights, gradients, strict=True)):
+            g = g * min(1, config.clip_grad / float(norm))
+            first[i], second[i] = 0.9 * first[i] + 0.1 * g, 0.9 * second[i] + 0.1 * g**2
+            scale = 1 - 0.9 ** (step + 1)
+            rate = learning_rate(step, config)
+            with torch.no_grad():
+                w -= rate * config.weight_decay * w + rate * (first[i] / scale) / ((second[i] / scale).sqrt() + 1e-8)
+            decay = min(config.ema, (1 + step) / (10 + step)) if step else 0.0  # the first step's weights begin it
+            average[i] = decay * average[i] + (1 - decay) * w.detach()
+        found.append(dict(zip(names, average, strict=True)))
+    assert 0 < clipped < config.steps
+    return found
+
+
+def _close(ours: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return all(torch.allclose(ours[name], tensor, rtol=1e-4, atol=1e-5) for name, tensor in expected.items())
+
+
+def test_it_is_adamw_with_clipping_and_the_average_is_validated_and_handed_back(tmp_path) -> None:
+    trained, validated = _train(tmp_path)
+    expected = _written_out(_config())
+    assert _close(trained.network.state_dict(), expected[-1])
+    assert len(validated) == 3 and all(
+        _close(ours, expected[step - 1]) for ours, step in zip(validated, (5, 10, 12), strict=True)
+    )
+    assert [entry["step"] for entry in trained.history] == [5, 10, 12] and trained.validation == trained.history[-1]
+    assert trained.seconds > 0
+
+
+@pytest.mark.parametrize("stop", [6, 9])
+def test_a_resumed_training_has_the_weights_the_average_and_the_history_of_a_whole_one(tmp_path, stop) -> None:
+    whole, _ = _train(tmp_path / "whole")
+    steps = []
+
+    def stops(network, batch, step):
+        steps.append(step)
+        if len(steps) == stop + 1:
+            raise KeyboardInterrupt
+        return _loss(network, batch, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path / "cut", stops)
+    resumed, _ = _train(tmp_path / "cut", stops)
+    assert steps == [*range(stop + 1), *range(stop // 4 * 4, 12)]  # from the last state, not from the beginning
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor)
+    assert resumed.history == whole.history
+    done, _ = _train(tmp_path / "cut", stops)
+    assert len(steps) == stop + 1 + 12 - stop // 4 * 4 and done.seconds == resumed.seconds
+    assert done.history == whole.history

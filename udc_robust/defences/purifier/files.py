@@ -1,0 +1,62 @@
+"""Purifying image files of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from udc_robust.attacks.streams import image_seed
+from udc_robust.data.images import files_by_stem, read_image, write_image
+from udc_robust.errors import UserError
+from udc_robust.optics.domains import convert
+from udc_robust.progress import progress
+
+
+def purify_files(
+    images: Sequence[Path],
+    purifier: str | Path,
+    out: Path,
+    options: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Iterator[Path]:
+    """Purify each image and yield the PNG written; linear light also comes back as ``.npy``.
+
+    Linear light is purified as its tone-mapped picture, which is what the PNG then shows. An image's noise depends on
+    the seed and its name only.
+
+    Args:
+        images: files and folders.
+        purifier: a shipped purifier, or the folder of one.
+        options: keyword arguments of `PurificationPipeline`, such as ``noise_level``.
+
+    Raises:
+        UserError: unreadable images, an unknown purifier, unfit options, two inputs that would write the same file.
+    """
+    from udc_robust.defences.purifier.pipeline import load_purifier
+
+    files = files_by_stem(images, "purify")
+    pipeline = load_purifier(purifier)
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        pipeline.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for an absent or misspelt device
+        raise UserError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
+    with progress("purifying", len(files)) as tick:
+        for stem, path in files.items():
+            picture = read_image(path)
+            domain = "tonemapped" if picture.domain == "linear" else picture.domain
+            x = convert(picture.pixels, picture.domain, domain)
+            generator = torch.Generator().manual_seed(image_seed(seed, stem, "purify"))
+            batch = pipeline(x, generator=generator, output_type="pt", return_dict=False, **options)[0]
+            purified = batch[0].cpu()
+            if picture.domain == "linear":
+                write_image(out / f"{stem}.npy", convert(purified, domain, "linear"))
+            target = out / f"{stem}.png"
+            write_image(target, purified)
+            tick(path.name)
+            yield target

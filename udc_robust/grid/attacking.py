@@ -1,0 +1,95 @@
+"""Attacking one batch in one cell, and judging the attack on the victim as it is deployed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks import Result, Streams, Threat, answers, attack, frozen, rejudged
+from udc_robust.attacks import Victim as Answering
+from udc_robust.grid.cells import Cell
+from udc_robust.grid.images import Batch
+from udc_robust.grid.task import Task
+from udc_robust.grid.victims import Victim
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A batch before a victim, unattacked or attacked.
+
+    Attributes:
+        cell: the attack; None: unattacked.
+        inputs: ``(B,3,H,W)`` what the victim was shown.
+        outputs: ``(draws,B,...)`` its answers. ``clean``: those to the unattacked images.
+        noise: its answers to random noise of each image's own attack norm; None: unattacked.
+        result: what the attack cost and reached; None: unattacked.
+    """
+
+    batch: Batch
+    victim: Victim
+    cell: Cell | None
+    inputs: Tensor
+    outputs: Tensor
+    clean: Tensor
+    noise: Tensor | None
+    result: Result | None
+
+
+def unattacked(batch: Batch, victim: Victim) -> Judged:
+    """A batch as it is."""
+    clean = batch.clean_answers(victim)
+    return Judged(batch, victim, None, batch.x, clean, clean, None, None)
+
+
+def attacked(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Judged:
+    """A batch after the attack of a cell."""
+    threat = cell.threat(batch.domain)
+    result = _judged(task, batch, victim, cell, threat, round_8_bit)
+    outputs = result.adv_outputs
+    noise = outputs if cell.access == "none" else _noise(batch, victim, cell, result, threat)
+    clean = batch.clean_answers(victim)[: len(outputs)]
+    return Judged(batch, victim, cell, result.x_adv, outputs, clean, noise, result)
+
+
+def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat, round_8_bit: bool) -> Result:
+    """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
+    clean, judge = batch.clean_answers(victim), batch.seeds("judge")
+    objective, target = task.goal(cell.attack, batch, clean)
+
+    def made(seen: Answering, **judging: Any) -> Result:
+        return attack(
+            seen, batch.x, objective, threat, cell.attack.chosen, target=target, seeds=batch.seeds(cell.seed_key),
+            judge_seeds=judge, eot=cell.attack.eot, known_seed=cell.attack.known_seed, round_8_bit=round_8_bit,
+            **judging, **cell.attack.options_at(cell.eps),
+        )  # fmt: skip
+
+    known = (victim.network.name, cell.seed_key)
+    if cell.access == "blind":
+        if known not in batch.bare:
+            batch.bare[known] = made(victim.network)
+        result = batch.bare[known]
+    elif cell.jitter:
+        result = made(victim.seen(cell))  # as the attacker saw it, in noise
+    else:
+        result = made(victim.seen(cell), draws=batch.draws, clean_outputs=clean)
+        if victim.defence is None:
+            batch.bare[known] = result
+        return result
+    return rejudged(result, victim.deployed, objective, target=target, judge_seeds=judge, clean_outputs=clean)
+
+
+@torch.no_grad()
+def _noise(batch: Batch, victim: Victim, cell: Cell, result: Result, threat: Threat) -> Tensor:
+    """Answers to noise of each image's own attack norm: what is not adversarial about its damage."""
+    distances = result.linf if threat.norm == "linf" else result.l2
+    seeds = [seed + 1 for seed in batch.seeds(cell.seed_key)]
+    noisy = [
+        type(threat)(float(distance), threat.low, threat.high).noise(batch.x[i : i + 1], Streams([seeds[i]]))
+        for i, distance in enumerate(distances)
+    ]
+    deployed: Answering = victim.deployed
+    with frozen(deployed):
+        return answers(deployed, torch.cat(noisy), batch.seeds("judge"), len(result.adv_outputs))

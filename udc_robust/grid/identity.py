@@ -1,0 +1,226 @@
+"""What makes a run this run: its config and every file that the config names; and the facts that travel with it.
+
+The files are found by looking at the config itself: whatever is written in it that is a file, a folder, code of the
+user or a checkpoint that ships. Nothing is listed by hand, so an option that a defence gains tomorrow is covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import BaseModel
+
+import udc_robust
+from udc_robust.defences.registry import named_models
+from udc_robust.errors import UserError
+from udc_robust.files import disk_errors, shipped, write_text
+from udc_robust.grid.images import Images
+from udc_robust.grid.plan import Networks, Plan
+from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.task import Task
+
+INPUTS = "inputs.json"
+# Names and places that a config holds beside what it is made of.
+_NO_INPUTS = {"name", "out", "device", "task", "licence", "about"}
+
+
+def claim_folder(task: Task, config: RunConfig, out: Path, sets: Sequence[Images], networks: Networks) -> None:
+    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
+    images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
+    weights = {network.name: file_digest(network.origin) for mine in networks.values() for network in mine.values()}
+    models = [name for block in config.defences for name in named_models(block.kind, block.options)]
+    claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
+
+
+def claim(
+    out: Path, config: BaseModel, fingerprint: Mapping[str, Any], *, former_schema: type[BaseModel] | None = None,
+    also: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write a resolved config with what it was run on into an empty folder; in a used one make sure they are the same.
+
+    Args:
+        former_schema: reads the config of an older run, in which later keys are missing.
+        also: files and folders that the config means without naming them: defaults.
+
+    Raises:
+        UserError: ``out`` holds another run, or something else; the message names the keys or the files that differ.
+    """
+    files = input_digests(config, also)
+    fingerprint = {**fingerprint, "inputs": digest(files)}
+    resolved = json.loads(config.model_dump_json(exclude={"out"})) | {"fingerprint": fingerprint}
+    path = out / "config.yaml"
+    if path.is_file():
+        _check_same(out, resolved, _former(path, former_schema), files)
+        return
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    if any(not name.name.startswith(".") and name.name != INPUTS for name in out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run: choose another `out`")
+    write_text(out / INPUTS, json.dumps(files, indent=1))
+    write_text(path, yaml.safe_dump(resolved, sort_keys=False))
+
+
+def _former(path: Path, schema: type[BaseModel] | None) -> dict[str, Any]:
+    """The config of the run that a folder holds, with every default written out."""
+    try:
+        former = yaml.safe_load(path.read_text(encoding="utf-8"))
+        former = former if isinstance(former, dict) else {}
+        if schema is not None:
+            known = json.loads(schema.model_validate(former).model_dump_json(exclude={"out"}))
+            former = {**known, "fingerprint": former.get("fingerprint", {})}
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError):
+        return {}
+    return former
+
+
+def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    if not former:
+        raise UserError(
+            f"{out} holds a run that this version cannot go on with: its config.yaml is damaged or of an older one; "
+            "choose another `out` (`udc-robust report` may still read it)"
+        )
+    differing = sorted(key for key in {*resolved, *former} if former.get(key) != resolved.get(key))
+    if not differing:
+        return
+    if differing != ["fingerprint"]:
+        told = [key for key in differing if key != "fingerprint"]
+        where = "; ".join(_change(key, former.get(key), resolved.get(key)) for key in told)
+        raise UserError(f"{out} holds a run with another {where}: choose another `out`, or delete that folder")
+    try:
+        before = json.loads((out / INPUTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    changed = sorted(name for name in {*before, *files} if before.get(name) != files.get(name)) if before else []
+    named = f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}" if changed else "its images or weights"
+    raise UserError(f"{out} holds a run of other inputs ({named} changed): choose another `out`, or delete that folder")
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    """A key, with its values where they are short."""
+    short = all(not isinstance(value, list | dict) for value in (before, now))
+    return f"{key} ({before} there, {now} here)" if short else key
+
+
+def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]:
+    """A short hash of every file that a config names, by the name it has there."""
+    found: dict[str, str] = {}
+    for written in sorted({*_texts(config.model_dump(mode="json")), *also}):
+        path = _input(written)
+        if path is not None and path.is_file():
+            found[written] = file_digest(str(path))
+        elif path is not None:
+            for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
+                found[f"{written}/{file.relative_to(path)}"] = file_digest(str(file))
+    return found
+
+
+def _texts(value: Any, key: str = "") -> Iterator[str]:
+    """All texts in plain values, but for names."""
+    if isinstance(value, str) and key not in _NO_INPUTS:
+        yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _texts(part, name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part, key)
+
+
+def _input(written: str) -> Path | None:
+    """The file or folder that a text of a config means, or None."""
+    code, colon, _ = written.rpartition(":")
+    if colon and code.endswith(".py"):
+        written = code
+    elif colon and code.isascii() and all(part.isidentifier() for part in code.split(".")):
+        try:
+            found = importlib.util.find_spec(code)
+        except (ImportError, ValueError):
+            found = None
+        return Path(found.origin) if found is not None and found.origin and Path(found.origin).is_file() else None
+    try:
+        path = Path(written)
+        if written.strip(". ") and path.exists():
+            return path
+        for name in (f"{written}.safetensors", f"classifiers/{written}.safetensors", written):
+            if written.strip("./ ") and "/" not in written and (shipped("checkpoints") / name).exists():
+                return shipped("checkpoints") / name
+    except OSError:  # a text too long for a path
+        return None
+    return None
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain values."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def file_digest(origin: str) -> str:
+    """A short hash of a file; what is no file is told as it is."""
+    path = Path(origin)
+    if not path.is_file():
+        return origin
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Of what figures depend on."""
+    import torchvision
+
+    return {
+        "udc_robust": udc_robust.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+
+
+def facts_of(
+    plan: Plan, config: RunConfig, command: str, networks: Networks, tuned: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """How a run was called and on what, as ``run.json`` tells it."""
+    victims = [victim for listed in plan.victims.values() for victim in listed]
+    return {
+        "name": plan.name,
+        "task": plan.task.name,
+        "command": command,
+        "seed": plan.seed,
+        "device": plan.device,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "data": {
+            data.label: {"images": len(data.keys), "domain": data.domain, "truth": data.truth, **data.facts}
+            for data in plan.sets
+        },
+        "networks": {
+            network.name: {
+                "network": type(network.network).__name__,
+                "parameters": sum(p.numel() for p in network.network.parameters()),
+                "trained": network.trained,
+                "origin": Path(network.origin).name if network.trained else network.origin,
+                **plan.task.facts(network),
+            }
+            for mine in networks.values() for network in mine.values()
+        },
+        "defences": {
+            victim.label: {
+                "kind": victim.block.kind,
+                "options": {**victim.options, **tuned.get(victim.label, {})},
+                "gradients": {
+                    name: {"exactness": way.exactness, "memory": way.memory} for name, way in victim.gradients.items()
+                },
+                "random": victim.random,
+                "nfe": victim.nfe,
+            }
+            for victim in victims
+        },
+        "missing": plan.missing,
+    }  # fmt: skip

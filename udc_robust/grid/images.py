@@ -1,0 +1,96 @@
+"""The images of a run: a set that loads one at a time, and a batch with what every unit of the grid needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.attacks import Result, answers, frozen, image_seed
+
+
+@dataclass(frozen=True)
+class Images:
+    """One data block of a run; memory stays flat in the number of images.
+
+    Attributes:
+        keys: unique names; ``sizes``: height and width of each.
+        domain: their colour domain.
+        load: image ``i`` ``(3,H,W)`` and its target: a ground truth, a label, or None.
+        digest: a hash of all pixels and targets.
+        truth: whether answers are measured against a target, and not against the clean answer.
+        facts: what run.json says of them beside their number.
+    """
+
+    label: str
+    keys: Sequence[str]
+    sizes: Sequence[tuple[int, int]]
+    domain: str
+    load: Callable[[int], tuple[Tensor, Tensor | None]]
+    digest: Callable[[], str]
+    truth: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Deployed(Protocol):
+    """A victim, by its name in tables and as it is deployed."""
+
+    @property
+    def label(self) -> str: ...  # noqa: D102
+
+    @property
+    def deployed(self) -> nn.Module: ...  # noqa: D102
+
+
+@dataclass
+class Batch:
+    """Images of one size.
+
+    Attributes:
+        images: the set that they are of; ``indices``: where they stand in it.
+        x: ``(B,3,H,W)``; ``target``: ground truths, labels, or None.
+        run_seed: of the run; ``draws``: answers of a random victim that are judged.
+        clean: judged answers to the unattacked images, by victim.
+        bare: attacks made on bare networks, by network and cell: blind attacks are these, judged elsewhere.
+    """
+
+    images: Images
+    indices: Sequence[int]
+    x: Tensor
+    target: Tensor | None
+    run_seed: int
+    draws: int
+    clean: dict[str, Tensor] = field(init=False, default_factory=dict)
+    bare: dict[tuple[str, str], Result] = field(init=False, default_factory=dict)
+
+    @classmethod
+    def load(cls, images: Images, indices: Sequence[int], device: str, run_seed: int, draws: int) -> Batch:
+        """Read some images of a set."""
+        pictures, targets = zip(*(images.load(i) for i in indices), strict=True)
+        known = [target for target in targets if target is not None]
+        target = torch.stack(known).to(device) if len(known) == len(targets) else None
+        return cls(images, indices, torch.stack(pictures).to(device), target, run_seed, draws)
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the images."""
+        return [self.images.keys[i] for i in self.indices]
+
+    @property
+    def domain(self) -> str:
+        """Colour domain of the images."""
+        return self.images.domain
+
+    def seeds(self, name: str) -> list[int]:
+        """A seed for each image, of the run's seed and a name."""
+        return [image_seed(self.run_seed, f"{self.images.label}/{key}", name) for key in self.keys]
+
+    def clean_answers(self, victim: Deployed) -> Tensor:
+        """What a victim answers to the unattacked images ``(draws,B,...)``, computed once."""
+        if victim.label not in self.clean:
+            with torch.no_grad(), frozen(victim.deployed):
+                self.clean[victim.label] = answers(victim.deployed, self.x, self.seeds("judge"), self.draws)
+        return self.clean[victim.label]

@@ -1,0 +1,74 @@
+"""Running the grid: data x networks x defences x attacks x eps, journalled as it goes.
+
+After a kill at any moment the same command goes on where it stopped and ends with the same ``results.csv``, byte for
+byte: batches are fixed by the run and recomputed whole, and seeds belong to images. Under ``torchrun`` or ``accelerate
+launch`` the processes share the work out, and the result is the same again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from udc_robust.files import write_text
+from udc_robust.grid.budget import eps_text
+from udc_robust.grid.identity import claim_folder, facts_of
+from udc_robust.grid.images import Batch
+from udc_robust.grid.journal import Journal
+from udc_robust.grid.matching import tune
+from udc_robust.grid.plan import Plan, check_victims, checked_device, loaded, opened, planned
+from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.tables import write_tables
+from udc_robust.grid.task import Task
+from udc_robust.grid.units import run_unit, unit_name
+from udc_robust.processes import Processes
+from udc_robust.progress import progress
+
+
+def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str, Any]:
+    """Run or resume a grid and write its tables.
+
+    Returns:
+        The facts of ``run.json``: versions, seeds, data, networks, defences, reasons for missing columns.
+
+    Raises:
+        UserError: bad data or weights, or ``out`` holds a run of another config.
+    """
+    checked_device(config.device)
+    processes = Processes()
+    sets = opened(task, config)
+    networks = loaded(task, config, sets)
+    check_victims(task, config, sets, networks)
+    task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
+    with processes.main_first():
+        claim_folder(task, config, out, sets, networks)
+        tuned = tune(task, config, networks, out)
+    plan = planned(task, config, out, sets, networks, tuned)
+    _work(plan, processes)
+    processes.wait()
+    facts = facts_of(plan, config, command, networks, tuned)
+    if processes.is_main:
+        write_text(out / "run.json", json.dumps(facts, indent=1))
+        write_tables(task, plan.metrics, out, list(Journal(out).units.values()))
+    processes.wait()
+    return facts
+
+
+def _work(plan: Plan, processes: Processes) -> None:
+    """Do this process's share of all units that the journal does not know yet."""
+    journal = Journal(plan.out, processes.rank)
+    shares = plan.shares[processes.rank :: processes.count]
+    total = sum(1 for share in shares for _ in share.units())
+    with progress(f"evaluating {plan.name}", total, quiet=not processes.is_main) as tick:
+        batch: Batch | None = None
+        for share in shares:
+            if batch is not None and (batch.images, batch.indices) != (share.images, share.indices):
+                batch = None
+            for victim, cell in share.units():
+                unit = unit_name(share.images.keys[share.indices[0]], share.images.label, victim, cell)
+                if unit not in journal.units:
+                    batch = batch or plan.batch(share)
+                    rows, cost = run_unit(plan, batch, victim, cell)
+                    journal.add(unit, rows=rows, cost=cost)
+                tick(f"{victim.label} {cell.label} {eps_text(cell.eps)}" if cell else f"{victim.label} clean")

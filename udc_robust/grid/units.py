@@ -1,0 +1,141 @@
+"""One unit of a run: a batch of images and a victim, unattacked or under one attack, as rows, costs and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks import Result, Streams
+from udc_robust.data.images import write_image
+from udc_robust.errors import UserError
+from udc_robust.grid.attacking import Judged, attacked, unattacked
+from udc_robust.grid.cells import Cell
+from udc_robust.grid.images import Batch
+from udc_robust.grid.plan import Plan
+from udc_robust.grid.victims import Victim
+from udc_robust.optics.domains import for_metrics
+
+Unit = tuple[list[dict[str, Any]], dict[str, Any]]
+"""Rows, one an image, and what the unit cost."""
+
+
+def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | None) -> str:
+    """Name of a unit in the journal."""
+    return "/".join(quote(part, safe="") for part in (data, batch_key, victim.label, cell.key if cell else "clean"))
+
+
+def image_folder(out: Path, data: str, key: str) -> Path:
+    """Folder of one image's pictures; odd characters in names are percent-encoded."""
+    return out / "images" / quote(data, safe="") / quote(key, safe="")
+
+
+def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Unit:
+    """Judge a batch, attacked first where there is a cell; keep its pictures, and describe each image in a row.
+
+    Raises:
+        UserError: the victim answers with NaN or infinity.
+    """
+    if cell is None:
+        judged = unattacked(batch, victim)
+        if not judged.outputs.isfinite().all():
+            raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.network.origin}")
+    else:
+        judged = attacked(plan.task, batch, victim, cell, plan.round_8_bit)
+    figures = plan.task.figures(judged, plan.metrics) | ({} if judged.result is None else measured(judged.result))
+    _keep_pictures(plan, judged)
+    names = _names(plan, judged)
+    rows = [
+        {
+            "data": batch.images.label, "image": key, **plan.task.describe(batch, i), **names,
+            **{name: values[i] for name, values in figures.items()},
+        }
+        for i, key in enumerate(batch.keys)
+    ]  # fmt: skip
+    cost: dict[str, Any] = {"images": len(batch.x)}
+    if judged.result is not None:
+        cost |= {"seconds": judged.result.meter.seconds, "peak_bytes": judged.result.meter.peak_bytes}
+    return rows, cost
+
+
+def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
+    """What a row says of its victim and cell."""
+    victim, cell = judged.victim, judged.cell
+    names = {
+        plan.task.network: victim.network.name, "defence": victim.defence_name, "draws": len(judged.outputs),
+        "nfe": victim.nfe,
+    }  # fmt: skip
+    if cell is None:
+        return names | {"attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
+    averages = cell.access in victim.gradients and (victim.random or cell.jitter > 0)
+    return names | {
+        "attack": cell.label, "method": cell.attack.method, "norm": cell.attack.norm, "eps": cell.eps,
+        "objective": cell.attack.objective, "access": cell.access,
+        "exactness": victim.exactness(cell.access, plan.task.network), "eot": cell.attack.eot if averages else 1,
+        "known_seed": cell.attack.known_seed,
+    }  # fmt: skip
+
+
+def measured(result: Result) -> dict[str, list[Any]]:
+    """What an attack climbed, how far it went and what it cost, a list over its images each."""
+    return {
+        "objective_clean": result.clean_values.tolist(),
+        "objective_attacked": result.adv_values.tolist(),
+        "broken": result.success.tolist(),
+        "linf": result.linf.tolist(),
+        "l2": result.l2.tolist(),
+        "forwards": result.meter.forwards.tolist(),
+        "backwards": result.meter.backwards.tolist(),
+        "queries": result.meter.queries.tolist(),
+        "bad_gradients": result.bad_gradients.tolist(),
+    }
+
+
+def spread(count: int, total: int) -> set[int]:
+    """``count`` places evenly over ``total``: sets are often sorted, by class or by scene."""
+    return {i * total // count for i in range(min(count, total))} if count else set()
+
+
+def _keep_pictures(plan: Plan, judged: Judged) -> None:
+    """Attacked inputs of all images as files that hold them exactly, and all pictures of the gallery's."""
+    batch, victim, cell = judged.batch, judged.victim, judged.cell
+    shown = spread(plan.gallery, len(batch.images.keys))
+    exact = ".png" if plan.round_8_bit else ".npy"
+    inputs = for_metrics(judged.inputs, batch.domain).cpu()
+    made = plan.task.pictures(judged) if any(index in shown for index in batch.indices) else {}
+    # The images of a blind attack lie with the bare network, but for those that are shown.
+    keeps = cell is not None and plan.save_images and cell.access != "blind"
+    for i, (index, key) in enumerate(zip(batch.indices, batch.keys, strict=True)):
+        folder = image_folder(plan.out, batch.images.label, key)
+        mine, name = folder / quote(victim.label, safe=""), cell.key if cell else "clean"
+        if keeps:
+            write_image(mine / f"{name}.input{exact}", judged.inputs[i].cpu())
+        if index not in shown:
+            continue
+        if cell is None:
+            write_image(folder / "input.png", inputs[i])
+            if victim.defence is not None:
+                write_image(mine / "clean.view.png", _view(judged, i))
+        else:
+            if not keeps or exact != ".png":  # else it has just been written
+                write_image(mine / f"{name}.input.png", inputs[i])
+            if victim.defence is not None:
+                write_image(mine / f"{name}.view.png", _view(judged, i))
+        for role, pictures in made.items():
+            write_image(
+                (folder if role == "gt" else mine) / (f"{role}.png" if role == "gt" else f"{name}.{role}.png"),
+                pictures[i].cpu(),
+            )
+
+
+@torch.no_grad()
+def _view(judged: Judged, row: int) -> Tensor:
+    """What the network sees of an image: the first draw of the defence."""
+    defence = judged.victim.defence
+    assert defence is not None
+    image = judged.inputs[row : row + 1]
+    noise = defence.draw(image, Streams([judged.batch.seeds("judge")[row]]))
+    return defence(image, noise)[0].clamp(0, 1).cpu()

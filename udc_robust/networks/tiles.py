@@ -1,0 +1,77 @@
+"""Any image size: pad to a network's multiple, and overlapped tiles for frames too big for memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from udc_robust.errors import UserError
+
+
+def padded(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Tensor:
+    """Run on ``x`` replicate-padded right and bottom to a multiple, and crop the answer back; differentiable."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return network(x)
+    return network(F.pad(x, (0, right, 0, bottom), mode="replicate"))[..., :height, :width]
+
+
+def tile_boxes(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice, slice, slice]]:
+    """Cover an image: input rows and columns of each tile, and the output rows and columns it is trusted for.
+
+    Neighbouring tiles share ``2 * overlap`` pixels, and each is trusted up to ``overlap`` from its inner borders.
+    """
+    for rows_in, rows_out in _spans(height, tile, overlap):
+        for columns_in, columns_out in _spans(width, tile, overlap):
+            yield rows_in, columns_in, rows_out, columns_out
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
+    step = tile - 2 * overlap
+    spans, done = [], 0
+    while done < length:
+        # The last tile is moved back inside, so that every tile has the full size where the image has.
+        start = max(min(done - overlap, length - tile), 0)
+        end = min(start + tile, length)
+        trusted = length if end == length else start + overlap + step
+        spans.append((slice(start, end), slice(done, trusted)))
+        done = trusted
+    return spans
+
+
+def tiled(
+    network: Callable[..., Tensor],
+    x: Tensor,
+    tile: int,
+    overlap: int,
+    on_tile: Callable[[], None] | None = None,
+    along: Sequence[Tensor] = (),
+) -> Tensor:
+    """Run on ``(B,C,H,W)`` tile by tile; differentiable.
+
+    Equal to the whole-image result where the network's receptive field reaches no further than ``overlap``; networks
+    with global statistics (``whole_image``) see only their tile and answer differently.
+
+    Args:
+        tile, overlap: see `tile_boxes`.
+        on_tile: called after each tile.
+        along: further tensors ``(...,H,W)`` that are cut like ``x`` and handed on.
+
+    Raises:
+        UserError: the overlap leaves nothing of a tile.
+    """
+    if tile <= 2 * overlap:
+        raise UserError(f"tile {tile} must be more than twice the overlap {overlap}")
+    output = torch.empty_like(x)
+    for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
+        answer = network(*(part[..., rows_in, columns_in] for part in (x, *along)))
+        inner_rows = slice(rows_out.start - rows_in.start, rows_out.stop - rows_in.start)
+        inner_columns = slice(columns_out.start - columns_in.start, columns_out.stop - columns_in.start)
+        output[..., rows_out, columns_out] = answer[..., inner_rows, inner_columns]
+        if on_tile:
+            on_tile()
+    return output

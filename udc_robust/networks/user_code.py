@@ -1,0 +1,119 @@
+"""The user's own code: any object named ``package.module:name`` or ``file.py:name``, and networks made by one.
+
+What goes wrong in there is the user's to mend: errors name the exception and the line of their file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from udc_robust.errors import UserError
+
+
+def load_object(path: str, what: str) -> Any:
+    """Import a class, a function or any other object.
+
+    Args:
+        path: ``package.module:name`` (or a dot before the name), or ``file.py:name``.
+        what: what it is to be, for the error: ``network``, ``attack`` ...
+
+    Raises:
+        UserError: no such file or module, a module that raises while it is imported, or no such name in it.
+    """
+    module_path, _, name = path.rpartition(":" if ":" in path else ".")
+    if not module_path or path.endswith(".py"):
+        raise UserError(f"{what} {path!r} names no object: write package.module:name or file.py:name")
+    try:
+        module = _run_file(Path(module_path)) if module_path.endswith(".py") else importlib.import_module(module_path)
+    except FileNotFoundError as error:
+        if Path(module_path).is_file():  # it is their file that misses another one
+            raise UserError(f"{what} {path!r}: {blame(error)}") from error
+        raise UserError(f"cannot import {module_path!r} for {what} {path!r}: no such file") from error
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_path}.".startswith(f"{missing}."):
+            raise UserError(
+                f"cannot import {module_path!r} for {what} {path!r}: no module {missing!r}; install it, "
+                "add its folder to PYTHONPATH, or write file.py:name"
+            ) from error
+        raise UserError(f"{what} {path!r}: {blame(error)}") from error
+    if not hasattr(module, name):
+        raise UserError(f"{module_path!r} has no {name!r} for {what}: {_suggestion(name, module)}")
+    return getattr(module, name)
+
+
+def _run_file(path: Path) -> ModuleType:
+    name = str(path.resolve())  # a name that no other module has
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by its name
+    spec.loader.exec_module(module)
+    return module
+
+
+def _suggestion(name: str, module: ModuleType) -> str:
+    public = [other for other in vars(module) if not other.startswith("_")]
+    near = difflib.get_close_matches(name, public, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    own = [other for other in public if getattr(getattr(module, other), "__module__", "") == module.__name__]
+    return f"it has {', '.join((own or public)[:8])}" if own or public else "it is empty"
+
+
+def blame(error: BaseException) -> str:
+    """One line on an exception out of the user's code: its type, its message, and the deepest line of their files."""
+    told = (str(error).splitlines() or [""])[0]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
+        and Path(frame.filename).parent != Path(importlib.__file__).parent
+    ]  # fmt: skip
+    home = Path(frames[0].filename).parent if frames else None
+    own = [frame for frame in frames if home in (Path(frame.filename).parent, *Path(frame.filename).parents)]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {told}{place}"
+
+
+def network_builder(path: str) -> Callable[..., nn.Module]:
+    """A network class of the user, or a function that returns a network, by its path.
+
+    Raises:
+        UserError: see `load_object`; or what is found is neither.
+    """
+    found = load_object(path, "network")
+    if not callable(found) or (isinstance(found, type) and not issubclass(found, nn.Module)):
+        raise UserError(f"network {path!r} is neither a torch.nn.Module class nor a function that returns one")
+    return found
+
+
+def build(builder: Callable[..., nn.Module], name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Construct a network.
+
+    Raises:
+        UserError: options that it does not take, an exception in its constructor, or something else than a network.
+    """
+    try:
+        network = builder(**options)
+    except UserError:
+        raise
+    except TypeError as error:
+        raise UserError(f"network {name!r} does not take these options: {error}") from error
+    except Exception as error:
+        raise UserError(f"network {name!r} cannot be built with these options: {blame(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"network {name!r} made a {type(network).__name__}, not a torch.nn.Module")
+    return network

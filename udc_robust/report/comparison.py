@@ -1,0 +1,193 @@
+"""What each victim holds under the worst attack on each image, and what that is more than its baseline's.
+
+The baseline of a defence is the network without it; that of a fine-tuned network is its parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from udc_robust.grid.budget import Budget, rising
+from udc_robust.grid.cells import ACCESSES
+from udc_robust.grid.statistics import Interval, mean_interval
+from udc_robust.grid.task import Scale
+from udc_robust.metrics import Metric
+from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.worst import Worst, attacked_at, held, strongest, worst_by_image
+
+ATTACKERS = ("gradient", *ACCESSES, "jitter", "query")
+"""What kinds of attackers there are: by their access, or ``jitter`` for gradients at several places near by."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a victim holds at one budget, as people read it: the mean over images of the worst over attacks.
+
+    Attributes:
+        interval: of the mean, at 95 %.
+        noise: what random noise of the budget leaves; None where the run has none.
+        by: what each kind of attacker leaves, see `ATTACKERS`.
+        gain: over the baseline, image by image; ``gain_interval`` at 95 %. None for the baseline itself.
+        strongest: the attack that is the worst on most images.
+        worst: by image.
+    """
+
+    quality: float
+    interval: Interval
+    noise: float | None
+    by: Mapping[str, float]
+    gain: float | None
+    gain_interval: Interval
+    strongest: str
+    worst: Mapping[str, Worst]
+
+    @property
+    def blind(self) -> float | None:
+        """What it seems to hold against an attacker who does not know the defence; None for a bare network."""
+        return self.by.get("blind")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One victim: its clean quality, what that costs against the baseline, and what it holds at each budget.
+
+    Attributes:
+        held: by budget, in the order of the table's columns; None where the victim was not attacked.
+    """
+
+    panel: Panel
+    clean: float
+    clean_interval: Interval
+    cost: float
+    held: Sequence[Held | None]
+
+    def at(self, place: int) -> Held:
+        """What it holds at a budget at which it was attacked."""
+        found = self.held[place]
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All victims of one family on one data block, the baseline first."""
+
+    data: str
+    family: str
+    budgets: Sequence[Budget]
+    standings: Sequence[Standing]
+
+    @property
+    def metric(self) -> Metric:
+        """The figure that is held."""
+        return self.standings[0].panel.task.quality
+
+    @property
+    def scale(self) -> Scale:
+        """How much of it counts."""
+        return self.standings[0].panel.task.scale
+
+    @property
+    def shared(self) -> list[int]:
+        """Places of the budgets at which every victim was attacked."""
+        return [i for i in range(len(self.budgets)) if all(standing.held[i] for standing in self.standings)]
+
+
+def comparisons(panels: Sequence[Panel]) -> list[Comparison]:
+    """One for each data block and family of a run, where answers are measured against a target."""
+    groups: dict[tuple[str, str, str], list[Panel]] = {}
+    for panel in panels:
+        groups.setdefault((str(panel.folder), panel.data, panel.family), []).append(panel)
+    found = []
+    for (_, data, family), group in groups.items():
+        baseline = next((panel for panel in group if panel.is_baseline), None)
+        if group[0].has_truth:
+            group = sorted(group, key=lambda panel: panel is not baseline)
+            budgets = rising(budget for panel in group for budget in attacked_at(panel))
+            found.append(Comparison(data, family, budgets, [_standing(p, baseline, budgets) for p in group]))
+    return found
+
+
+def unmade(panels: Sequence[Panel]) -> list[str]:
+    """Why victims are in no comparison, or in one without a baseline."""
+    blind = [panel.data for panel in panels if not panel.has_truth]
+    found = [f"{data} has no ground truth: what a defence gains there cannot be told." for data in dict.fromkeys(blind)]
+    lone = {(panel.data, panel.family) for panel in panels if panel.has_truth}
+    lone -= {(panel.data, panel.family) for panel in panels if panel.is_baseline}
+    return found + [
+        f"{family} without a defence is not in this run, so no gain over it can be told: add `none` to its defences."
+        for _, family in sorted(lone)
+    ]
+
+
+def _standing(panel: Panel, baseline: Panel | None, budgets: Sequence[Budget]) -> Standing:
+    clean = [panel.figure(row) for row in panel.clean_rows]
+    before = fmean(clean if baseline is None else [baseline.figure(row) for row in baseline.clean_rows])
+    found = [_held(panel, baseline, budget) for budget in budgets]
+    return Standing(panel, fmean(clean), mean_interval(clean), before - fmean(clean), found)
+
+
+def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
+    here = [o for o in panel.outcomes if o.budget == budget]
+    rivals = [o for o in here if o.counts]
+    if not rivals:
+        return None
+    worst = worst_by_image(panel, budget)
+    by = {
+        kind: held(worst_by_image(panel, budget, wanted=lambda o, kind=kind: attacker(o) == kind))  # type: ignore[misc]
+        for kind in dict.fromkeys(map(attacker, rivals))
+    }
+    gains = [] if baseline is None or baseline is panel else gains_over(worst, worst_by_image(baseline, budget))
+    figures = [one.figure for one in worst.values()]
+    return Held(
+        quality=fmean(figures),
+        interval=mean_interval(figures),
+        noise=next((o.left for o in here if o.is_noise), None),
+        by=by,
+        gain=fmean(gains) if gains else None,
+        gain_interval=mean_interval(gains) if gains else None,
+        strongest=strongest(worst),
+        worst=worst,
+    )
+
+
+def gains_over(worst: Mapping[str, Worst], floor: Mapping[str, Worst]) -> list[float]:
+    """What each image of one victim keeps more than of another."""
+    return [worst[image].figure - floor[image].figure for image in worst if image in floor]
+
+
+def attacker(outcome: Outcome) -> str:
+    """What kind of attacker it is, see `ATTACKERS`."""
+    return "jitter" if outcome.cell.jitter else outcome.cell.access
+
+
+COLUMNS = (
+    "data", "family", "victim", "kind", "role", "nfe", "clean", "cost", "norm", "eps", "budget", "held", "held_low",
+    "held_high", "noise", "gain", "gain_low", "gain_high", *ATTACKERS, "strongest",
+)  # fmt: skip
+
+
+def rows(found: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """All victims at all budgets, for a table."""
+    return [
+        {
+            "data": comparison.data, "family": comparison.family, "victim": standing.panel.label,
+            "kind": standing.panel.kind, "role": standing.panel.role, "nfe": standing.panel.nfe,
+            "clean": standing.clean, "cost": standing.cost, "norm": budget.norm, "eps": budget.eps,
+            "budget": str(budget), "held": one.quality, "noise": one.noise, "gain": one.gain,
+            "strongest": one.strongest, **_ends("held", one.interval), **_ends("gain", one.gain_interval),
+            **{kind: one.by.get(kind) for kind in ATTACKERS},
+        }
+        for comparison in found
+        for standing in comparison.standings
+        for budget, one in zip(comparison.budgets, standing.held, strict=True)
+        if one is not None
+    ]  # fmt: skip
+
+
+def _ends(name: str, interval: Interval) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}

@@ -1,0 +1,240 @@
+"""Curves over eps, as SVG that takes its colours from the page around it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
+from udc_robust.report.comparison import Comparison, Held, Standing
+from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.words import number
+from udc_robust.report.worst import curve
+
+# Stand-ins that matplotlib can draw with; the page's CSS variables replace them, so that dark mode has its own. The
+# page defines the series by Okabe and Ito's colour-blind-safe palette.
+SERIES = [f"#0a0b{i:02x}" for i in range(7)]
+INK, GRID = "#0a0c00", "#0a0c01"
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve.
+
+    Attributes:
+        place: of its victim in the legend, which gives the colour; ``marker``: place of its marker, None for none.
+        dashed: for controls and noise.
+    """
+
+    label: str
+    place: int
+    marker: int | None
+    points: Sequence[tuple[float, float]]
+    width: float = 1.8
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot.
+
+    Attributes:
+        svg: inline SVG without user text; ``alt``: the plot in words.
+        colours, markers: the legend: (colour index, marker, label), and (marker, label). ``dashes``: what dashes mean.
+    """
+
+    title: str
+    note: str
+    svg: str
+    alt: str
+    colours: list[tuple[int, str, str]]
+    markers: list[tuple[str, str]] = field(default_factory=list)
+    dashes: str = ""
+
+
+Read = Callable[[Held], float | None]
+
+
+def held_plots(title: str, comparisons: Sequence[Comparison], prefix: str) -> list[Plot]:
+    """For each norm what victims hold, what they seem to hold to the ignorant, and what searches of the norm break.
+
+    Args:
+        prefix: of ids, unique in a page.
+    """
+    standings = [(c, standing) for c in comparisons for standing in c.standings]
+    made: list[Plot] = []
+    for norm in NORM_SIGNS:
+        budgets = rising(b for c in comparisons for b in c.budgets if b.norm == norm)
+        blind = any(h and h.blind is not None for c, s in standings for h in _of(c, s, budgets))
+        seen: list[tuple[str, Read]] = [("under the worst attack on each image", lambda held: held.quality)]
+        if blind:
+            seen.append(("as it seems: the defence unknown", lambda h: h.quality if h.blind is None else h.blind))
+        for note, read in seen if budgets else []:
+            lines = [_held_line(c, s, i, budgets, read) for i, (c, s) in enumerate(standings)]
+            made.append(_plot(title, f"{NORM_SIGNS[norm]}, {note}", lines, budgets, standings, f"{prefix}-{len(made)}"))
+    free = _free_lines(standings)
+    if free:
+        note = "over the L2 norm that attacks without a budget needed"
+        made.append(_plot(title, note, free, [], standings, f"{prefix}-{len(made)}", "L2"))
+    return made
+
+
+def _of(comparison: Comparison, standing: Standing, budgets: Sequence[Budget]) -> list[Held | None]:
+    found = dict(zip(comparison.budgets, standing.held, strict=True))
+    return [found.get(budget) for budget in budgets]
+
+
+def _held_line(c: Comparison, standing: Standing, place: int, budgets: Sequence[Budget], read: Read) -> Line:
+    found = zip(budgets, _of(c, standing, budgets), strict=True)
+    values = [(b.eps, value) for b, held in found if held is not None and (value := read(held)) is not None]
+    panel = standing.panel
+    return Line(
+        panel.label, place, place, [(0.0, standing.clean), *values], 1.2 if panel.is_control else 2.0, panel.is_control
+    )
+
+
+def _free_lines(standings: Sequence[tuple[Comparison, Standing]]) -> list[Line]:
+    """One run of an attack without a budget gives the whole curve, in steps."""
+    searched = {
+        i: standing.panel for i, (_, standing) in enumerate(standings)
+        if any(_is_free(outcome) for outcome in standing.panel.outcomes)
+    }  # fmt: skip
+    sizes = [row["l2"] for panel in searched.values() for o in panel.outcomes if _is_free(o) for row in o.rows]
+    end = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    if not end:
+        return []
+    axis = [Budget("l2", end * i / 100) for i in range(101)]
+    return [
+        Line(panel.label, i, None, list(zip([b.eps for b in axis], curve(panel, axis, wanted=_is_free), strict=True)))
+        for i, panel in searched.items()
+    ]
+
+
+def _is_free(outcome: Outcome) -> bool:
+    return outcome.counts and outcome.cell.attack.norm == "l2" and math.isinf(outcome.cell.eps)
+
+
+def attack_plots(panels: Sequence[Panel], prefix: str) -> list[Plot]:
+    """For each data block and norm what each attack by itself leaves, and noise of its own norm."""
+    labels = list(dict.fromkeys(panel.label for panel in panels))
+    made: list[Plot] = []
+    for data in dict.fromkeys(panel.data for panel in panels):
+        for norm in NORM_SIGNS:
+            shown = [panel for panel in panels if panel.data == data and _series(panel, norm)]
+            if shown:
+                made.append(_attack_plot(shown, norm, labels, f"{prefix}-{len(made)}"))
+    return made
+
+
+def _series(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
+    """The attacks of one norm with their outcomes by rising eps; noise and unlimited budgets are no curves."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in sorted(panel.outcomes, key=lambda outcome: outcome.cell.eps):
+        if outcome.budget.norm == norm and not outcome.is_noise and outcome.budget.limited:
+            found.setdefault(outcome.cell.label, []).append(outcome)
+    return found
+
+
+def _attack_plot(panels: Sequence[Panel], norm: str, labels: Sequence[str], prefix: str) -> Plot:
+    names = list(dict.fromkeys(name for panel in panels for name in _series(panel, norm)))
+    lines = []
+    for panel in panels:
+        place = labels.index(panel.label)
+        for name, outcomes in _series(panel, norm).items():
+            label = f"{panel.label}, {name}"
+            lines.append(Line(label, place, names.index(name), [(o.cell.eps, o.left) for o in outcomes]))
+            noise = [(o.cell.eps, left) for o in outcomes if (left := o.noise_left) is not None]
+            lines.append(Line("", place, None, noise, 1.0, True))
+    budgets = rising(o.budget for panel in panels for found in _series(panel, norm).values() for o in found)
+    metric = panels[0].task.quality
+    note = f"{NORM_SIGNS[norm]}, each attack by itself" + ("" if panels[0].has_truth else "; to the clean answer")
+    svg = _svg(lines, budgets, NORM_SIGNS[norm], _axis(metric.title, metric.unit), prefix)
+    colours = [(labels.index(panel.label) % len(SERIES), "", panel.label) for panel in panels]
+    return Plot(
+        panels[0].data, note, svg, _alt(lines, budgets), colours,
+        [(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)], "noise of the same norm",
+    )  # fmt: skip
+
+
+def _plot(
+    title: str, note: str, lines: Sequence[Line], budgets: Sequence[Budget],
+    standings: Sequence[tuple[Comparison, Standing]], prefix: str, sign: str = "",
+) -> Plot:  # fmt: skip
+    metric = standings[0][0].metric
+    svg = _svg(lines, budgets, sign or budgets[0].sign, _axis(metric.title, metric.unit), prefix)
+    legend = [(line.place % len(SERIES), MARKER_SIGNS[line.place % len(MARKERS)], line.label) for line in lines]
+    dashes = "controls" if any(line.dashed for line in lines) else ""
+    return Plot(title, note, svg, _alt(lines, budgets), legend, dashes=dashes)
+
+
+def _axis(title: str, unit: str) -> str:
+    return f"{title} ({unit})" if unit else title
+
+
+def _svg(lines: Sequence[Line], budgets: Sequence[Budget], sign: str, axis: str, prefix: str) -> str:
+    """Places on the axis are budgets where there are any, else sizes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    used = {x for line in lines for x, _ in line.points}
+    ticks = [eps for eps in dict.fromkeys([0.0, *(budget.eps for budget in budgets)]) if eps in used]
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
+        figure = Figure(figsize=(5.6, 3.7), layout="constrained")
+        axes = figure.add_subplot()
+        for line in lines:
+            marker = "" if line.marker is None else MARKERS[line.marker % len(MARKERS)]
+            axes.plot(
+                [ticks.index(x) if budgets else x for x, _ in line.points], [y for _, y in line.points],
+                color=SERIES[line.place % len(SERIES)], marker=marker, markersize=5, linewidth=line.width,
+                linestyle="--" if line.dashed else "-", alpha=0.75 if line.dashed else 1,
+            )  # fmt: skip
+        if budgets:
+            texts = {b.eps: b.size for b in budgets}
+            axes.set_xticks(range(len(ticks)), [texts.get(eps, "0") for eps in ticks])
+        axes.set_xlabel(f"eps, {sign}" if budgets else f"size of the change, {sign}", color=INK)
+        axes.set_ylabel(axis, color=INK)
+        _quiet(axes)
+        svg = io.StringIO()
+        # No date and no creator: the same run gives the same bytes.
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(svg.getvalue(), prefix)
+
+
+def _quiet(axes: Any) -> None:
+    """A frame that does not compete with the curves."""
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+
+
+def _inline(svg: str, prefix: str) -> str:
+    """Make a whole SVG file fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for i, color in enumerate(SERIES):
+        svg = svg.replace(color, f"var(--series-{i})")
+    return svg.replace(INK, "var(--muted)").replace(GRID, "var(--line)")
+
+
+def _alt(lines: Sequence[Line], budgets: Sequence[Budget]) -> str:
+    """A plot in words, each curve with five points at most."""
+    texts = {0.0: "0"} | {b.eps: str(b) for b in budgets}
+    parts = []
+    for line in lines:
+        if line.label:
+            few = line.points[:: max((len(line.points) - 1) // 4, 1)]
+            told = ", ".join(f"{number(y, 1)} at {texts.get(x, f'{x:.3g}')}" for x, y in few)
+            parts.append(f"{line.label}: {told}")
+    return "; ".join(parts)

@@ -1,0 +1,230 @@
+"""The report of one or several runs: one HTML file that needs nothing else and asks the network for nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from udc_robust.files import write_text
+from udc_robust.grid.tables import to_csv
+from udc_robust.grid.task import Task
+from udc_robust.metrics import Metric
+from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, words
+from udc_robust.report.comparison import Comparison
+from udc_robust.report.figures import panel_tables
+from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, read_run
+from udc_robust.report.verdict import verdict
+
+
+def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | None = None) -> Path:
+    """Write the report of finished runs and return its path.
+
+    Args:
+        runs: run folders; victims of several stand side by side as ``run name: victim``.
+        tasks: by name.
+        out: the HTML file; None: ``report.html`` in the only run's folder, or in the current folder for several.
+
+    Raises:
+        UserError: a folder holds no finished run, or a file of it is damaged.
+    """
+    read = _named([read_run(Path(path), tasks) for path in runs])
+    out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
+    panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
+    kinds = list(dict.fromkeys(run.task.name for run in read))
+    parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
+    page = _template().render(
+        title=" and ".join(dict.fromkeys(run.name for run in read)),
+        kicker=" and ".join(part["task"].kicker for part in parts),
+        headline=" ".join(part["headline"] for part in parts),
+        warnings=words.warnings(read, panels),
+        parts=parts,
+        sources=[_source(run, out) for run in read],
+        footnotes=list(dict.fromkeys(note for part in parts for note in part["footnotes"])),
+    )
+    write_text(out, page)
+    _write_tables(out, parts, panels)
+    return out
+
+
+def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
+    """The machine-readable tables beside the page; those without a row are not there."""
+    compared = [found for part in parts for found in part["comparisons"]]
+    averaged, matrices = ([found for part in parts for found in part[key]] for key in ("areas", "matrices"))
+    for name, columns, rows in (
+        ("flags", flags.COLUMNS, flags.flag_rows(panels)),
+        ("defences", comparison.COLUMNS, comparison.rows(compared)),
+        ("areas", areas.columns(averaged), areas.rows(averaged)),
+        ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
+    ):
+        path = out.with_suffix(f".{name}.csv")
+        if rows:
+            write_text(path, to_csv(columns, rows))
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
+    """Everything that the page says of the runs of one task; ``prefix`` keeps its ids apart from other parts'."""
+    prefix = "" if place == 0 else f"{task.name}-"
+    order = list(dict.fromkeys(panel.data for panel in panels))
+    panels = sorted(panels, key=lambda panel: order.index(panel.data))
+    # Controls have their place in the tables; pictures and paragraphs are for what is studied.
+    studied = [panel for panel in panels if not panel.is_control]
+    compared = comparison.comparisons(panels)
+    grouped = [(data, [c for c in compared if c.data == data]) for data in order]
+    matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
+    judged = [verdict(found) for found in compared]
+    shown, left_out = gallery.choose(studied)
+    headline = next((found.headline for found in judged if found.headline), "")
+    return {
+        "task": task,
+        "prefix": prefix,
+        "headline": headline or task.headline(panels, compared),
+        "notes": task.notes(panels),
+        "unmade": comparison.unmade(panels),
+        "matrices": matrices,
+        "column_name": matrix.column_name,
+        "comparisons": compared,
+        "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
+        "held_plots": [
+            plot
+            for i, (title, found) in enumerate(_plotted(grouped, matrices))
+            for plot in curves.held_plots(title, found, f"{prefix}held{i}")
+        ],
+        "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
+        "areas": areas.areas(panels, _other_metrics(task)),
+        "studied": [panel_tables(panel) for panel in studied],
+        "figures": [panel_tables(panel) for panel in panels],
+        "flags": [(panel, flags.red_flags(panel)) for panel in panels],
+        "gallery": _groups(gallery.cards(studied, shown)),
+        "left_out": left_out,
+        "costs": [cost for panel in panels for cost in _costs(panel)],
+        "footnotes": task.footnotes(panels),
+    }
+
+
+def _other_metrics(task: Task) -> list[Metric]:
+    from udc_robust.metrics import records
+
+    known = (records.SSIM, records.MS_SSIM, records.GMSD, records.LPIPS, records.TOP5)
+    return [metric for metric in known if metric.name in task.results]
+
+
+def _table(data: str, found: Sequence[Comparison], verdicts: Sequence[Any]) -> dict[str, Any]:
+    """The victims of a data block in one table: those of several families share its columns."""
+    budgets = list(dict.fromkeys(b for c in found for b in c.budgets))
+    budgets.sort(key=lambda b: (b.norm != "linf", b.norm, b.eps))
+    rows = [
+        (standing, [dict(zip(c.budgets, standing.held, strict=True)).get(budget) for budget in budgets])
+        for c in found
+        for standing in c.standings
+    ]
+    texts = [v.text for v in verdicts[: len(found)] if v.text]
+    return {"data": data, "budgets": budgets, "rows": rows, "verdicts": texts, "metric": found[0].metric}
+
+
+def _plotted(
+    grouped: Sequence[tuple[str, Sequence[Comparison]]], matrices: Sequence[matrix.Matrix]
+) -> list[tuple[str, Sequence[Comparison]]]:
+    """What shares a plot: the victims of a data block; the many of a matrix, network by network."""
+    large = {table.data: table for table in matrices}
+    found: list[tuple[str, Sequence[Comparison]]] = []
+    for data, compared in grouped:
+        if data in large:
+            for name, victims in large[data].rows:
+                found.append((f"{name} on {data}", [replace(compared[0], standings=victims)]))
+        elif compared:
+            found.append((data, compared))
+    return found
+
+
+def _template() -> Any:
+    """The page, which escapes what users wrote."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "number": words.number, "percent": words.percent, "signed": words.signed, "span": words.span,
+    }  # fmt: skip
+    return environment.get_template("report.html.j2")
+
+
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """Give runs of one name their folders too, so that they can be told apart."""
+    names = [run.name for run in runs]
+    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(run.path)):
+        if len(set(names)) < len(names):
+            names = [name_of(run) for run in runs]
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _groups(cards: Any) -> list[dict[str, Any]]:
+    """Cards of one image together."""
+    return [
+        {"data": data, "image": image, "cards": list(found)}
+        for (data, image), found in groupby(cards, lambda card: (card.data, card.image))
+    ]
+
+
+def _costs(panel: Panel) -> list[dict[str, Any]]:
+    """What each attack cost an image on average over its budgets, and the largest memory peak."""
+    found = []
+    # The budgets of one attack lie side by side.
+    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.label, o.budget.sign)):
+        outcomes = list(cells)
+        means = {
+            name: _mean([outcome.summary[name] for outcome in outcomes])
+            for name in ("forwards", "backwards", "queries")
+        }
+        peaks = [outcome.peak_bytes / 2**20 for outcome in outcomes if outcome.peak_bytes is not None]
+        found.append(
+            {
+                "panel": panel,
+                "attack": label,
+                "norm": norm,
+                "access": outcomes[0].cell.access,
+                "calls": _calls(panel, outcomes[0], means["forwards"]),
+                "seconds": _mean([outcome.seconds for outcome in outcomes]),
+                "peak": max(peaks, default=None),
+                **means,
+            }
+        )
+    return found
+
+
+def _calls(panel: Panel, outcome: Outcome, forwards: float | None) -> float:
+    """Model calls of the defence; attackers who do not know it make none."""
+    return panel.nfe * (forwards or 0) if outcome.cell.access != "blind" else 0
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _source(run: Run, out: Path) -> dict[str, Any]:
+    """Where a run's numbers come from: its command, config, versions and, linked by relative name, its files."""
+    folder = Path(os.path.relpath(run.path.resolve(), out.resolve().parent))
+    names = [name for name in reversed(FILES)]
+    return {
+        "name": run.name,
+        "network": run.task.network,
+        "facts": run.facts,
+        "weights": run.fingerprint.get("weights", {}),
+        "config": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True),
+        "files": [(name, quote((folder / name).as_posix())) for name in names],
+    }

@@ -1,0 +1,287 @@
+"""Reading a finished run folder back: one panel for each victim and data block, each with its cells.
+
+Nothing of a folder is run: code that a config names is not looked up.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import yaml
+
+from udc_robust.config_file import NO_CODE, check_config
+from udc_robust.defences.config import NONE, DefenceConfig
+from udc_robust.errors import UserError
+from udc_robust.grid.budget import Budget
+from udc_robust.grid.cells import ACCESSES, Cell
+from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.task import Row, Task
+from udc_robust.grid.units import image_folder
+from udc_robust.grid.victims import victim_label
+from udc_robust.metrics import Metric
+from udc_robust.report.former import as_now
+
+FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
+_NUMBERS = {"eot", "draws", "known_seed", "nfe"}
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell on all images of a panel.
+
+    Attributes:
+        quality: the figure that all attacks are judged by.
+        summary: the row of ``summary.csv``; ``rows``: those of ``results.csv``, one an image.
+        seconds: mean time per image; None where the run measured none.
+        peak_bytes: largest memory peak over its batches.
+    """
+
+    cell: Cell
+    quality: Metric
+    summary: Row
+    rows: Sequence[Row]
+    seconds: float | None
+    peak_bytes: float | None
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether this is the control: random noise, which attacks nothing."""
+        return self.cell.access == "none"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a threat: noise attacks nothing, and who was told the seed is an upper bound."""
+        return not self.is_noise and not self.cell.attack.known_seed
+
+    @property
+    def budget(self) -> Budget:
+        """Norm and eps."""
+        return self.cell.budget
+
+    @property
+    def title(self) -> str:
+        """Attack and budget: ``pgd, L∞ 4/255``."""
+        return f"{self.cell.label}, {self.budget}"
+
+    @property
+    def left(self) -> float:
+        """The mean quality that it leaves, as people read it."""
+        return self.quality.factor * float(self.summary[self.quality.name])
+
+    @property
+    def noise_left(self) -> float | None:
+        """The same for random noise of each image's own attack norm."""
+        values = [row.get(f"{self.quality.name}_noise") for row in self.rows]
+        return None if not values or None in values else self.quality.factor * sum(values) / len(values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One victim on the images of one data block: the unit that the report tells about.
+
+    Attributes:
+        label: name of the network and its defence, with its run before them when several runs are shown.
+        family: the network that this one is compared with; itself where there is none.
+        defence: name of what stands before the network; ``none`` for nothing. ``kind``, ``role``: of the defence.
+        nfe: model calls of the defence for one answer.
+        random: whether two answers to one image differ.
+        images: what run.json says of the data: their domain, whether there is a target, names of classes.
+        clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
+        outcomes: noise controls first, then the attacks in the order of the config.
+        folder: of the run.
+    """
+
+    task: Task
+    label: str
+    data: str
+    network: str
+    family: str
+    defence: str
+    kind: str
+    role: str
+    nfe: int
+    random: bool
+    trained: bool
+    images: Mapping[str, Any]
+    clean: Row
+    clean_rows: Sequence[Row]
+    outcomes: Sequence[Outcome]
+    folder: Path
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether quality is measured against a target (else against the clean answer)."""
+        return self.images["truth"]
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing stands before the network."""
+        return self.defence == NONE
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are compared with it."""
+        return self.is_bare and self.network == self.family
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a cheap rival rather than a defence under study: the config says so."""
+        return self.role == "control"
+
+    def figure(self, row: Row) -> float:
+        """The quality of an image, as people read it."""
+        return self.task.quality.factor * row[self.task.quality.name]
+
+    def picture(self, image: str, name: str, *, of_victim: bool = True) -> Path:
+        """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
+        folder = image_folder(self.folder, self.data, image)
+        return (folder / quote(victim_label(self.network, self.defence), safe="") if of_victim else folder) / name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, task, config (checked, and as written), facts and tables by cell."""
+
+    path: Path
+    name: str
+    task: Task
+    config: RunConfig
+    settings: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    results: Mapping[Key, Sequence[Row]]
+    summary: Mapping[Key, Sequence[Row]]
+    timings: Mapping[Key, Sequence[Row]]
+
+    def panels(self, prefix: str = "") -> Iterator[Panel]:
+        """One panel for each data block and victim, labelled ``prefix + victim``, bare networks first."""
+        for data in self.facts["data"]:
+            for network in self.config.networks:
+                for defence in sorted(self.config.defences, key=lambda block: block.kind != NONE):
+                    if network.name in (defence.networks or [network.name]):
+                        yield self._panel(data, network.name, defence, prefix)
+
+    def _panel(self, data: str, network: str, block: DefenceConfig, prefix: str) -> Panel:
+        defence = NONE if block.kind == NONE else block.label
+        label, place = victim_label(network, defence), (data, network, defence)
+        facts = self.facts["defences"][label]
+        clean = (*place, "clean", "", "0")
+        order = [attack.label for attack in self.config.attacks]
+        mine = [key for key in self.results if key[:3] == place and key != clean]
+
+        def rank(outcome: Outcome) -> tuple[Any, ...]:
+            access = outcome.cell.access
+            place = ACCESSES.index(access) if access in ACCESSES else 0
+            return not outcome.is_noise, order.index(outcome.cell.attack.label), outcome.cell.eps, place
+
+        return Panel(
+            task=self.task,
+            label=prefix + label,
+            data=data,
+            network=network,
+            family=self.task.family(self.facts["networks"])[network],
+            defence=defence,
+            kind=block.kind,
+            role=block.role,
+            nfe=facts["nfe"],
+            random=facts["random"],
+            trained=self.facts["networks"][network]["trained"],
+            images=self.facts["data"][data],
+            clean=self._one(clean),
+            clean_rows=self.results[clean],
+            outcomes=sorted((self._outcome(key) for key in mine), key=rank),
+            folder=self.path,
+        )
+
+    def _outcome(self, key: Key) -> Outcome:
+        summary, rows = self._one(key), self.results[key]
+        access = rows[0]["access"]
+        label = key[3].removesuffix(f" {access}") if access in ACCESSES else key[3]
+        attack = next((a for a in self.config.attacks if (a.label, a.norm) == (label, key[4])), None)
+        if attack is None:
+            raise UserError(f"{self.path / 'results.csv'} has an attack {label!r} that its config.yaml does not have")
+        cell = Cell(attack, rows[0]["eps"], access)
+        costs = self.timings.get((key[0], victim_label(*key[1:3]), cell.key), [])
+        images = sum(row["images"] for row in costs)
+        return Outcome(
+            cell, self.task.quality, summary, rows,
+            seconds=sum(row["seconds"] for row in costs) / images if images else None,
+            peak_bytes=max((row["peak_bytes"] for row in costs if row["peak_bytes"] is not None), default=None),
+        )  # fmt: skip
+
+    def _one(self, key: Key) -> Row:
+        if key not in self.summary or key not in self.results:
+            raise UserError(
+                f"{self.path / 'summary.csv'} has no row for {'/'.join(key)}: "
+                "run `udc-robust evaluate` on its config again"
+            )
+        return self.summary[key][0]
+
+
+def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: no such folder, a task that is not here, a file of a finished run is missing or damaged.
+    """
+    if not path.is_dir():
+        raise UserError(f"no run folder at {path}: name the `out` folder of a finished `udc-robust evaluate`")
+    for name in FILES:
+        if not (path / name).is_file():
+            raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust evaluate` on it again")
+    try:
+        settings, facts = as_now(
+            yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),
+            json.loads((path / "run.json").read_text(encoding="utf-8")),
+        )
+        task = tasks[settings["task"]]
+        fingerprint = settings.pop("fingerprint", {})
+        for block in settings["attacks"]:
+            if block["eps"] is None:  # the run's list: said by leaving the key out
+                del block["eps"]
+        config = check_config(settings, task.schema, str(path / "config.yaml"), NO_CODE)
+        texts = {*task.names, "image", "unit"} - _NUMBERS
+        results, summary = (
+            _by_key(_read_csv(path / f"{name}.csv", texts), lambda row: _cell_of(row, task.network))
+            for name in ("results", "summary")
+        )
+        timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
+        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
+
+
+def _read_csv(path: Path, texts: set[str]) -> list[Row]:
+    with open(path, encoding="utf-8", newline="") as handle:
+        return [{name: _parsed(name, text, texts) for name, text in row.items()} for row in csv.DictReader(handle)]
+
+
+def _parsed(column: str, text: str, texts: set[str]) -> str | float | None:
+    if column in texts:
+        return text if column != "eps" else float(text)
+    return None if text in ("n/a", "") else float(text)
+
+
+def _by_key(rows: Sequence[Row], key_of: Any) -> dict[Key, list[Row]]:
+    found: dict[Key, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key_of(row), []).append(row)
+    return found
+
+
+def _cell_of(row: Row, network: str) -> Key:
+    names = ("data", network, "defence", "attack", "norm")
+    return (*(row[name] for name in names), f"{row['eps']:.7g}")
+
+
+def _timed(row: Row) -> Key:
+    data, _, victim, cell = (unquote(part) for part in row["unit"].split("/"))
+    return data, victim, cell

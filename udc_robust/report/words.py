@@ -1,0 +1,92 @@
+"""Figures as people read them, and the sentences that every task's report shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from udc_robust.grid.statistics import Interval
+from udc_robust.metrics import Metric
+from udc_robust.report.run_folder import Panel, Run
+
+_MINUS = "\N{MINUS SIGN}"
+NO_ATTACK = "No attack of this run has a limited budget."
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure for people: ``n/a`` where there is none, ``∞`` for identical images, a true minus sign."""
+    if value is None or math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{_MINUS}∞"
+    text = f"{value:.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", _MINUS)
+
+
+def figure(metric: Metric, value: float | None) -> str:
+    """A figure with its unit, in that unit already: ``24.95 dB``, ``62 %``."""
+    return f"{number(value, metric.digits)} {metric.unit}".rstrip()
+
+
+def difference(metric: Metric, value: float) -> str:
+    """A difference of two figures, without its sign: ``1.49 dB``, ``4 points``."""
+    unit = {"%": "points"}.get(metric.unit, metric.unit)
+    return f"{number(abs(value), metric.digits)} {unit}".rstrip()
+
+
+def signed(value: float, digits: int) -> str:
+    """A gain with its sign."""
+    return ("+" if value > 0 else "") + number(value, digits)
+
+
+def span(interval: Interval, digits: int) -> str:
+    """An interval in words; empty where there is none."""
+    return f"{number(interval[0], digits)} to {number(interval[1], digits)}" if interval else ""
+
+
+def bracketed(interval: Interval, digits: int) -> str:
+    """The same in brackets, after a space."""
+    return f" ({span(interval, digits)})" if interval else ""
+
+
+def percent(share: float | None) -> str:
+    """A share of images."""
+    return "n/a" if share is None else f"{100 * share:.0f} %"
+
+
+def count(share: float | None, images: float) -> str:
+    """``3 of 8`` from a share of images."""
+    return "n/a" if share is None else f"{round(share * images)} of {round(images)}"
+
+
+def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
+    """What a reader must know before believing the numbers, each once."""
+    found = [
+        f"{panel.label}: untrained, random weights. Its figures show that the code runs and nothing else."
+        for panel in panels
+        if not panel.trained
+    ]
+    for panel in panels:
+        bad = sum(outcome.summary["bad_gradients"] or 0 for outcome in panel.outcomes)
+        if bad:
+            found.append(
+                f"{panel.label} on {panel.data}: {bad:.0f} gradients were zero or not finite, so its attacks were "
+                "weaker than they look. A defence that breaks gradients is not a robust one."
+            )
+        images = len(panel.clean_rows)
+        if images < panel.task.scale.few_images:
+            plural = "image is" if images == 1 else "images are"
+            advice = "Read the intervals, not the second decimal" if images > 2 else "Other images may tell otherwise"
+            found.append(f"{panel.data}: {images} {plural} few. {advice}.")
+    found += [f"LPIPS is n/a: {run.facts['missing']}." for run in runs if run.facts.get("missing")]
+    return list(dict.fromkeys([*found, *_other_images(runs)]))
+
+
+def _other_images(runs: Iterable[Run]) -> list[str]:
+    """A warning where runs of one task that are shown together were not made on the same images."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        seen.setdefault(run.task.name, set()).add(str(run.fingerprint.get("images")))
+    if all(len(images) < 2 for images in seen.values()):
+        return []
+    return ["These runs did not use the same images, so their figures must not be compared directly."]

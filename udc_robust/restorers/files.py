@@ -1,0 +1,64 @@
+"""Restoring image files of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from udc_robust.data.images import files_by_stem, read_image, write_image
+from udc_robust.errors import UserError, unknown_name
+from udc_robust.networks.tiles import tile_boxes, tiled
+from udc_robust.optics.domains import DOMAINS, for_metrics
+from udc_robust.progress import console, progress
+from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+
+
+def restore_files(
+    images: Sequence[Path],
+    spec: RestorerSpec,
+    out: Path,
+    domain: str | None = None,
+    tile: int = 0,
+    overlap: int = 32,
+    device: str = "cpu",
+) -> Iterator[Path]:
+    """Restore each image and yield the file written: PNG, and ``.npy`` beside it for linear light.
+
+    Args:
+        images: files and folders.
+        domain: light of the images; None: what the files say.
+        tile: side of the tiles, 0 for whole images.
+
+    Raises:
+        UserError: unreadable images, unknown names, two inputs that would write the same file.
+    """
+    if domain not in (None, *DOMAINS):
+        raise unknown_name("domain", str(domain), DOMAINS)
+    files = files_by_stem(images, "restore")
+    restorers = {}
+    for stem, path in files.items():
+        picture = read_image(path)
+        light = domain or picture.domain
+        if light not in restorers:
+            restorers[light] = load_restorer(spec, light, device)
+        restorer = restorers[light]
+        x = picture.pixels[None].to(device)
+        height, width = x.shape[-2:]
+        if min(height, width) < restorer.min_size:
+            raise UserError(f"{path} is {height}x{width}; {restorer.name} needs at least {restorer.min_size} px a side")
+        side = min(tile, max(height, width)) if tile else max(height, width)
+        margin = overlap if side < max(height, width) else 0
+        if margin and restorer.whole_image:
+            console.print(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
+        with (
+            progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
+            torch.no_grad(),
+        ):
+            restored = tiled(restorer, x, side, margin, tick)
+        if light == "linear":
+            write_image(out / f"{stem}.npy", restored[0].cpu())
+        target = out / f"{stem}.png"
+        write_image(target, for_metrics(restored, light)[0].cpu())
+        yield target

@@ -1,0 +1,227 @@
+"""Restoration as a task of the grid: pairs of captures and truths, restorers, and the figures of an image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks import Objective
+from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
+from udc_robust.errors import UserError
+from udc_robust.grid.attacking import Judged
+from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.named import find_objective
+from udc_robust.grid.schema import AttackConfig, RunConfig
+from udc_robust.grid.task import Pictures, Scale, Task
+from udc_robust.metrics import LpipsUnavailable, Metric, records
+from udc_robust.optics.domains import for_metrics
+from udc_robust.progress import console
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
+from udc_robust.tasks import restoration_tables as tables
+from udc_robust.tasks import restoration_words as words
+from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+
+
+def open_images(block: DataConfig) -> Images:
+    """Open a data block and check what can be checked before any work is done.
+
+    Raises:
+        UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
+    """
+    samples: Any
+    if block.kind == "embedded":
+        from udc_robust.data.embedded import EmbeddedPairs
+
+        samples = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
+    elif block.kind == "pairs":
+        assert block.lq is not None and block.gt is not None
+        samples = PairedFolders(block.lq, block.gt, domain=block.domain)
+    else:
+        assert block.lq is not None
+        samples = SingleFolder(block.lq, domain=block.domain)
+    keys, sizes = list(samples.keys())[: block.limit], list(samples.sizes())[: block.limit]
+    for key, size in zip(keys, sizes, strict=True):
+        if block.crop is not None and min(size) < block.crop:
+            raise UserError(
+                f"image {key} of data {block.label!r} is {size[0]}x{size[1]}, smaller than crop {block.crop}"
+            )
+    sizes = sizes if block.crop is None else [(block.crop, block.crop)] * len(sizes)
+
+    def load(index: int) -> tuple[Tensor, Tensor | None]:
+        sample = cropped(samples[index], block.crop)
+        return sample.lq, sample.gt
+
+    first = samples[0]
+    return Images(
+        block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
+        facts={"kind": block.kind},
+    )  # fmt: skip
+
+
+def cropped(sample: Sample, crop: int | None) -> Sample:
+    """The centre of a sample."""
+    if crop is None:
+        return sample
+    top, left = ((length - crop) // 2 for length in sample.lq.shape[-2:])
+    window = (..., slice(top, top + crop), slice(left, left + crop))
+    return replace(sample, lq=sample.lq[window], gt=None if sample.gt is None else sample.gt[window])
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Of the bytes of all images and truths: a picture that was replaced makes another run."""
+    found = hashlib.sha256()
+    for path in files:
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def load_restorers(config: RestorationConfig, domain: str) -> dict[str, Restorer]:
+    """Every restorer by name, for images of one domain."""
+    return {
+        block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed)
+        for block in config.restorers
+    }
+
+
+def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
+    """The figures beside PSNR, and why LPIPS is not among them.
+
+    Raises:
+        UserError: an attack climbs LPIPS, whose weights cannot be had.
+    """
+    found = [records.SSIM, records.MS_SSIM, records.GMSD]
+    try:
+        if config.lpips_objectives:
+            records.lpips("alex", config.device)
+        if not config.lpips:
+            return found, "not asked for (lpips: null)"
+        return [*found, records.lpips(config.lpips, config.device)], ""
+    except LpipsUnavailable as error:
+        if config.lpips_objectives:
+            raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
+        reason = str(error).replace(str(Path.home()), "~")  # reports travel; a user's folders need not
+        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow", highlight=False, markup=False)
+        return found, reason
+
+
+def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
+    """Refuse answers of another size, and attacks on a ground truth that is not there.
+
+    Raises:
+        UserError: see above.
+    """
+    if answer[0].shape != batch.x.shape:
+        raise UserError(
+            f"restorer {network.name!r} answers to {tuple(batch.x.shape)} with {tuple(answer[0].shape)}: "
+            "a restorer gives images of the size that it takes"
+        )
+    for attack in config.attacks:
+        if attack.against == "gt" and batch.target is None:
+            raise UserError(
+                f"attack {attack.label!r} is against gt, but data {batch.images.label!r} has no ground truth: "
+                "use `against: clean`"
+            )
+
+
+def against(attack: AttackConfig, batch: Batch) -> str:
+    """What the objective measures distance from: ``gt`` or ``clean``."""
+    assert isinstance(attack, RestorationAttack)
+    return attack.against or ("clean" if batch.target is None else "gt")
+
+
+def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
+    """The distance to make large, and from what (None: the victim's own clean answer)."""
+    assert isinstance(attack, RestorationAttack)
+    objective = find_objective(attack.objective, OBJECTIVES)(drop_db=attack.drop_db)
+    return objective, batch.target if against(attack, batch) == "gt" else None
+
+
+def reference(batch: Batch, clean: Tensor) -> Tensor:
+    """What quality is measured against: ground truths, or the mean of the clean restorations ``(draws,B,3,H,W)``."""
+    return for_metrics(clean, batch.domain).mean(0) if batch.target is None else for_metrics(batch.target, batch.domain)
+
+
+def score(outputs: Tensor, batch: Batch, clean: Tensor) -> Tensor:
+    """PSNR ``(draws,B)`` in dB."""
+    return _psnr(for_metrics(outputs, batch.domain), reference(batch, clean))
+
+
+def _psnr(outputs: Tensor, target: Tensor) -> Tensor:
+    return records.PSNR.draws(outputs.double(), target.double())
+
+
+def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
+    """Quality of each image's restoration, before, after and under noise, the mean over a random victim's draws.
+
+    ``psnr_worst_draw`` is the worst of the draws (the attacker may submit again), ``psnr_average`` the PSNR of the
+    average of the restored images (the defender may average), ``psnr_draw_std`` the spread; for one draw they are
+    the PSNR itself, itself, and 0.
+    """
+    batch, domain = judged.batch, judged.batch.domain
+    outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
+    target = reference(batch, judged.clean)
+    psnrs = _psnr(outputs, target)
+    found: dict[str, list[Any]] = {
+        "psnr": psnrs.mean(0).tolist(),
+        "psnr_worst_draw": psnrs.amin(0).tolist(),
+        "psnr_average": _psnr(outputs.mean(0)[None], target)[0].tolist(),
+        "psnr_draw_std": (psnrs.std(0, correction=0) if len(psnrs) > 1 else torch.zeros_like(psnrs[0])).tolist(),
+        "psnr_input": _psnr(x[None], target)[0].tolist(),
+    }
+    for metric in metrics:
+        enough = min(x.shape[-2:]) >= metric.smallest_side
+        values = metric.draws(outputs.double(), target.double()).mean(0).tolist() if enough else [None] * len(x)
+        found[metric.name] = values
+    if judged.result is None or judged.noise is None:
+        return found | {"psnr_clean": found["psnr"]}
+    x_adv = for_metrics(judged.inputs, domain)
+    return found | {
+        "psnr_clean": _psnr(clean, target).mean(0).tolist(),
+        "psnr_noise": _psnr(for_metrics(judged.noise, domain), target).mean(0).tolist(),
+        "psnr_to_clean_output": _psnr(outputs, clean).mean(0).tolist(),
+        "psnr_of_attacked_input": _psnr(x_adv[None], x)[0].tolist(),
+        "against": [against(judged.cell.attack, batch)] * len(x) if judged.cell else [],
+    }
+
+
+def describe(batch: Batch, row: int) -> dict[str, Any]:
+    """Size of an image, and what it is measured against."""
+    height, width = batch.x.shape[-2:]
+    return {"height": height, "width": width, "reference": "clean" if batch.target is None else "gt"}
+
+
+def pictures(judged: Judged) -> dict[str, Tensor]:
+    """Restorations, and ground truths where there are any."""
+    found = {"output": for_metrics(judged.outputs[0], judged.batch.domain)}
+    return (
+        found if judged.batch.target is None or judged.cell else found | {"gt": reference(judged.batch, judged.clean)}
+    )
+
+
+def facts(restorer: Restorer) -> dict[str, Any]:
+    """What run.json says of a restorer: what it was fine-tuned from, and the domain it works in."""
+    return {"parent": restorer.parent, "domain": restorer.network_domain}
+
+
+def family(networks: Mapping[str, Any]) -> dict[str, str]:
+    """Fine-tuned restorers are compared with their parents."""
+    return {name: facts.get("parent") if facts.get("parent") in networks else name for name, facts in networks.items()}
+
+
+RESTORATION = Task(
+    name="restoration", schema=RestorationConfig, network="restorer", quality=records.PSNR,
+    # Of a restoration nothing but a constant image is left at about 10 dB.
+    scale=Scale(small=0.1, large=0.2, nothing=12.0, same_cost=0.1, few_images=20),
+    names=tables.NAMES, results=tables.RESULT_COLUMNS, summary=tables.SUMMARY_COLUMNS,
+    open=open_images, load=load_restorers, metrics=metrics_of, check=check, goal=goal, score=score, figures=figures,
+    describe=describe, summarise=tables.summarise, pictures=pictures, facts=facts, family=family,
+    shown=Pictures("output", "restoration"), kicker="Robustness of under-display camera restoration",
+    headline=words.headline, verdict=words.verdict, tiles=words.tiles, columns=words.columns, notes=words.notes,
+    answer=words.answer, glossary=words.GLOSSARY, footnotes=words.footnotes,
+)  # fmt: skip

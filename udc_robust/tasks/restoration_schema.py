@@ -1,0 +1,145 @@
+"""The schema of a restoration run: pairs or captures, restorers, and attacks that push a restoration off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from udc_robust.attacks.objectives import DAMAGES
+from udc_robust.config_file import Number, Size, Strict, may_load, told
+from udc_robust.defences.config import DefenceConfig
+from udc_robust.grid.named import find_objective
+from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+
+OBJECTIVES = (*DAMAGES, "psnr")
+Domain = Literal["srgb", "tonemapped", "linear"]
+
+
+class DataConfig(Strict):
+    """Where images come from.
+
+    Attributes:
+        kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
+            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
+        lq: a folder, or several folders and image files.
+        domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
+            rest sRGB).
+        crop: centre crop in pixels; None keeps the whole image.
+        limit: use the first so many images.
+    """
+
+    kind: Literal["embedded", "pairs", "folder"] = "embedded"
+    name: str | None = None
+    lq: list[Path] | None = None
+    gt: Path | None = None
+    domain: Domain | None = None
+    psf: str = "phone"
+    size: Size = 128
+    crop: Size | None = None
+    limit: Size | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_path_is_a_list(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("lq"), str | Path):
+            return {**values, "lq": [values["lq"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _folders(self) -> DataConfig:
+        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",)}[self.kind]
+        for key in ("lq", "gt"):
+            if key in needs and not getattr(self, key):
+                raise ValueError(f"data of kind {self.kind!r} needs `{key}`: a folder of images")
+            if key not in needs and getattr(self, key) is not None:
+                raise ValueError(f"data of kind {self.kind!r} takes no `{key}`")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Name of the data in tables."""
+        return self.name or (self.kind if self.lq is None else self.lq[0].resolve().name)
+
+
+class RestorerConfig(Strict):
+    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class."""
+
+    name: str
+    network: str | None = None
+    options: dict[str, Any] | None = None
+    weights: str | None = None
+    domain: Domain | None = None
+
+
+class RestorationAttack(AttackConfig):
+    """An attack on restorers.
+
+    Attributes:
+        objective: a distance of two images that the attacker makes large.
+        against: ``gt`` or ``clean``: what the objective measures distance from; None: gt where the data has one.
+        drop_db: an image counts as broken when its objective is this many dB worse than clean.
+    """
+
+    plain_objectives: ClassVar[tuple[str, ...]] = ("mse", "psnr")
+
+    objective: str = "mse"
+    against: Literal["gt", "clean"] | None = None
+    drop_db: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 6.0
+
+    @property
+    def aims_at_quality(self) -> bool:
+        """Only distances that PSNR ranks alike."""
+        return self.objective in self.plain_objectives
+
+    @model_validator(mode="after")
+    def _for_images(self, info: ValidationInfo) -> RestorationAttack:
+        from udc_robust.attacks.classification import CLASSIFICATION
+
+        if self.objective in CLASSIFICATION:
+            raise ValueError(
+                f"objective {self.objective!r} of attack {self.label!r} is for classifiers (`task: classification`): "
+                f"restorers take {', '.join(OBJECTIVES)}"
+            )
+        if may_load(self.objective, info):
+            told(lambda: find_objective(self.objective, OBJECTIVES))
+        return self
+
+
+class RestorationDefence(DefenceConfig):
+    """What stands before the restorers; ``restorers``: only before these; None: before all."""
+
+    network_key: ClassVar[str] = "restorers"
+
+    restorers: list[str] | None = None
+
+
+class RestorationConfig(RunConfig):
+    """One run: data x restorers x defences x attacks x eps.
+
+    Attributes:
+        round_8_bit: score attacks that a PNG can hold (switch off for linear data).
+        save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
+        lpips: backbone of the LPIPS column; None leaves the column out.
+    """
+
+    network_key: ClassVar[str] = "restorers"
+    short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
+
+    task: Literal["restoration"] = "restoration"
+    name: str = "evaluation"
+    batch_size: Size = 4
+    data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
+    validation: DataConfig | None = None
+    restorers: list[RestorerConfig] = Field(min_length=1)
+    defences: list[RestorationDefence] = Field(default_factory=lambda: [RestorationDefence(kind="none")], min_length=1)
+    attacks: list[RestorationAttack] = Field(min_length=1)
+    eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
+    lpips: Literal["alex", "vgg", "squeeze"] | None = "alex"
+
+    @property
+    def lpips_objectives(self) -> bool:
+        """Whether an attack climbs LPIPS, whose weights must then be there."""
+        return any(attack.objective == "lpips" for attack in self.attacks)
