@@ -105,7 +105,8 @@ def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: i
     spread = f" (95 % interval of the gain: {span(interval, digits)})" if interval else ""
     return (
         f"{best.panel.label} {earns}, {_price(found, best)}: at {found.budgets[at]} it holds "
-        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rival.panel.label}{no_dearer}{spread}."
+        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rival.panel.label}"
+        f"{no_dearer}{spread}."
     )
 
 
