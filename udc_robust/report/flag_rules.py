@@ -55,14 +55,17 @@ def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[G
 
 
 def single_step(panel: Panel) -> Iterable[Gap]:
+    """One step against many."""
     return _against_best(panel, lambda o: o.cell.attack.method == "fgsm")
 
 
 def queries(panel: Panel) -> Iterable[Gap]:
+    """Attacks that only ask against those that follow gradients."""
     return _against_best(panel, lambda o: o.cell.access == "query" and o.cell.attack.method != "brightness")
 
 
 def transfer(panel: Panel) -> Iterable[Gap]:
+    """Attacks made without the defence against those made with it."""
     return _against_best(panel, lambda o: o.cell.access == "blind")
 
 
@@ -83,6 +86,7 @@ def noise(panel: Panel) -> Iterable[Gap]:
 
 
 def brightness(panel: Panel) -> Iterable[Gap]:
+    """A constant shift against the best gradient attack."""
     return _against_best(panel, lambda o: o.cell.attack.method == "brightness")
 
 
@@ -97,6 +101,7 @@ def reach(panel: Panel) -> Iterable[Gap]:
 
 
 def monotone(panel: Panel) -> Iterable[Gap]:
+    """The same attack at a smaller budget against a larger one."""
     for curve in _series(panel, lambda o: o.cell.label):
         rising = sorted(curve, key=lambda o: o.cell.eps)
         for small, large in pairwise(rising):
@@ -158,6 +163,7 @@ def steps(panel: Panel) -> Iterable[Gap]:
 
 
 def eot(panel: Panel) -> Iterable[Gap]:
+    """Attacks that differ in the answers a gradient only."""
     for group in _twins(panel, "eot"):
         rising = sorted(group, key=lambda o: o.cell.attack.eot)
         if rising[0].summary["draws"] > 1:
@@ -165,6 +171,7 @@ def eot(panel: Panel) -> Iterable[Gap]:
 
 
 def seed(panel: Panel) -> Iterable[Gap]:
+    """Who was told a random defence's seed against who averages over it."""
     for group in _twins(panel, "known_seed", "eot"):
         known = [o for o in group if o.cell.attack.known_seed]
         others = [o for o in group if not o.cell.attack.known_seed]

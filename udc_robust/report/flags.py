@@ -56,82 +56,85 @@ def red_flags(panel: Panel) -> list[Flag]:
 
 
 def _checks(panel: Panel) -> list[Check]:
-    scale, unit = panel.task.scale, {"%": "points"}.get(panel.task.quality.unit, panel.task.quality.unit)
-    small, large = (f"{size:g} {unit}" for size in (scale.small, scale.large))
-    behind = "" if panel.is_bare else ", access: [blind, bpda, surrogate, adaptive]"
+    return [*_weaker_beats_stronger(panel), *_attack_at_fault(panel), *_not_converged(panel)]
+
+
+def _amount(panel: Panel, size: float) -> str:
+    """An amount of quality in words."""
+    unit = panel.task.quality.unit
+    return f"{size:g} {'points' if unit == '%' else unit}"
+
+
+def _pgd(panel: Panel, name: str, more: str) -> str:
+    """A line of PGD for this victim."""
     eot = ", eot: 8" if panel.random else ""
-    longer = f"{{method: pgd, name: pgd longer, steps: 40, step_size: eps/10{eot}{behind}}}"
-    queries = "{method: square, steps: 1000}"
+    access = "" if panel.is_bare else ", access: [blind, bpda, surrogate, adaptive]"
+    return f"{{method: pgd, name: {name}, steps: 40, {more}{eot}{access}}}"
+
+
+def _weaker_beats_stronger(panel: Panel) -> list[Check]:
+    """Attacks that know or do less and yet do more: the gradient misleads, or was not followed far enough."""
+    limit, small = panel.task.scale.small, _amount(panel, panel.task.scale.small)
+    longer = _pgd(panel, "pgd longer", "step_size: eps/10")
+
+    def line(method: str, written: str = "") -> str:
+        return longer if _has(panel, method) else written or method
+
+    below = f"{small} below the best gradient attack"
+    return [
+        Check("single step beats many", f"FGSM {small} below PGD", rules.single_step, limit, line("fgsm")),
+        Check(
+            "queries beat the gradient", f"a query attack {below}", rules.queries, limit,
+            line("square", "{method: square, steps: 1000}"),
+        ),
+        Check("transfer beats white box", f"the blind attack {small} below the best other", rules.transfer, limit, longer),
+        Check("noise beats white box", "noise of its own norm below the best gradient attack", rules.noise, 0.0, longer),
+        Check(
+            "brightness beats the gradient", f"a constant shift {below}", rules.brightness, limit, line("brightness")
+        ),
+    ]  # fmt: skip
+
+
+def _attack_at_fault(panel: Panel) -> list[Check]:
+    """Signs that lie in the attack itself."""
+    scale = panel.task.scale
+    nothing = f"over {scale.nothing:g} {panel.task.quality.unit} are left at Linf 64/255 or more"
+    longer = _pgd(panel, "pgd longer", "step_size: eps/10")
+    return [
+        Check("steps too short", "steps x step_size under eps: the border is out of reach", rules.reach, 0.0, longer),
+        Check(
+            "not monotone in eps", f"a larger eps leaves {_amount(panel, scale.small)} more", rules.monotone, scale.small,
+            longer,
+        ),
+        Check(
+            "an unbounded attack fails", nothing, rules.unbounded, scale.nothing,
+            _pgd(panel, "pgd 64/255", "eps: 64/255"),
+        ),
+        Check(
+            "dead or broken gradients", "over 1 % of an attack's gradients all zero or not finite", rules.gradients, 0.01,
+            "{method: square, steps: 1000}",
+        ),
+    ]  # fmt: skip
+
+
+def _not_converged(panel: Panel) -> list[Check]:
+    """More of the same does more."""
+    scale = panel.task.scale
+    large = _amount(panel, scale.large)
     return [
         Check(
-            "single step beats many",
-            f"FGSM {small} below PGD",
-            rules.single_step,
-            scale.small,
-            longer if _has(panel, "fgsm") else "fgsm",
+            "still falling with more steps", f"twice the steps take {large} more", rules.steps, scale.large,
+            _pgd(panel, "pgd longer", "step_size: eps/10"),
         ),
         Check(
-            "queries beat the gradient",
-            f"a query attack {small} below the best gradient attack",
-            rules.queries,
-            scale.small,
-            longer if _has(panel, "square") else queries,
-        ),
-        Check(
-            "transfer beats white box",
-            f"the blind attack {small} below the best other",
-            rules.transfer,
-            scale.small,
-            longer,
-        ),
-        Check(
-            "noise beats white box", "noise of its own norm below the best gradient attack", rules.noise, 0.0, longer
-        ),
-        Check(
-            "brightness beats the gradient",
-            f"a constant shift {small} below the best gradient attack",
-            rules.brightness,
-            scale.small,
-            longer if _has(panel, "brightness") else "brightness",
-        ),
-        Check(
-            "steps too short",
-            "steps x step_size under eps: the ball's border is out of reach",
-            rules.reach,
-            0.0,
-            longer,
-        ),
-        Check("not monotone in eps", f"a larger eps leaves {small} more", rules.monotone, scale.small, longer),
-        Check(
-            "an unbounded attack fails",
-            f"over {scale.nothing:g} {panel.task.quality.unit} are left at Linf 64/255 or more",
-            rules.unbounded,
-            scale.nothing,
-            f"{{method: pgd, name: pgd 64/255, steps: 40, eps: 64/255{eot}{behind}}}",
-        ),
-        Check(
-            "dead or broken gradients",
-            "over 1 % of an attack's gradients all zero or not finite",
-            rules.gradients,
-            0.01,
-            queries,
-        ),
-        Check("still falling with more steps", f"twice the steps take {large} more", rules.steps, scale.large, longer),
-        Check(
-            "still falling with more EOT",
-            f"more answers a gradient take {large} more",
-            rules.eot,
-            scale.large,
+            "still falling with more EOT", f"more answers a gradient take {large} more", rules.eot, scale.large,
             "{method: pgd, name: pgd EOT 16, steps: 20, eot: 16}",
         ),
         Check(
-            "known seed weaker than EOT",
-            f"knowing the seed leaves {small} more than EOT",
-            rules.seed,
-            scale.small,
-            "{method: pgd, name: pgd known seed, steps: 20, known_seed: true}",
+            "known seed weaker than EOT", f"knowing the seed leaves {_amount(panel, scale.small)} more than EOT",
+            rules.seed, scale.small, "{method: pgd, name: pgd known seed, steps: 20, known_seed: true}",
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _has(panel: Panel, method: str) -> bool:
