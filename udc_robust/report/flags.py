@@ -87,8 +87,8 @@ def _weaker_beats_stronger(panel: Panel) -> list[Check]:
             "queries beat the gradient", f"a query attack {below}", rules.queries, limit,
             line("square", "{method: square, steps: 1000}"),
         ),
-        Check("transfer beats white box", f"the blind attack {small} below the best other", rules.transfer, limit, longer),
-        Check("noise beats white box", "noise of its own norm below the best gradient attack", rules.noise, 0.0, longer),
+        Check("transfer beats white box", f"a blind attack {small} below the best other", rules.transfer, limit, longer),
+        Check("noise beats white box", "noise of its norm below the best gradient attack", rules.noise, 0.0, longer),
         Check(
             "brightness beats the gradient", f"a constant shift {below}", rules.brightness, limit, line("brightness")
         ),
@@ -103,16 +103,16 @@ def _attack_at_fault(panel: Panel) -> list[Check]:
     return [
         Check("steps too short", "steps x step_size under eps: the border is out of reach", rules.reach, 0.0, longer),
         Check(
-            "not monotone in eps", f"a larger eps leaves {_amount(panel, scale.small)} more", rules.monotone, scale.small,
-            longer,
+            "not monotone in eps", f"a larger eps leaves {_amount(panel, scale.small)} more", rules.monotone,
+            scale.small, longer,
         ),
         Check(
             "an unbounded attack fails", nothing, rules.unbounded, scale.nothing,
             _pgd(panel, "pgd 64/255", "eps: 64/255"),
         ),
         Check(
-            "dead or broken gradients", "over 1 % of an attack's gradients all zero or not finite", rules.gradients, 0.01,
-            "{method: square, steps: 1000}",
+            "dead or broken gradients", "over 1 % of an attack's gradients all zero or not finite", rules.gradients,
+            0.01, "{method: square, steps: 1000}",
         ),
     ]  # fmt: skip
 
