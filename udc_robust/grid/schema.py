@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -17,6 +17,7 @@ from udc_robust.config_file import Number, Size, Strict, as_lists, may_load, num
 from udc_robust.errors import unknown_name
 from udc_robust.grid.named import find_method, find_metric
 from udc_robust.metrics import Metric
+from udc_robust.names import Access, Norm
 
 
 def _budget(eps: float) -> float:
@@ -26,7 +27,6 @@ def _budget(eps: float) -> float:
 
 
 Eps = Annotated[Number, AfterValidator(_budget)]
-Access = Literal["blind", "bpda", "surrogate", "adaptive"]
 
 
 class AttackConfig(BaseModel):
@@ -57,7 +57,7 @@ class AttackConfig(BaseModel):
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     defences: list[str] | None = None
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     eps: list[Eps] | None = None
     objective: str
     name: str | None = None

@@ -13,9 +13,9 @@ from udc_robust.config_file import Number, Size, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.names import Domain
 
 OBJECTIVES = (*DAMAGES, "psnr")
-Domain = Literal["srgb", "tonemapped", "linear"]
 
 
 class DataConfig(Strict):
