@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.attacks.objectives import DAMAGES
-from udc_robust.config_file import Number, Size, Strict
+from udc_robust.config_file import Number, Strict
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
+from udc_robust.limits import Count, Side
 
 OBJECTIVES = (*DAMAGES, "psnr")
 Domain = Literal["srgb", "tonemapped", "linear"]
@@ -36,9 +37,9 @@ class DataConfig(Strict):
     gt: Path | None = None
     domain: Domain | None = None
     psf: str = "phone"
-    size: Size = 128
-    crop: Size | None = None
-    limit: Size | None = None
+    size: Annotated[Side, Field(ge=2)] = 128
+    crop: Side | None = None
+    limit: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -129,7 +130,7 @@ class RestorationConfig(RunConfig):
 
     task: Literal["restoration"] = "restoration"
     name: str = "evaluation"
-    batch_size: Size = 4
+    batch_size: Count = 4
     data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
     validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)

@@ -86,7 +86,7 @@ def start(config: Training, out: Path) -> Accelerator:
         project_dir=out,
         cpu=not torch.cuda.is_available(),
     )
-    set_seed(config.seed)
+    set_seed(config.seed % 2**32)  # NumPy takes no larger ones
     return accelerator
 
 

@@ -22,6 +22,7 @@ from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.defences.transforms import blurred, require
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.networks.tiles import padded
+from udc_robust.networks.weights import facts_of, read_weights
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 
 METHODS = (*KERNELS, "bayer", "noise")
@@ -69,6 +70,8 @@ def load_inverse(weights: str) -> Restorer:
     """
     check_inverse(weights)
     file = weights if weights not in shipped_checkpoints() else None
+    if file and "network" not in facts_of(read_weights(file)[1], file):
+        raise UserError(f"{file} does not say which network it is: `restorer` takes what `train restorer` has written")
     return load_restorer(RestorerSpec(weights, weights=file, domain="srgb"), "srgb")
 
 
