@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
 from udc_robust.config_file import Number, Strict, as_lists, number
@@ -20,7 +20,15 @@ from udc_robust.limits import MOST, Count, Device, Seed
 from udc_robust.metrics import Metric
 
 NONE = "none"
-Eps = Annotated[Number, Field(ge=0)]
+
+
+def _budget(eps: float) -> float:
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps must be finite and 0 or more, not {eps} (minimum-norm attacks take none)")
+    return eps
+
+
+Eps = Annotated[Number, AfterValidator(_budget)]
 Access = Literal["blind", "bpda", "surrogate", "adaptive"]
 
 
