@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,10 @@ def stills(tmp_path: Path) -> Path:
 
 
 SETTINGS = SynthSettings(kind="hdr", per_source=2, size=96, licence="CC0", difficulty=(10.0, 40.0))
+
+
+def replace(settings: SynthSettings, **changes: object) -> SynthSettings:
+    return SynthSettings(**{**settings.model_dump(), **changes})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
