@@ -143,12 +143,8 @@ def read_archive(path: Path) -> LabelledImages:
             buffer, offsets, labels, names = (archive[key] for key in ("buf", "offs", "label", "name"))
     except Exception as error:  # zip and NumPy answer damaged files with almost any type
         raise UserError(f"{path} is no archive of labelled images (buf, offs, label, name): {error}") from error
-    for key, values, kinds in (
-        ("buf", buffer, "u"),
-        ("offs", offsets, "iu"),
-        ("label", labels, "iu"),
-        ("name", names, "US"),
-    ):
+    parts = (("buf", buffer, "u"), ("offs", offsets, "iu"), ("label", labels, "iu"), ("name", names, "US"))
+    for key, values, kinds in parts:
         if values.ndim != 1 or values.dtype.kind not in kinds:
             raise UserError(f"{path}: {key} must be a row of {_KINDS[kinds]}, not {values.dtype} {values.shape}")
     if not len(labels) == len(names) == len(offsets) - 1 or not len(labels):
@@ -190,6 +186,12 @@ def digits(split: str) -> LabelledImages:
         "digits", tuple(str(digit) for digit in range(10)), tuple(int(labels[i]) for i in chosen),
         tuple(str(i) for i in chosen), lambda index: images[chosen[index]],
     )  # fmt: skip
+
+
+def torchvision_folder(source: str | Path) -> list[str]:
+    """The folder ROOT that ``torchvision:NAME:train:ROOT`` reads; nothing for other sources."""
+    parts = str(source).split(":", 3)
+    return parts[3:] if parts[0] == "torchvision" else []
 
 
 def torchvision_set(description: str) -> LabelledImages:

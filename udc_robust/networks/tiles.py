@@ -99,7 +99,7 @@ def tiled(
     Raises:
         UserError: the overlap leaves nothing of a tile.
     """
-    count_tiles(*x.shape[-2:], tile, overlap)
+    count_tiles(x.shape[-2], x.shape[-1], tile, overlap)
     output = torch.empty_like(x)
     for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
         answer = network(*(part[..., rows_in, columns_in] for part in (x, *along)))

@@ -90,7 +90,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
         return Validation(figures, figures, f"validation {note}")
 
-    trained = train(accelerator, config, out, learner, batches, loss, check)
+    also = [config.purifier.name] if config.purifier else []
+    also += [str(weights_file())] if config.perceptual else []
+    trained = train(accelerator, config, out, learner, batches, loss, check, also)
     facts = {
         "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": config.parent,
         "parameters": sum(p.numel() for p in learner.parameters()), "finetuning": config.recipe,

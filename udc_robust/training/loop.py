@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from udc_robust.errors import UserError
+from udc_robust.grid.identity import input_digests
 from udc_robust.progress import progress
 from udc_robust.training.batches import StepBatches, loader
 from udc_robust.training.checkpoint import load_state, save_state
@@ -98,6 +99,7 @@ def train(
     batches: StepBatches,
     loss: Loss,
     validate: Callable[[nn.Module], Validation],
+    also: Sequence[str] = (),
 ) -> Trained:
     """Train, or resume where a former call was stopped; the state is ``out/state.pt``.
 
@@ -108,6 +110,7 @@ def train(
         loss: called once a step.
         validate: called with the averaged network, on the device, every ``validate_every`` steps and at the end; it
             puts the modes back that it changes.
+        also: files and folders that the config means without naming them, see `grid.identity.input_digests`.
 
     Raises:
         UserError: another training in ``out``, a full disk, or a loss that is not finite (the last state is kept).
@@ -119,7 +122,8 @@ def train(
     average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
     settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
     state_file = out / "state.pt"
-    state = load_state(state_file, settings)
+    inputs = {name: found for name, found in input_digests(config, also).items() if not _lies_in(Path(name), out)}
+    state = load_state(state_file, settings, inputs)
     first_step, seconds = 0, 0.0
     history: list[dict[str, Any]] = []
     if state:
@@ -155,10 +159,16 @@ def train(
             average.update_parameters(accelerator.unwrap_model(model))
             done = step + 1
             tick(f"loss {shown:.4f}")
+            if done % config.validate_every == 0 or done % config.save_every == 0 or done == config.steps:
+                for weights in (accelerator.unwrap_model(model), average):
+                    stop_unless_finite("largest weight", _largest(weights), step)
             if done % 20 == 0:
                 accelerator.log({"loss": shown, "lr": learning_rate(step, config)}, step=done)
             if done % config.validate_every == 0 or done == config.steps:
                 found = validate(average.module)
+                for name, figure in found.curves.items():
+                    if math.isnan(figure):
+                        stop_unless_finite(f"{name} of the validation", figure, step)
                 history.append({"step": done, **found.figures})
                 accelerator.log({f"validation/{name}": number for name, number in found.curves.items()}, step=done)
                 tick(found.note, advance=0)
@@ -166,10 +176,21 @@ def train(
                 seconds, started = seconds + time.perf_counter() - started, time.perf_counter()
                 if accelerator.is_main_process:
                     state = {
-                        "settings": settings, "step": done, "seconds": seconds, "history": history,
+                        "settings": settings, "inputs": inputs, "step": done, "seconds": seconds, "history": history,
                         "network": accelerator.unwrap_model(model).state_dict(),
                         "optimizer": optimizer.state_dict(), "average": average.state_dict(),
                     }  # fmt: skip
                     save_state(state_file, state)
     accelerator.end_training()
     return Trained(average.module, seconds, history)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a file is one of this training's own: they change as it goes."""
+    return folder.absolute() in path.absolute().parents
+
+
+def _largest(network: nn.Module) -> float:
+    """The largest absolute value of what a network is saved with; NaN where one is."""
+    numbers = [part for part in network.state_dict().values() if part.is_floating_point() and part.numel()]
+    return float(torch.stack([part.abs().max().float() for part in numbers]).max()) if numbers else 0.0

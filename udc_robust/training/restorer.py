@@ -15,7 +15,7 @@ from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defence, fresh
-from udc_robust.defences.registry import build_defence
+from udc_robust.defences.registry import build_defence, named_models
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
@@ -96,7 +96,8 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         curves = {key: figures[key] for key in ("psnr", "ssim", "gain")}
         return Validation(figures, curves, f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})")
 
-    trained = train(accelerator, config, out, restorer, batches, loss, check)
+    also = named_models(config.degradation.kind, config.degradation.options) if config.degradation else []
+    trained = train(accelerator, config, out, restorer, batches, loss, check, also)
     facts = {
         "name": config.name, "network": config.network, "options": config.options, "domain": config.domain,
         "parameters": sum(p.numel() for p in trained.network.parameters()), "steps": config.steps,
