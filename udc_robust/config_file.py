@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.yaml_text import read_yaml
@@ -68,6 +68,28 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
             blocks = values[key] if isinstance(values[key], list) else [values[key]]
             values[key] = [{main: block} if main and isinstance(block, str) else block for block in blocks]
     return values
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is a path to code of the user: ``package.module:name`` or ``file.py:name``."""
+    return ":" in name
+
+
+NO_CODE = {"code": False}
+"""Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
+
+
+def may_load(name: str, info: ValidationInfo) -> bool:
+    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
+    return not is_path(name) or (info.context or {}).get("code", True)
+
+
+def told(find: Any) -> Any:
+    """What a look-up finds; its UserError is told as pydantic tells mistakes."""
+    try:
+        return find()
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 Config = TypeVar("Config", bound=BaseModel)

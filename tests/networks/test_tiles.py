@@ -19,7 +19,8 @@ def test_tiles_cover_every_pixel_once(height, width, tile, overlap) -> None:
     for rows_in, columns_in, rows_out, columns_out in tile_boxes(height, width, tile, overlap):
         count[rows_out, columns_out] += 1
         assert rows_in.start <= rows_out.start and rows_out.stop <= rows_in.stop
-        assert rows_in.stop - rows_in.start <= tile and columns_in.stop - columns_in.start <= tile
+        assert rows_in.stop - rows_in.start == min(tile, height)  # full tiles, also at the far ends
+        assert columns_in.stop - columns_in.start == min(tile, width)
         # What is trusted lies at least `overlap` inside, but for the image's own borders.
         assert rows_in.start == 0 or rows_out.start - rows_in.start >= overlap
         assert rows_in.stop == height or rows_in.stop - rows_out.stop >= overlap

@@ -93,7 +93,15 @@ def test_an_entry_too_few_or_too_many_is_refused(network) -> None:
         load_into(network, many, "net.pth")
 
 
-def test_nan_weights_are_refused(network) -> None:
-    state = {name: tensor * float("nan") for name, tensor in network.state_dict().items()}
-    with pytest.raises(UserError, match="NaN or infinite weights in 0"):
-        load_into(network, state, "nan.pth")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(network, value) -> None:
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["1.weight"][2, 1, 0, 0] = value
+    with pytest.raises(UserError, match=r"NaN or infinite weights in 1\.weight: get it again"):
+        load_into(network, state, "bad.pth")
+
+
+def test_one_leading_module_is_stripped(tmp_path) -> None:
+    names = {"module.a.module.weight": "a.module.weight", "module.module.b": "module.b", "submodule.c": "submodule.c"}
+    torch.save({name: torch.ones(1) for name in names}, tmp_path / "net.pth")
+    assert sorted(read_weights(tmp_path / "net.pth")[0]) == sorted(names.values())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.config_file import check_config
+from udc_robust.errors import UserError
 from udc_robust.training.batches import StepBatches
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.learning_rate import learning_rate
@@ -90,6 +91,17 @@ def test_it_is_adamw_with_clipping_and_the_average_is_validated_and_handed_back(
     )
     assert [entry["step"] for entry in trained.history] == [5, 10, 12] and trained.validation == trained.history[-1]
     assert trained.seconds > 0
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path) -> None:
+    def loss(network, batch, step):
+        value = _loss(network, batch, step)
+        return value + (0 * network.weight).abs().sqrt().sum() if step == 6 else value
+
+    with pytest.raises(UserError, match=r"gradient is nan at step 6: lower `lr`; the last state is .*state\.pt"):
+        _train(tmp_path, loss)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 4 and state["network"]["weight"].isfinite().all()
 
 
 @pytest.mark.parametrize("stop", [6, 9])

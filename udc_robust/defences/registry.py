@@ -125,7 +125,7 @@ DEFENCES: dict[str, Kind] = {
         Kind("tv", transforms.TotalVariation, Strength("weight", 0.0, 0.5)),
         Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
-        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
+        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True), files=("restorer",)),
         Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
         # These two move the picture, so that a PSNR says nothing and cannot be tuned to.
         Kind("crop", random_transforms.RandomCrop),

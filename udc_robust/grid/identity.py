@@ -82,6 +82,11 @@ def _former(path: Path, schema: type[BaseModel] | None) -> dict[str, Any]:
 
 
 def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    if not former:
+        raise UserError(
+            f"{out} holds a run that this version cannot go on with: its config.yaml is damaged or of an older one; "
+            "choose another `out` (`udc-robust report` may still read it)"
+        )
     differing = sorted(key for key in {*resolved, *former} if former.get(key) != resolved.get(key))
     if not differing:
         return

@@ -15,14 +15,10 @@ from torch import Tensor
 
 from udc_robust.attacks import METHODS, Damage, Method, Objective, objective
 from udc_robust.attacks.classification import CLASSIFICATION
+from udc_robust.config_file import is_path
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.metrics import Metric
 from udc_robust.networks.user_code import guarded, load_object
-
-
-def is_path(name: str) -> bool:
-    """Whether a name is a path to code of the user."""
-    return ":" in name
 
 
 @functools.cache

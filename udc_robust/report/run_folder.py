@@ -15,11 +15,12 @@ from urllib.parse import quote, unquote
 
 import yaml
 
-from udc_robust.config_file import check_config
+from udc_robust.config_file import NO_CODE, check_config
+from udc_robust.defences.config import NONE, DefenceConfig
 from udc_robust.errors import UserError
 from udc_robust.grid.budget import Budget
 from udc_robust.grid.cells import ACCESSES, Cell
-from udc_robust.grid.schema import NO_CODE, NONE, DefenceConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Row, Task
 from udc_robust.grid.units import image_folder
 from udc_robust.grid.victims import victim_label

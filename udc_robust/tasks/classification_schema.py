@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from udc_robust.attacks.classification import CLASSIFICATION
-from udc_robust.config_file import Strict
+from udc_robust.config_file import Strict, told
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, told
+from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
 
 

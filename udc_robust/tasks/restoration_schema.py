@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.attacks.objectives import DAMAGES
-from udc_robust.config_file import Number, Strict
+from udc_robust.config_file import Number, Strict, may_load, told
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
+from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
+from udc_robust.names import Domain
 
 OBJECTIVES = (*DAMAGES, "psnr")
-Domain = Literal["srgb", "tonemapped", "linear"]
 
 
 class DataConfig(Strict):

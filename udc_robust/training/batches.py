@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -11,6 +12,16 @@ from torch.utils.data import DataLoader, Dataset
 from udc_robust.attacks.streams import image_seed
 from udc_robust.data.samples import Sample
 from udc_robust.errors import UserError
+
+
+class Share(TypedDict):
+    """Which batches there are, and which rows of them a process takes: every ``ranks``-th from ``rank`` on."""
+
+    batch: int
+    steps: int
+    seed: int
+    rank: NotRequired[int]
+    ranks: NotRequired[int]
 
 
 class StepBatches(Dataset[tuple[Tensor, ...]]):
@@ -42,18 +53,8 @@ class CropBatches(StepBatches):
         images: 8-bit ``(3,H,W)`` tensors, aligned ones in a tuple.
     """
 
-    def __init__(
-        self,
-        images: Sequence[tuple[Tensor, ...]],
-        *,
-        patch: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        super().__init__(batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+    def __init__(self, images: Sequence[tuple[Tensor, ...]], *, patch: int, **share: Unpack[Share]) -> None:
+        super().__init__(**share)
         self._images, self._patch = images, patch
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
@@ -80,13 +81,11 @@ class PairBatches(CropBatches):
         UserError: no ground truth, images smaller than the patch, or fewer pairs than a batch holds.
     """
 
-    def __init__(
-        self, pairs: Sequence[Sample], *, patch: int, batch: int, steps: int, seed: int, rank: int = 0, ranks: int = 1
-    ) -> None:
+    def __init__(self, pairs: Sequence[Sample], *, patch: int, **share: Unpack[Share]) -> None:
         images = [self._eight_bits(pair, patch) for pair in pairs]
-        if batch > len(images):
-            raise UserError(f"batch_size {batch} is larger than the data ({len(images)} pairs)")
-        super().__init__(images, patch=patch, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        if share["batch"] > len(images):
+            raise UserError(f"batch_size {share['batch']} is larger than the data ({len(images)} pairs)")
+        super().__init__(images, patch=patch, **share)
 
     @staticmethod
     def _eight_bits(pair: Sample, patch: int) -> tuple[Tensor, Tensor]:
@@ -119,14 +118,10 @@ class NoisyBatches(CropBatches):
         max_noise_level: int,
         *,
         patch: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
+        **share: Unpack[Share],
     ) -> None:
         images = [(eight_bits(sample.key, sample.lq, patch),) for sample in samples]
-        super().__init__(images, patch=patch, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        super().__init__(images, patch=patch, **share)
         self._alphas_cumprod, self._levels = alphas_cumprod.float(), max_noise_level + 1
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from udc_robust.config_file import Number, Strict
-from udc_robust.grid.schema import DefenceConfig, told
+from udc_robust.config_file import Number, Strict, told
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
+from udc_robust.names import Domain, Norm
 
 
 def _range(value: Any) -> Any:
@@ -69,24 +70,33 @@ class Training(Strict):
         return self
 
 
-class TrainConfig(Training):
-    """Training of a restorer on paired folders (``udc-robust synth`` makes them).
+class PairTraining(Training):
+    """What trainings on paired folders (``udc-robust synth`` makes them) have.
 
     Attributes:
         train, validation: folders with ``lq`` and ``gt`` in them.
+        loss: between restoration and ground truth; ``psnr`` is NAFNet's own.
+    """
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
+
+    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
+
+
+class TrainConfig(PairTraining):
+    """Training of a restorer.
+
+    Attributes:
         weights: a file to begin with.
         domain: colour domain the network works in.
         degradation: a defence such as ``{kind: halftone}`` that makes the degraded images from ``gt``, in place of
             ``lq``: the network learns to undo it.
     """
 
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
-
     network: str
     options: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
-    domain: Literal["srgb", "tonemapped", "linear"] = "tonemapped"
-    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
+    domain: Domain = "tonemapped"
     degradation: DefenceConfig | None = None
 
 
@@ -153,7 +163,7 @@ class PurifierConfig(Strict):
         return sum(self.noise_level) // 2
 
 
-class FinetuneConfig(Training):
+class FinetuneConfig(PairTraining):
     """Fine-tuning of a restorer against attacks.
 
     Attributes:
@@ -172,21 +182,18 @@ class FinetuneConfig(Training):
         validation_eps, validation_crops, validation_size: the PGD-10 of each validation.
     """
 
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
-
     parent: str
     network: str | None = None
     options: dict[str, Any] | None = None
-    domain: Literal["srgb", "tonemapped", "linear"] | None = None
+    domain: Domain | None = None
     recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "noise"]
     purifier: PurifierConfig | None = None
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     eps: Range = (4 / 255, 4 / 255)
     inner_steps: Count = 3
     step_size: Annotated[Number, Field(gt=0)] | None = None
     beta: Annotated[Number, Field(gt=0)] = 1.0
     plain_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
     perceptual: Annotated[Number, Field(ge=0)] = 0.0
     colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     patch_size: Side = 128
