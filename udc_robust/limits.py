@@ -34,7 +34,7 @@ Side = Annotated[Whole, Field(ge=1, le=LARGEST_SIDE)]
 """Pixels."""
 SideOrNone = Annotated[Whole, Field(ge=0, le=LARGEST_SIDE)]
 """Pixels, where 0 means none."""
-Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
+Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
 
 
 def _device(name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from udc_robust.config_file import check_config
 from udc_robust.data import synth
 from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import PairedFolders
@@ -37,7 +38,7 @@ SETTINGS = SynthSettings(kind="hdr", per_source=2, size=96, licence="CC0", diffi
 
 
 def replace(settings: SynthSettings, **changes: object) -> SynthSettings:
-    return SynthSettings(**{**settings.model_dump(), **changes})
+    return check_config({**settings.model_dump(), **changes}, SynthSettings, "options")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -62,7 +63,7 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else self.lq[0].resolve().name)
+        return self.name or (self.kind if self.lq is None else Path(os.path.realpath(self.lq[0])).name)
 
 
 class RestorerConfig(Strict):

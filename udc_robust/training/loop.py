@@ -110,6 +110,8 @@ class _State:
             network.to(memory_format=torch.channels_last)
         self.accelerator, self.config, self.file = accelerator, config, out / "state.pt"
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if not self.trained:
+            raise UserError(f"network {config.name!r} has no weights to train: choose another `network`")
         self.optimizer = torch.optim.AdamW(
             self.trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
@@ -144,6 +146,8 @@ class _State:
         # The mean over the processes: they stop together, or one would wait for the others for ever.
         shown = accelerator.reduce(value.detach(), "mean").item()
         self._stop_unless_finite("loss", shown)
+        if not value.requires_grad:
+            raise UserError("the loss has no gradient: the network's code cuts it (`torch.no_grad` or `detach`?)")
         self.optimizer.zero_grad()
         accelerator.backward(value)
         norm = accelerator.clip_grad_norm_(self.trained, config.clip_grad)

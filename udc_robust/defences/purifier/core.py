@@ -30,7 +30,7 @@ def draw_noise(x: Tensor, plan: Plan, streams: Streams, multiple: int = 1) -> Te
     the seeds of attacker and defender apart.
     """
     shape = noise_shape(x, plan, multiple)
-    require_memory(math.prod(shape), f"noise for {plan.samples} samples of {plan.steps} steps")
+    require_memory(3 * math.prod(shape), f"noise for {plan.samples} samples of {plan.steps} steps")
     return streams.normal(x.new_empty(shape))
 
 

@@ -155,7 +155,7 @@ class PurificationPipeline(DiffusionPipeline):
         if isinstance(generator, list) and len(generator) != len(x):
             raise UserError(f"{len(x)} images need {len(x)} generators, or a single one, not {len(generator)}")
         shape = noise_shape(x, plan, self.size_multiple)
-        require_memory(math.prod(shape), f"noise for {plan.samples} samples of {plan.steps} steps")
+        require_memory(3 * math.prod(shape), f"noise for {plan.samples} samples of {plan.steps} steps")
         return randn_tensor(shape, generator=generator, device=x.device, dtype=x.dtype)
 
     @torch.no_grad()
