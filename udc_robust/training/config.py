@@ -112,8 +112,10 @@ class DiffusionConfig(Training):
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
-    block_out_channels: list[Side] = Field(default_factory=lambda: [16, 32, 48, 64], min_length=1, max_length=12)
-    layers_per_block: Annotated[Count, Field(le=100)] = 1
+    block_out_channels: list[Annotated[Count, Field(le=2048)]] = Field(
+        default_factory=lambda: [16, 32, 48, 64], min_length=1, max_length=12
+    )
+    layers_per_block: Annotated[Count, Field(le=16)] = 1
     norm_num_groups: Count = 8
     ddpm_num_steps: Count = 1000
     ddpm_beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
