@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from udc_robust.data.images import list_images, read_image
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.limits import require_memory
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class LabelledImages(Sequence[tuple[Tensor, int]]):
         Raises:
             UserError: images of different sizes, when no ``side`` is set.
         """
+        if self.side is not None:
+            require_memory(2 * 3 * len(indices) * self.side**2, f"a batch of {len(indices)} images of {self.side} px")
         images, labels = zip(*(self[i] for i in indices), strict=True)
         sizes = {
             tuple(image.shape[-2:]): key for image, key in zip(images, (self.keys[i] for i in indices), strict=True)

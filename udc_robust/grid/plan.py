@@ -83,7 +83,7 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
             raise UserError(f"data {images.label!r} is linear light, which has no 8-bit levels: set round_8_bit: false")
         together = min(config.batch_size, len(images.keys))
         largest = max(height * width for height, width in images.sizes)
-        require_memory(3 * together * largest, f"a batch of {together} images of {images.label!r}")
+        require_memory(4 * 3 * together * largest, f"a batch of {together} images of {images.label!r} and its attack")
     return sets
 
 

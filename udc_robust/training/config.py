@@ -65,7 +65,7 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _fits_into_memory(self) -> Self:
-        numbers = 3 * self.batch_size * self.patch_size**2
+        numbers = 4 * 3 * self.batch_size * self.patch_size**2  # the batch, its target, an answer and a gradient
         told(lambda: require_memory(numbers, f"a batch_size of {self.batch_size} with patch_size {self.patch_size}"))
         return self
 
