@@ -246,3 +246,37 @@ def test_a_damaged_manifest_is_named(stills: Path, tmp_path: Path) -> None:
     (tmp_path / "set" / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json"):
         synthesise(stills, tmp_path / "set", SETTINGS)
+
+
+def test_a_pair_that_is_not_as_it_was_written_is_made_again(stills: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    synthesise(stills, out, SETTINGS)
+    whole = contents(out)
+    (out / "gt" / "still1_001.png").write_bytes(b"")
+    write_image(out / "lq" / "still0_000.png", torch.zeros(3, 96, 96))
+    synthesise(stills, out, SETTINGS)
+    assert contents(out) == whole
+
+
+def test_a_source_that_changed_is_named(stills: Path, tmp_path: Path) -> None:
+    synthesise(stills, tmp_path / "set", SETTINGS)
+    write_image(stills / "still1.npy", night(7, 160, 200))
+    with pytest.raises(UserError, match=r"other settings or sources \(still1\.npy changed\)"):
+        synthesise(stills, tmp_path / "set", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 0}, {"size": 20_000}, {"shot": -1.0}, {"read": float("nan")}, {"per_source": 0}, {"seed": -1},
+        {"difficulty": (30.0, 20.0)}, {"difficulty": (0.0, float("inf"))}, {"psfs": ()}, {"kind": "film"},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(change: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(change))):
+        replace(SETTINGS, **change)
+
+
+def test_no_source_left(stills: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leave none of the 3 sources"):
+        synthesise(stills, tmp_path / "set", SETTINGS, exclude=["still0", "still1", "still2"])

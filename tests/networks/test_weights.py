@@ -142,5 +142,5 @@ def test_a_file_never_names_code() -> None:
 
 def test_entries_without_names_are_no_state_dict(network, tmp_path) -> None:
     torch.save(dict(enumerate(network.state_dict().values())), tmp_path / "net.pth")
-    with pytest.raises(UserError, match="expected tensors by name.*found keys 0, 1"):
+    with pytest.raises(UserError, match=r"expected tensors by name.*found keys 0, 1"):
         read_weights(tmp_path / "net.pth")
