@@ -1,4 +1,4 @@
-"""Reading YAML files: numbers as people write them, overrides, and errors that name the key and the mend."""
+"""Reading YAML files: numbers as people write them, overrides, and errors that name the key and the fix."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _tell(error: Any, schema: type[BaseModel]) -> str:
-    """One problem in one line: the key as it is written, and the mend."""
+    """One problem in one line: the key as it is written, and the fix."""
     place = ".".join(str(part) for part in error["loc"]) or "config"
     if error["type"] == "extra_forbidden":
         return str(unknown_name("key", place, _known_keys(schema, error["loc"])))

@@ -97,6 +97,6 @@ def test_it_is_told_before_the_work(key, name, message, place) -> None:
 
 def test_an_option_that_is_impossible_at_one_eps(place) -> None:
     attacks = [{"method": "pgd", "steps": 1, "step_size": "eps/4"}]
-    with pytest.raises(UserError, match="attack 'pgd' at eps 0: step_size .* must be positive"):
+    with pytest.raises(UserError, match=r"attack 'pgd' at eps 0: step_size .* must be positive"):
         run(place, "out", attacks=attacks, eps=[0, "1/255"])
     assert not (place / "out").exists()

@@ -54,7 +54,7 @@ def read_image(path: Path | str) -> Picture:
     dropped, the EXIF orientation is applied, and of several frames the first counts.
 
     Raises:
-        UserError: naming the file and the mend, when it is missing, empty, cut short, of another kind, too large, or
+        UserError: naming the file and the fix, when it is missing, empty, cut short, of another kind, too large, or
             holds negative or non-finite values.
     """
     path = Path(path)

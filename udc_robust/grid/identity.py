@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 import udc_robust
-from udc_robust.defences.registry import named_models
+from udc_robust.defences.registry import stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, shipped, write_text
 from udc_robust.grid.images import Images
@@ -36,7 +36,7 @@ def claim_folder(task: Task, config: RunConfig, out: Path, sets: Sequence[Images
     """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
     images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
     weights = {network.name: file_digest(network.origin) for mine in networks.values() for network in mine.values()}
-    models = [name for block in config.defences for name in named_models(block.kind, block.options)]
+    models = [text for block in config.defences for text in stated_texts(block.kind, block.options)]
     claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor
 
 from udc_robust.attacks import METHODS, Damage, Method, Objective, objective
-from udc_robust.attacks.classification import CLASSIFICATION
 from udc_robust.config_file import is_path
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.metrics import Metric
@@ -52,7 +51,7 @@ def find_objective(name: str, known: Sequence[str]) -> Callable[..., Objective]:
         return lambda drop_db=6.0: Damage(name.rpartition(":")[2], measure, 1e-4, drop_db)
     if name not in known:
         raise unknown_name("objective", name, known)
-    return (lambda: objective(name)) if name in CLASSIFICATION else functools.partial(objective, name)
+    return functools.partial(objective, name)
 
 
 @functools.cache

@@ -29,7 +29,7 @@ def restore_files(
 
     Args:
         images: files and folders.
-        domain: light of the images; None: what the files say.
+        domain: colour domain of the images; None: what the files say.
         tile: side of the tiles, 0 for whole images.
 
     Raises:
@@ -43,10 +43,10 @@ def restore_files(
     restorers = {}
     for stem, path in files.items():
         picture = read_image(path)
-        light = domain or picture.domain
-        if light not in restorers:
-            restorers[light] = load_restorer(spec, light, device)
-        restorer = restorers[light]
+        own_domain = domain or picture.domain
+        if own_domain not in restorers:
+            restorers[own_domain] = load_restorer(spec, own_domain, device)
+        restorer = restorers[own_domain]
         x = picture.pixels[None].to(device)
         height, width = x.shape[-2:]
         if min(height, width) < restorer.min_size:
@@ -64,8 +64,8 @@ def restore_files(
             raise UserError(
                 f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}"
             )
-        if light == "linear":
+        if own_domain == "linear":
             write_image(out / f"{stem}.npy", restored[0].cpu())
         target = out / f"{stem}.png"
-        write_image(target, for_metrics(restored, light)[0].cpu())
+        write_image(target, for_metrics(restored, own_domain)[0].cpu())
         yield target

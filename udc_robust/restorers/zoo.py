@@ -30,16 +30,16 @@ class Restorer(nn.Module):
         network: the network itself, in its own colour domain (``network_domain``).
         trained: False when it runs with random weights; reports must say so.
         origin: the weights file, or why there is none.
-        recipe: ``network`` and ``options`` that build the network again, where they are known.
+        architecture: ``network`` and ``options`` that build the network again, where they are known.
     """
 
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
-        recipe: Mapping[str, Any] | None = None, parent: str | None = None,
+        architecture: Mapping[str, Any] | None = None, parent: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin, self.parent = name, network, trained, origin, parent
-        self.domain, self.recipe = domain, dict(recipe or {})
+        self.domain, self.architecture = domain, dict(architecture or {})
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
         needed = int(getattr(network, "min_size", 1))
@@ -166,7 +166,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     origin = str(weights) if weights else f"random weights, seed {seed}"
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
-        recipe={"network": network_name, "options": options}, parent=facts.get("parent"),
+        architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
     )  # fmt: skip
     return restorer.to(device).eval()
 

@@ -86,7 +86,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     also += [str(weights_file())] if config.perceptual else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        **common_facts(config, trained, learner), **parent.recipe, "domain": parent.network_domain,
+        **common_facts(config, trained, learner), **parent.architecture, "domain": parent.network_domain,
         "parent": config.parent, "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
