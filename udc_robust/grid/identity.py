@@ -98,9 +98,14 @@ def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any
         before = json.loads((out / INPUTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    changed = sorted(name for name in {*before, *files} if before.get(name) != files.get(name)) if before else []
-    named = f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}" if changed else "its images or weights"
+    named = (changed_files(before, files) if before else "") or "its images or weights"
     raise UserError(f"{out} holds a run of other inputs ({named} changed): choose another `out`, or delete that folder")
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The names under which two tables of `input_digests` differ, in short; empty where they agree."""
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}"
 
 
 def _change(key: str, before: Any, now: Any) -> str:
