@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.networks.weights import load_into, read_weights, save_weights
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, save_weights
 
 
 @pytest.fixture
@@ -117,3 +117,42 @@ def test_the_same_weights_and_metadata_make_the_same_bytes(tmp_path) -> None:
     state, read = read_weights(tmp_path / "a.safetensors")
     assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
     assert read == {name: json.dumps(name) for name in metadata}
+
+
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        ({"network": 5}, "metadata 'network' must be a name, not 5"),
+        ({"options": [1]}, "metadata 'options' must be options by name"),
+        ({"domain": {}}, "metadata 'domain'"),
+        ({"parent": ["a"]}, "metadata 'parent'"),
+        ({"mean": ["a"]}, "metadata 'mean' must be a list of numbers"),
+        ({"classes": [1]}, "metadata 'classes' must be a list of names"),
+    ],
+)
+def test_metadata_of_other_types_is_refused(network, metadata, message, tmp_path) -> None:
+    save_weights(tmp_path / "net.safetensors", network, metadata)
+    with pytest.raises(UserError, match=rf"net\.safetensors: its {message}"):
+        facts_of(read_weights(tmp_path / "net.safetensors")[1], tmp_path / "net.safetensors")
+
+
+def test_metadata_that_is_whole(network, tmp_path) -> None:
+    said = {"network": "NAFNet", "options": {"width": 4}, "mean": [0, 0.5, 1], "classes": ["a"], "steps": 3}
+    save_weights(tmp_path / "net.safetensors", network, {**said, "parent": None})
+    found = facts_of(read_weights(tmp_path / "net.safetensors")[1], "net")
+    assert found == {key: value for key, value in said.items() if key != "steps"}
+    with pytest.raises(UserError, match="is not JSON"):
+        facts_of({"options": "{"}, "net")
+
+
+def test_a_file_never_names_code() -> None:
+    assert no_code("NAFNet", "net") == "NAFNet"
+    for path in ("evil.py:Net", "os:system", "torch.nn.Linear"):
+        with pytest.raises(UserError, match=f"code of somebody's and is not run.*`--restorer {path}`"):
+            no_code(path, "net")
+
+
+def test_entries_without_names_are_no_state_dict(network, tmp_path) -> None:
+    torch.save(dict(enumerate(network.state_dict().values())), tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"expected tensors by name.*found keys 0, 1"):
+        read_weights(tmp_path / "net.pth")

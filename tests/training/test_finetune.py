@@ -59,7 +59,7 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     # Colour alone, of pairs that do not match in place, gives 5.8 and 5.4 dB.
     assert after["psnr"] > before["psnr"] + 7.5 and after["attacked_psnr"] > before["attacked_psnr"] + 6.4
     restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
-    assert restorer.recipe == {"network": "NAFNet", "options": TINY}
+    assert restorer.architecture == {"network": "NAFNet", "options": TINY}
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
     card = (sets / "out" / "hard.md").read_text()
     assert "NAFNet.safetensors" in card and "recipe: `adversarial`" in card

@@ -71,8 +71,8 @@ def _answered() -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return error.exit_code
-        if isinstance(error, OSError) and error.errno in DISK:
-            _tell(f"cannot read or write {error.filename or 'the answer'}: {error.strerror}")
+        if isinstance(error, OSError) and (error.errno in DISK or _names_a_path(error)):
+            _tell(f"cannot read or write {str(error.filename or 'the answer')[:200]}: {error.strerror}; check the path")
             return 2
         if several() and re.search("gloo|Connection (reset|closed)|store", str(error)):
             _tell("another process of this run is gone; the same command goes on where it was")
@@ -80,6 +80,11 @@ def _answered() -> int:
             traceback.print_exc()
             typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
         return 1
+
+
+def _names_a_path(error: OSError) -> bool:
+    """Too long a name, a loop of links: what the system says of a path of the user's."""
+    return error.filename is not None and not isinstance(error, FileNotFoundError)
 
 
 def _tell(message: str) -> None:

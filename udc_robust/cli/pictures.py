@@ -49,6 +49,7 @@ def attack(
     from udc_robust.report.run_folder import read_run
     from udc_robust.tasks import TASKS, write_report
     from udc_robust.tasks import evaluate as run
+    from udc_robust.tasks.restoration import open_images
     from udc_robust.tasks.restoration_schema import RestorationConfig
 
     data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
@@ -66,6 +67,8 @@ def attack(
         "options",
     )
     folder = run_folder(settings, out or Path("attacked"))
+    if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
+        settings = settings.model_copy(update={"round_8_bit": False})
     run(settings, folder, this_command())
     page = write_report([folder])
     print_held(list(read_run(folder, TASKS).panels()))

@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from udc_robust.config_file import may_load, told
 
-NONE = "none"
-
 
 class DefenceConfig(BaseModel):
     """What stands before the networks; further keys are the kind's own options.

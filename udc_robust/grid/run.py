@@ -14,15 +14,17 @@ from typing import Any
 
 from udc_robust.files import write_text
 from udc_robust.grid.budget import eps_text
+from udc_robust.grid.check import check_victims
 from udc_robust.grid.identity import claim_folder, facts_of
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.journal import Journal
 from udc_robust.grid.matching import tune
-from udc_robust.grid.plan import Networks, Plan, check_victims, checked_device, loaded, opened, planned
+from udc_robust.grid.plan import Networks, Plan, loaded, opened, planned
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
 from udc_robust.grid.units import keep_names, run_unit, unit_name
+from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.portable import portable
 from udc_robust.processes import Processes
@@ -38,7 +40,7 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     Raises:
         UserError: bad data or weights, or ``out`` holds a run of another config, or another process is writing there.
     """
-    checked_device(config.device)
+    usable_device(config.device)
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)

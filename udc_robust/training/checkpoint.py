@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from udc_robust.errors import UserError
 from udc_robust.files import atomic_path
+from udc_robust.grid.identity import changed_files
 
 STATE, CURVES = "state.pt", "tensorboard"
 
@@ -22,20 +23,28 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, temporary)
 
 
-def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+def load_state(path: Path, settings: dict[str, Any], inputs: Mapping[str, str]) -> dict[str, Any] | None:
     """Read the state, or None where there is none yet.
 
+    Args:
+        inputs: a digest of every file that the training reads, by its name.
+
     Raises:
-        UserError: the file is damaged, or belongs to a training with other settings (the keys are named).
+        UserError: the file is damaged, or belongs to a training with other settings or files (they are named).
     """
     if not path.exists():
         return None
     with whole(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
         differing = [key for key in settings if state["settings"].get(key) != settings[key]]
+        changed = changed_files(state.get("inputs", {}), inputs)
     if differing:
         raise UserError(
             f"{path.parent} holds a training with another {', '.join(differing)}: choose another `out`, or delete it"
+        )
+    if changed:
+        raise UserError(
+            f"{path.parent} holds a training of other files ({changed} changed): choose another `out`, or delete it"
         )
     return state
 
