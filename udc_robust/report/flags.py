@@ -87,8 +87,8 @@ def _weaker_beats_stronger(panel: Panel) -> list[Check]:
             "queries beat the gradient", f"a query attack {below}", rules.queries, limit,
             line("square", "{method: square, steps: 1000}"),
         ),
-        Check("transfer beats white box", f"a blind attack {small} below the best other", rules.transfer, limit, longer),
-        Check("noise beats white box", "noise of its norm below the best gradient attack", rules.noise, 0.0, longer),
+        Check("transfer beats white box", f"a blind attack {small} below the best", rules.transfer, limit, longer),
+        Check("noise beats white box", "noise of its norm below the best gradient", rules.noise, 0.0, longer),
         Check(
             "brightness beats the gradient", f"a constant shift {below}", rules.brightness, limit, line("brightness")
         ),
