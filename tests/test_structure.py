@@ -12,7 +12,6 @@ import udc_robust
 ROOT = Path(udc_robust.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_FUNCTION, LONGEST_FILE = 60, 300
-SKIPPED = {"grid/schema.py"}
 BASE = {"config_file", "errors", "files", "names", "processes", "progress"}
 MAY_IMPORT = {
     "metrics": set(),
@@ -46,7 +45,7 @@ def _imported(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if _name(path) not in SKIPPED], ids=_name)
+@pytest.mark.parametrize("path", FILES, ids=_name)
 def test_files_and_functions_are_short(path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LONGEST_FILE
@@ -62,6 +61,13 @@ def test_imports_go_one_way(package) -> None:
     assert files
     for path in files:
         assert _imported(path) <= MAY_IMPORT[package] | {package, "__version__"}, _name(path)
+
+
+@pytest.mark.parametrize("package", ["grid", "report"])
+def test_what_is_common_names_no_task(package) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        names = {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
+        assert not {"RESTORATION", "CLASSIFICATION", "Restorer", "Classifier"} & names, _name(path)
 
 
 def test_every_package_has_its_rule() -> None:

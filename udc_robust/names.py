@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+NONE = "none"
+"""Name and kind of no defence at all."""
+
 Domain = Literal["linear", "srgb", "tonemapped"]
 """Colour domain of an image, see `optics.domains`."""
 

@@ -287,3 +287,11 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
         list_images(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         list_images(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 4), (4, 8, 9)])
+def test_four_channels_may_be_raw_and_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "a.npy", np.full(shape, 0.5, np.float32))
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match="RAW data"):
+            read(tmp_path / "a.npy")

@@ -37,6 +37,7 @@ def attack(
     from udc_robust.report.run_folder import read_run
     from udc_robust.tasks import TASKS, write_report
     from udc_robust.tasks import evaluate as run
+    from udc_robust.tasks.restoration import open_images
     from udc_robust.tasks.restoration_schema import RestorationConfig
 
     data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
@@ -53,6 +54,8 @@ def attack(
         RestorationConfig,
         "options",
     )
+    if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
+        settings = settings.model_copy(update={"round_8_bit": False})
     folder = out or Path("attacked")
     run(settings, folder, this_command())
     page = write_report([folder])

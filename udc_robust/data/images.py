@@ -49,9 +49,9 @@ def read_image(path: Path | str) -> Picture:
     """Read PNG, JPEG, WebP, TIFF, .hdr, .exr, ``.rgbe.webp`` or .npy.
 
     Integer files are sRGB; ``.hdr``, ``.exr``, float TIFF and ``.rgbe.webp`` are linear. The last holds RGB mantissas
-    and their common exponent in A, as Radiance files do: ``rgb * 2**(A - 136)``. A .npy, (H,W), (H,W,C) or (C,H,W), is
-    linear where a value exceeds 1. Grey becomes three equal channels, alpha is dropped, the EXIF orientation is
-    applied, and of several frames the first counts.
+    and their common exponent in A, as Radiance files do: ``rgb * 2**(A - 136)``. A .npy, (H,W), (H,W,C) or (C,H,W) of
+    one or three channels, is linear where a value exceeds 1. Grey becomes three equal channels, alpha of other files is
+    dropped, the EXIF orientation is applied, and of several frames the first counts.
 
     Raises:
         UserError: naming the file and the fix, when it is missing, empty, cut short, of another kind, too large, or
@@ -263,10 +263,12 @@ def _npy_layout(shape: tuple[int, ...], path: Path) -> tuple[int | None, tuple[i
     if math.prod(shape) > 0:
         if len(shape) == 2:
             return None, (shape[0], shape[1])
-        if len(shape) == 3 and shape[2] in (1, 3, 4):
+        if len(shape) == 3 and shape[2] in (1, 3):
             return 2, (shape[0], shape[1])
-        if len(shape) == 3 and shape[0] in (1, 3, 4):
+        if len(shape) == 3 and shape[0] in (1, 3):
             return 0, (shape[1], shape[2])
+        if len(shape) == 3 and 4 in (shape[0], shape[2]):
+            raise UserError(f"{path} has the shape {shape}: RAW data? develop it, or drop alpha, and save RGB (H,W,3)")
     raise UserError(f"{path} has the shape {shape}; save (H,W), (H,W,3) or (3,H,W)")
 
 

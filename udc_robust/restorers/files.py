@@ -9,7 +9,8 @@ import torch
 
 from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.networks.tiles import tile_boxes, tiled
+from udc_robust.limits import usable_device
+from udc_robust.networks.tiles import check_tiles, count_tiles, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.progress import console, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
@@ -36,6 +37,8 @@ def restore_files(
     """
     if domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(domain), DOMAINS)
+    check_tiles(tile, overlap)
+    usable_device(device)
     files = files_by_stem(images, "restore")
     restorers = {}
     for stem, path in files.items():
@@ -53,10 +56,14 @@ def restore_files(
         if margin and restorer.whole_image:
             console.print(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
         with (
-            progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
+            progress(f"restoring {path.name}", count_tiles(height, width, side, margin)) as tick,
             torch.no_grad(),
         ):
             restored = tiled(restorer, x, side, margin, tick)
+        if not restored.isfinite().all():
+            raise UserError(
+                f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}"
+            )
         if own_domain == "linear":
             write_image(out / f"{stem}.npy", restored[0].cpu())
         target = out / f"{stem}.png"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.tiles import padded
-from udc_robust.networks.user_code import build, network_builder
-from udc_robust.networks.weights import load_into, read_weights
+from udc_robust.networks.user_code import answered, build, network_builder
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights
 from udc_robust.optics.domains import DOMAINS, convert, value_range
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
 from udc_robust.restorers.weight_norm_names import published_state_dict
@@ -49,9 +48,19 @@ class Restorer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore ``(B,3,H,W)``; the way is differentiable from end to end."""
-        y = padded(self.network, convert(x, self.domain, self.network_domain), self.size_multiple)
+        y = padded(self._restored, convert(x, self.domain, self.network_domain), self.size_multiple)
         y = convert(y, self.network_domain, self.domain)
         return y if self.training else y.clamp(*value_range(self.domain))
+
+    def _restored(self, x: Tensor) -> Tensor:
+        """The network's answer, which must be images of the size that it was given."""
+        y = answered(self.network, x, f"restorer {self.name!r}")
+        if y.shape != x.shape:
+            raise UserError(
+                f"restorer {self.name!r} answers to {tuple(x.shape)} with {tuple(y.shape)}: "
+                "a restorer gives images of the size that it takes"
+            )
+        return y
 
 
 @dataclass(frozen=True)
@@ -127,10 +136,15 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     """
     spec = _published(spec)
     weights = spec.weights
-    if weights is None and (spec.network or spec.name) in shipped_checkpoints():
-        weights = str(shipped_checkpoints()[spec.network or spec.name])
+    alike = shipped_checkpoints().get(spec.network or spec.name)
+    if weights is None and alike is not None:
+        weights = str(alike)
     state, facts = _read(weights) if weights else (None, {})
-    network_name = facts.get("network") if spec.network in (None, *shipped_checkpoints()) else spec.network
+    if alike is not None and spec.network is not None and "network" not in facts:
+        facts = _read(str(alike))[1] | {"parent": None}  # bare weights of a network like the one that ships
+    network_name = spec.network
+    if spec.network is None or spec.network in shipped_checkpoints():
+        network_name = no_code(facts["network"], str(weights)) if "network" in facts else None
     if network_name is None:
         known = [*NETWORKS, *published_networks(), *shipped_checkpoints()]
         if weights is None:
@@ -172,11 +186,4 @@ def looks_like(state: Mapping[str, Tensor]) -> str | None:
 
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
-    facts: dict[str, Any] = {}
-    for key in ("network", "options", "domain", "parent"):
-        if key in metadata:
-            try:
-                facts[key] = json.loads(metadata[key])
-            except json.JSONDecodeError as error:
-                raise UserError(f"{weights}: its metadata {key!r} is not JSON ({error}): get it again") from error
-    return state, facts
+    return state, facts_of(metadata, weights)

@@ -23,6 +23,7 @@ from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
+from udc_robust.networks.memory_guard import MemoryGuard
 from udc_robust.training.batches import NoisyBatches
 from udc_robust.training.card import common_facts, model_card, table
 from udc_robust.training.config import DiffusionConfig
@@ -125,11 +126,12 @@ def _unet(config: DiffusionConfig) -> nn.Module:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     levels = len(config.block_out_channels)
-    return UNet2DModel(
-        sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
-        layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
-        down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
-    )  # fmt: skip
+    with MemoryGuard("block_out_channels and layers_per_block"):
+        return UNet2DModel(
+            sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
+            layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
+            down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
+        )  # fmt: skip
 
 
 def _scheduler(config: DiffusionConfig) -> DDPMScheduler:

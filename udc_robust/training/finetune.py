@@ -82,7 +82,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
         return Validation(figures, figures, f"validation {note}")
 
-    trained = train(accelerator, config, out, learner, pairs.batches, loss, check)
+    also = [config.purifier.name] if config.purifier else []
+    also += [str(weights_file())] if config.perceptual else []
+    trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, learner), **parent.architecture, "domain": parent.network_domain,
         "parent": config.parent, "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
