@@ -42,8 +42,7 @@ class Kind:
     Attributes:
         build: the class, or a function.
         strength: what tuning to a clean PSNR varies; None where no single option does.
-        files: options that name models or images.
-        reads: whether ``build`` reads them, so that checking a config does not build; else `Defence.load` does.
+        files: options that name what ``build`` reads; where a config gives one, checking it does not build.
         options: the schema of the options; None: the parameters of ``build``.
     """
 
@@ -51,7 +50,6 @@ class Kind:
     build: Callable[..., Defence]
     strength: Strength | None = None
     files: tuple[str, ...] = ()
-    reads: bool = True
     options: type[BaseModel] | None = None
 
     def parameters(self) -> list[inspect.Parameter]:
@@ -127,7 +125,7 @@ DEFENCES: dict[str, Kind] = {
         Kind("tv", transforms.TotalVariation, Strength("weight", 0.0, 0.5)),
         Kind("noise", transforms.AdditiveNoise, Strength("sigma", 0.0, 0.5)),
         Kind("low_resolution", transforms.LowResolution, Strength("factor", 1.0, 8.0)),
-        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True), files=("restorer",), reads=False),
+        Kind("halftone", Halftone, Strength("levels", 256, 2, whole=True)),
         Kind("drop_tv", random_transforms.DropAndTotalVariation, Strength("drop", 0.0, 0.95)),
         # These two move the picture, so that a PSNR says nothing and cannot be tuned to.
         Kind("crop", random_transforms.RandomCrop),
@@ -175,7 +173,7 @@ def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = Fals
             raise UserError(f"defence {kind!r} has no strength to tune: leave out `match`, or choose one of {tunable}")
         if chosen.strength.option in checked:
             raise UserError(f"defence {kind!r}: `match` tunes {chosen.strength.option}; leave out one of the two")
-    if not (chosen.reads and set(chosen.files) & set(checked)):
+    if not set(chosen.files) & set(checked):
         _built(chosen, checked)
     return checked
 
