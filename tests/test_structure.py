@@ -12,7 +12,7 @@ import udc_robust
 ROOT = Path(udc_robust.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_FUNCTION, LONGEST_FILE = 60, 300
-BASE = {"config_file", "errors", "files", "names", "processes", "progress"}
+BASE = {"config_file", "errors", "files", "limits", "names", "outputs", "processes", "progress"}
 MAY_IMPORT = {
     "metrics": set(),
     "attacks": {"metrics"},

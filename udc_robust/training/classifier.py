@@ -14,7 +14,7 @@ from udc_robust.classifiers.data import LabelledImages, load_images, torchvision
 from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.registry import build_defence, named_models
+from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
@@ -93,7 +93,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         told = ", ".join(f"{name} {share:.1%}" for name, share in top1.items())
         return Validation({"accuracy": figures}, {f"top1_{name}": share for name, share in top1.items()}, told)
 
-    also = [name for block in config.transforms for name in named_models(block.kind, block.options)]
+    also = [name for block in config.transforms for name in stated_texts(block.kind, block.options)]
     also += [folder for source in (config.train, config.validation) for folder in torchvision_folder(source)]
     trained = train(accelerator, config, out, network, batches, loss, check, also)
     result = trained.network.classifier if isinstance(trained.network, MaskedClassifier) else trained.network

@@ -14,7 +14,7 @@ from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.data.samples import Sample
 from udc_robust.defences.defence import Defence, fresh
-from udc_robust.defences.registry import build_defence, named_models
+from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.networks.weights import load_into, read_weights, save_weights
@@ -89,7 +89,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         curves = {key: figures[key] for key in ("psnr", "ssim", "gain")}
         return Validation(figures, curves, f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})")
 
-    also = named_models(config.degradation.kind, config.degradation.options) if config.degradation else []
+    also = stated_texts(config.degradation.kind, config.degradation.options) if config.degradation else []
     trained = train(accelerator, config, out, restorer, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, trained.network), "network": config.network, "options": config.options,
