@@ -161,6 +161,8 @@ def _download(path: Path, expected: Download, tries: int, pause: Callable[[float
                     f"{expected.url} answers {error.code} {error.reason}; correct the name or list"
                 ) from error
             problem: Exception = error
+        except ValueError as error:  # of the standard library, which reads the address before our handler does
+            raise UserError(f"{expected.url} sends us on to a malformed address ({error}); correct the list") from error
         except (OSError, HTTPException) as error:
             problem = error
         if attempt + 1 == tries:
