@@ -5,11 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
+from udc_robust.terminal import shown
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that takes no text for markup or emoji."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
+
+
+console = plain_console(stderr=True)
 Tick = Callable[..., None]
 
 
@@ -23,21 +32,23 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
         yield lambda note="", advance=1: None
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        title = shown(title)
         task = bar.add_task(title, total=total, completed=done, note="")
         last_line = time.monotonic()
 
         def tick(note: str = "", advance: int = 1) -> None:
             nonlocal last_line
             bar.update(task, advance=advance)
+            note = shown(note)
             if note:
                 bar.update(task, note=note)
             finished = bar.tasks[0].completed
             if not console.is_terminal and (time.monotonic() - last_line > 15 or finished == total):
                 last_line = time.monotonic()
-                console.print(f"{title}: {finished:.0f}/{total} {note}", highlight=False)
+                console.print(f"{title}: {finished:.0f}/{total} {note}")
 
         yield tick

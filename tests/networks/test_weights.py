@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -105,6 +107,16 @@ def test_one_leading_module_is_stripped(tmp_path) -> None:
     names = {"module.a.module.weight": "a.module.weight", "module.module.b": "module.b", "submodule.c": "submodule.c"}
     torch.save({name: torch.ones(1) for name in names}, tmp_path / "net.pth")
     assert sorted(read_weights(tmp_path / "net.pth")[0]) == sorted(names.values())
+
+
+def test_the_same_weights_and_metadata_make_the_same_bytes(tmp_path) -> None:
+    network, metadata = nn.Linear(3, 2), {name: name for name in "zyxwvutsrqponm"}
+    save_weights(tmp_path / "a.safetensors", network, metadata)
+    save_weights(tmp_path / "b.safetensors", network, dict(sorted(metadata.items())))
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    state, read = read_weights(tmp_path / "a.safetensors")
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+    assert read == {name: json.dumps(name) for name in metadata}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from udc_robust.cli.options import there
+from udc_robust.outputs import output_file, output_folder
+from udc_robust.terminal import say
 
 
 def synth(
@@ -43,9 +45,10 @@ def synth(
         "licence": licence, "difficulty": difficulty, "shot": shot, "read": read,
     }  # fmt: skip
     settings = check_config(values, SynthSettings, "options")
+    output_folder(out, [sources, *(Path(name) for name in settings.psfs)], below=["lq", "gt"])
     pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
     mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
-    typer.echo(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
+    say(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
 
 
 def fetch(
@@ -59,7 +62,8 @@ def fetch(
     from udc_robust.data.fetch import fetch as run
     from udc_robust.data.fetch import read_list
 
-    typer.echo(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
+    output_folder(out)
+    say(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
 
 
 def psf_code(
@@ -75,6 +79,8 @@ def psf_code(
     from udc_robust.data.synth import load_psf
     from udc_robust.optics.psf_code import fit_basis, load_basis, turned
 
+    if basis is None:
+        output_file(out, (".npz",), map(Path, psfs))
     loaded = [load_psf(name) for name in psfs]
     if basis is not None:
         found = load_basis(basis)
@@ -82,5 +88,5 @@ def psf_code(
         family = loaded if len(loaded) > 1 else [turned(loaded[0], turn * step / 4) for step in range(-4, 5)]
         found = fit_basis(family)
         found.save(out)
-        typer.echo(f"basis: {out}", err=True)
+        say(f"basis: {out}", err=True)
     typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])

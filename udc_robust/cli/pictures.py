@@ -7,8 +7,20 @@ from typing import Annotated
 
 import typer
 
-from udc_robust.cli.options import Domain, Images, OutFolder, RestorerName, Weights, restorer_block, there, this_command
+from udc_robust.cli.options import (
+    Domain,
+    Images,
+    OutFolder,
+    RestorerName,
+    Weights,
+    restorer_block,
+    run_folder,
+    there,
+    this_command,
+)
 from udc_robust.errors import UserError
+from udc_robust.outputs import output_folder
+from udc_robust.terminal import say
 
 
 def attack(
@@ -54,13 +66,14 @@ def attack(
         RestorationConfig,
         "options",
     )
+    folder = run_folder(settings, out or Path("attacked"))
     if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
         settings = settings.model_copy(update={"round_8_bit": False})
-    folder = out or Path("attacked")
     run(settings, folder, this_command())
     page = write_report([folder])
     print_held(list(read_run(folder, TASKS).panels()))
-    typer.echo(f"attacked images: {folder / 'images'}\nreport: {page}")
+    say(f"attacked images: {folder / 'images'}")
+    say(f"report: {page}")
 
 
 def restore(
@@ -81,8 +94,9 @@ def restore(
     from udc_robust.restorers.zoo import RestorerSpec
 
     spec = RestorerSpec(**restorer_block(restorer, weights))  # type: ignore[arg-type]
-    for path in restore_files(images, spec, out or Path("restored"), domain, tile, overlap, device):
-        typer.echo(path)
+    folder = output_folder(out or Path("restored"), images)
+    for path in restore_files(images, spec, folder, domain, tile, overlap, device):
+        say(path)
 
 
 def purify(
@@ -113,5 +127,6 @@ def purify(
     except ValueError as error:
         raise UserError(f"--sigma {error}") from None
     more = {"sampler": sampler, "steps": steps, "samples": samples, "eta": eta, "tile": tile, "overlap": overlap}
-    for path in purify_files(images, model, out or Path("purified"), options | more, seed=seed, device=device):
-        typer.echo(path)
+    folder = output_folder(out or Path("purified"), images)
+    for path in purify_files(images, model, folder, options | more, seed=seed, device=device):
+        say(path)

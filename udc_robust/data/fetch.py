@@ -21,6 +21,7 @@ from pathlib import Path
 
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 
 POLY_HAVEN = "https://dl.polyhaven.org/file/ph-assets/HDRIs/hdr/1k/{name}_1k.hdr"
@@ -131,7 +132,7 @@ def fetch(
     downloads = panoramas() if downloads is None else downloads
     recorded = {entry.file: entry for entry in read_list(out / CHECKSUMS)} if (out / CHECKSUMS).is_file() else {}
     paths = []
-    with progress("fetching", len(downloads)) as tick:
+    with sole_writer(out), progress("fetching", len(downloads)) as tick:
         for wanted in downloads:
             known = recorded.get(wanted.file, wanted)
             expected = Download(wanted.file, wanted.url, wanted.size or known.size, wanted.sha256 or known.sha256)

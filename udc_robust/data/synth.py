@@ -19,6 +19,7 @@ from udc_robust.data.panorama import perspective_view
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
 from udc_robust.limits import Count, Seed, Side
+from udc_robust.lock import sole_writer
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
 from udc_robust.optics.domains import convert
@@ -111,6 +112,15 @@ def synthesise(
         "settings": settings.model_dump(mode="json"),
         "psf_sha256": {name: _digest(psf) for name, psf in psfs.items()},
     }
+    with sole_writer(out):
+        return _synthesise(sources, out, settings, paths, psfs, header)
+
+
+def _synthesise(
+    sources: Path, out: Path, settings: SynthSettings, paths: Sequence[Path], psfs: dict[str, Tensor],
+    header: dict[str, Any],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make what a former call has not made yet."""
     manifest = out / "manifest.json"
     former = _former(manifest, header)
     entries: list[dict[str, Any]] = []

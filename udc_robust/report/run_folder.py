@@ -5,13 +5,14 @@ Nothing of a folder is run: code that a config names is not looked up.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import yaml
 
@@ -141,8 +142,8 @@ class Panel:
 
     def picture(self, image: str, name: str, *, of_victim: bool = True) -> Path:
         """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
-        folder = image_folder(self.folder, self.data, image)
-        return (folder / quote(victim_label(self.network, self.defence), safe="") if of_victim else folder) / name
+        victim = victim_label(self.network, self.defence) if of_victim else None
+        return image_folder(self.folder, self.data, image, victim) / name
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
     for name in FILES:
         if not (path / name).is_file():
             raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust evaluate` on it again")
-    try:
+    with damage_told(path):
         settings, facts = as_now(
             yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),
             json.loads((path / "run.json").read_text(encoding="utf-8")),
@@ -254,9 +255,22 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
         return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
+
+
+@contextlib.contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Tell what a damaged file of a run folder makes of its reading in one line, with the way on."""
+    try:
+        yield
+    except (
+        yaml.YAMLError, AttributeError, TypeError, ValueError, LookupError, RecursionError, csv.Error, OSError,
+        StopIteration,
+    ) as error:  # fmt: skip
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again, which makes the tables and "
+            "run.json from its journal"
+        ) from error
 
 
 def _read_csv(path: Path, texts: set[str]) -> list[Row]:
@@ -283,5 +297,5 @@ def _cell_of(row: Row, network: str) -> Key:
 
 
 def _timed(row: Row) -> Key:
-    data, _, victim, cell = (unquote(part) for part in row["unit"].split("/"))
+    data, _, victim, cell = (unquote(part, errors="surrogatepass") for part in row["unit"].split("/"))
     return data, victim, cell

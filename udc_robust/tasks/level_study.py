@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 import torch
 
@@ -35,6 +34,7 @@ from udc_robust.grid.run import run
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.units import image_folder
 from udc_robust.limits import usable_device
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.tasks.restoration import RESTORATION, load_restorers, open_images
@@ -111,9 +111,10 @@ def study(
     part = module or coarsest_module(loaded.network, loaded, example)
     features = PooledFeatures(loaded.network, part, loaded)
 
-    run(RESTORATION, config, out, command)
-    psnrs = _psnrs(out)
-    distances = _distances(config, inputs, loaded, features, {NO_PURIFIER: None, **defences}, out)
+    with sole_writer(out):
+        run(RESTORATION, config, out, command)
+        psnrs = _psnrs(out)
+        distances = _distances(config, inputs, loaded, features, {NO_PURIFIER: None, **defences}, out)
     sigmas = {NO_PURIFIER: 0.0} | {level: pipeline.schedule.sigma(level) for level in levels}
     figures = [_figures(level, sigmas[level], psnrs, distances[level]) for level in (NO_PURIFIER, *levels)]
     write_text(out / "levels.csv", to_csv(COLUMNS, [{name: getattr(f, name) for name in COLUMNS} for f in figures]))
@@ -157,7 +158,7 @@ def _distances(
     """
     with disk_errors(out):
         (out / "frechet").mkdir(exist_ok=True)
-    journal = Journal(out / "frechet")
+    journal = Journal(out / "frechet", holds={"frechet": float})
     attacked = f"{cells(config.attacks, config.eps, config.defences[0])[0].key}.input.png"
     with progress("features of levels", len(defences)) as tick, frozen(restorer), torch.no_grad():
         clean = None
@@ -169,7 +170,7 @@ def _distances(
                     clean = torch.cat([features(x) for x in pictures])
                 rows = []
                 for key in inputs.keys:
-                    path = image_folder(out, inputs.label, key) / quote(restorer.name, safe="") / attacked
+                    path = image_folder(out, inputs.label, key, restorer.name) / attacked
                     x_adv = read_image(path).pixels[None].to(config.device)
                     seed = image_seed(config.seed, f"{inputs.label}/{key}", "judge")
                     purifier = None if defence is None else defence.to(config.device)
