@@ -13,7 +13,8 @@ ROOT = Path(udc_robust.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_FUNCTION, LONGEST_FILE = 60, 300
 BASE = {
-    "config_file", "errors", "files", "limits", "lock", "names", "outputs", "portable", "processes", "progress", "terminal",
+    "config_file", "errors", "files", "limits", "lock", "names", "outputs", "portable", "processes", "progress",
+    "terminal",
 }  # fmt: skip
 MAY_IMPORT = {
     "metrics": set(),
