@@ -112,7 +112,8 @@ def measured(result: Result) -> dict[str, list[Any]]:
 
 def spread(count: int, total: int) -> set[int]:
     """``count`` places evenly over ``total``: sets are often sorted, by class or by scene."""
-    return {i * total // count for i in range(min(count, total))} if count else set()
+    count = min(count, total)
+    return {i * total // count for i in range(count)}
 
 
 def _keep_pictures(plan: Plan, judged: Judged) -> None:
