@@ -16,7 +16,7 @@ from udc_robust.defences.purifier.level import NO_PURIFIER, LevelFigures
 from udc_robust.networks.weights import read_weights
 from udc_robust.progress import plain_console
 from udc_robust.report.comparison import comparisons
-from udc_robust.report.run_folder import Panel
+from udc_robust.report.panel import Panel
 from udc_robust.report.words import number
 from udc_robust.restorers.basicsr_bridge import NETWORKS
 from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from udc_robust.data.images import image_size, read_image
 from udc_robust.errors import UserError
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import number
 from udc_robust.report.worst import hardest
 

@@ -21,7 +21,8 @@ from udc_robust.portable import portable
 from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
-from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, damage_told, read_run
+from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
 

@@ -96,14 +96,7 @@ def study(
         "options",
     )  # fmt: skip
     usable_device(device)
-    # Everything that can be wrong is asked before the folder is claimed for this run.
-    inputs = open_images(config.data[0])
-    if inputs.domain == "linear":
-        raise UserError(f"a purifier takes images in [0,1], data {inputs.label!r} is linear light: tone-map it first")
-    if not inputs.truth:
-        raise UserError(f"data {inputs.label!r} has no ground truth: a level is chosen by PSNR, which needs pairs")
-    if len(inputs.keys) < 2:
-        raise UserError(f"data {inputs.label!r} has one image: distances of features need two or more (`limit`)")
+    inputs = _checked_images(config)  # everything that can be wrong is asked before the folder is claimed
     pipeline = load_purifier(purifier)
     defences = {level: pipeline.purifier(pipeline.plan(noise_level=level, samples=samples)) for level in levels}
     loaded = load_restorers(config, inputs.domain)[config.restorers[0].name]
@@ -120,6 +113,18 @@ def study(
     write_text(out / "levels.csv", to_csv(COLUMNS, [{name: getattr(f, name) for name in COLUMNS} for f in figures]))
     _plot(figures, part, out / "levels.png")
     return figures
+
+
+def _checked_images(config: RestorationConfig) -> Images:
+    """Pairs that a level can be chosen on."""
+    inputs = open_images(config.data[0])
+    if inputs.domain == "linear":
+        raise UserError(f"a purifier takes images in [0,1], data {inputs.label!r} is linear light: tone-map it first")
+    if not inputs.truth:
+        raise UserError(f"data {inputs.label!r} has no ground truth: a level is chosen by PSNR, which needs pairs")
+    if len(inputs.keys) < 2:
+        raise UserError(f"data {inputs.label!r} has one image: distances of features need two or more (`limit`)")
+    return inputs
 
 
 def _name(level: int) -> str:
