@@ -9,8 +9,16 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from udc_robust.processes import is_main
+
 console = Console(stderr=True)
 Tick = Callable[..., None]
+
+
+def note(text: str) -> None:
+    """One line to the user on stderr, once for all processes; what looks like markup in it is text."""
+    if is_main():
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, Res
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.user_code import build, network_builder
-from udc_robust.networks.weights import load_into, read_weights
+from udc_robust.networks.weights import load_into, read_weights, without_prefix
 
 DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56)}
 """Our CIFAR networks by name; ResNet-8 is one for tests."""
@@ -172,7 +172,7 @@ def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 facts[key] = json.loads(metadata[key])
             except json.JSONDecodeError as error:
                 raise UserError(f"{weights}: its metadata {key!r} is not JSON ({error}): get it again") from error
-    public = None if facts else from_public(state)
+    public = None if facts else from_public(without_prefix(state, ("conv1.weight", "linear.weight", "fc.weight")))
     if public is None:
         return state, facts
     state, facts = public

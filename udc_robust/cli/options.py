@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from udc_robust.errors import UserError
+from udc_robust.files import shipped
 from udc_robust.processes import is_main
 
 if TYPE_CHECKING:
@@ -50,10 +51,15 @@ def config_path(given: Path, schema: str) -> Path:
 def read_config(
     name: Path, schema: str, model: type[Config], overrides: Sequence[str] | None, out: Path | None
 ) -> tuple[Config, Path]:
-    """A config, and the folder to write to: ``out``, what the config says, or one of its name in ``runs/train``."""
-    from udc_robust.config_file import load_config
+    """A training's config, and the folder to write to: ``out``, what the config says, or one of its name in ``runs/train``."""
+    from udc_robust.config_file import check_config, read_values
+    from udc_robust.training.config import without_claims
 
-    settings = load_config(config_path(name, schema), model, overrides or [])
+    path, overrides = config_path(name, schema), overrides or []
+    values = read_values(path, overrides)
+    if shipped("configs") in path.parents:  # what it claims is ours, and of our data
+        values = without_claims(values, overrides)
+    settings = check_config(values, model, str(path))
     return settings, out or settings.out or Path("runs/train") / settings.name  # type: ignore[attr-defined]
 
 

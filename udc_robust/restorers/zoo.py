@@ -16,8 +16,9 @@ from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.tiles import padded
 from udc_robust.networks.user_code import build, network_builder
-from udc_robust.networks.weights import load_into, read_weights
+from udc_robust.networks.weights import load_into, read_weights, without_prefix
 from udc_robust.optics.domains import DOMAINS, convert, value_range
+from udc_robust.progress import note
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
 from udc_robust.restorers.weight_norm_names import published_state_dict
 
@@ -32,14 +33,16 @@ class Restorer(nn.Module):
         trained: False when it runs with random weights; reports must say so.
         origin: the weights file, or why there is none.
         recipe: ``network`` and ``options`` that build the network again, where they are known.
+        parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
     """
 
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
-        recipe: Mapping[str, Any] | None = None, parent: str | None = None,
+        recipe: Mapping[str, Any] | None = None, parent: str | None = None, parent_sha256: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.name, self.network, self.trained, self.origin, self.parent = name, network, trained, origin, parent
+        self.name, self.network, self.trained, self.origin = name, network, trained, origin
+        self.parent, self.parent_sha256 = parent, parent_sha256
         self.domain, self.recipe = domain, dict(recipe or {})
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
@@ -83,6 +86,11 @@ def published_networks() -> dict[str, Path]:
     return {path.stem: path for path in sorted((shipped("configs") / "networks").glob("*.yaml"))}
 
 
+def restorer_names() -> list[str]:
+    """Every name that a restorer can be called by, beside files and code of one's own."""
+    return [*NETWORKS, *published_networks(), *shipped_checkpoints()]
+
+
 def _published(spec: RestorerSpec) -> RestorerSpec:
     """Fill in network and options where the user names a published network."""
     name = spec.network or spec.name
@@ -105,7 +113,7 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     try:
         return basicsr_network(name)
     except UserError:
-        raise unknown_name("network", name, [*NETWORKS, *shipped_checkpoints()]) from None
+        raise unknown_name("network", name, restorer_names()) from None
 
 
 def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -130,12 +138,16 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     if weights is None and (spec.network or spec.name) in shipped_checkpoints():
         weights = str(shipped_checkpoints()[spec.network or spec.name])
     state, facts = _read(weights) if weights else (None, {})
+    if spec.network is None and spec.name in NETWORKS:
+        spec = replace(spec, network=spec.name)
+    if state is not None and spec.network is None and spec.name not in shipped_checkpoints() and "network" not in facts:
+        spec = _recognised(spec, state)
+    shipped_name = next((name for name in (spec.network, spec.name) if name in shipped_checkpoints()), None)
+    if shipped_name is not None:
+        facts = {**_network_facts(shipped_name), **facts}
     network_name = facts.get("network") if spec.network in (None, *shipped_checkpoints()) else spec.network
     if network_name is None:
-        known = [*NETWORKS, *published_networks(), *shipped_checkpoints()]
-        if weights is None:
-            raise unknown_name("restorer", spec.name, known)
-        raise UserError(f"restorer {spec.name!r}: {weights} does not say which network it is: set `network`")
+        raise unknown_name("restorer", spec.name, restorer_names())
     options = facts.get("options", {}) if spec.options is None else dict(spec.options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -153,27 +165,53 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
         recipe={"network": network_name, "options": options}, parent=facts.get("parent"),
+        parent_sha256=facts.get("parent_sha256"),
     )  # fmt: skip
     return restorer.to(device).eval()
 
 
+def _recognised(spec: RestorerSpec, state: Mapping[str, Tensor]) -> RestorerSpec:
+    """The spec of weights that do not say which network they are of, by their names and shapes.
+
+    Raises:
+        UserError: they are of no published and no shipped network.
+    """
+    guess = looks_like(state)
+    if guess is None:
+        raise UserError(
+            f"restorer {spec.name!r}: {spec.weights} does not say which network it is: set `network` (and `options`)"
+        )
+    note(f"{spec.weights}: taken for {guess} by its names and shapes; say `network` if it is another")
+    return _published(replace(spec, network=guess))
+
+
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The published network whose names and shapes a state dict has, or None."""
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    for name, path in published_networks().items():
-        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The published or shipped network whose names and shapes a state dict has, or None."""
+    recipes = {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in published_networks().items()}
+    for name in shipped_checkpoints():
+        facts = _network_facts(name)
+        if all(facts["options"] != known["options"] for known in recipes.values()):  # variants of one network
+            recipes[name] = facts
+    for name, facts in recipes.items():
         with torch.device("meta"):
             theirs = build_network(facts["network"], facts["options"]).state_dict()
         for layout in (theirs, published_state_dict(theirs)):
-            if {key: tensor.shape for key, tensor in layout.items()} == shapes:
+            inner = without_prefix(state, layout.keys())
+            if {key: tensor.shape for key, tensor in layout.items()} == {k: v.shape for k, v in inner.items()}:
                 return name
     return None
+
+
+def _network_facts(name: str) -> dict[str, Any]:
+    """Network, options and domain of a shipped checkpoint: what other weights of its kind share with it."""
+    facts = _read(str(shipped_checkpoints()[name]))[1]
+    return {key: facts[key] for key in ("network", "options", "domain") if key in facts}
 
 
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
     facts: dict[str, Any] = {}
-    for key in ("network", "options", "domain", "parent"):
+    for key in ("network", "options", "domain", "parent", "parent_sha256"):
         if key in metadata:
             try:
                 facts[key] = json.loads(metadata[key])

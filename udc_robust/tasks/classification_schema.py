@@ -11,6 +11,7 @@ from udc_robust.attacks.classification import CLASSIFICATION
 from udc_robust.config_file import Size, Strict
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, told
+from udc_robust.networks.weights import named_by_file
 
 
 class ImagesConfig(Strict):
@@ -44,6 +45,11 @@ class ClassifierConfig(Strict):
     weights: str | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_is_a_name(cls, values: Any) -> Any:
+        return named_by_file(values)
 
 
 class ClassificationAttack(AttackConfig):

@@ -14,6 +14,7 @@ from torch import Tensor
 from udc_robust.attacks import Objective
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
+from udc_robust.files import sha256_of
 from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
@@ -205,13 +206,18 @@ def pictures(judged: Judged) -> dict[str, Tensor]:
 
 
 def facts(restorer: Restorer) -> dict[str, Any]:
-    """What run.json says of a restorer: what it was fine-tuned from, and the domain it works in."""
-    return {"parent": restorer.parent, "domain": restorer.network_domain}
+    """What run.json says of a restorer: its weights, what it was fine-tuned from, and the domain it works in."""
+    return {
+        "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
+        "sha256": sha256_of(restorer.origin) if Path(restorer.origin).is_file() else None,
+    }  # fmt: skip
 
 
 def family(networks: Mapping[str, Any]) -> dict[str, str]:
-    """Fine-tuned restorers are compared with their parents."""
-    return {name: facts.get("parent") if facts.get("parent") in networks else name for name, facts in networks.items()}
+    """Fine-tuned restorers are compared with their parents, which they know by name or by a digest of the weights."""
+    by_digest = {facts["sha256"]: name for name, facts in networks.items() if facts.get("sha256")}
+    parents = {name: by_digest.get(facts.get("parent_sha256"), facts.get("parent")) for name, facts in networks.items()}
+    return {name: parent if parent in networks else name for name, parent in parents.items()}
 
 
 RESTORATION = Task(

@@ -12,6 +12,7 @@ from udc_robust.attacks.objectives import DAMAGES
 from udc_robust.config_file import Number, Size, Strict
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
+from udc_robust.networks.weights import named_by_file
 
 OBJECTIVES = (*DAMAGES, "psnr")
 Domain = Literal["srgb", "tonemapped", "linear"]
@@ -71,6 +72,11 @@ class RestorerConfig(Strict):
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_is_a_name(cls, values: Any) -> Any:
+        return named_by_file(values)
 
 
 class RestorationAttack(AttackConfig):

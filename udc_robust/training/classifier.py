@@ -21,7 +21,7 @@ from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
 from udc_robust.networks.weights import save_weights
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig
+from udc_robust.training.config import ClassifierConfig, about
 from udc_robust.training.labelled_batches import LabelledBatches
 from udc_robust.training.loop import Validation, start, train
 from udc_robust.training.masks import MaskedClassifier
@@ -142,7 +142,7 @@ tags: [image-classification, adversarial-robustness]
 ---
 # {config.name}
 
-{config.about.strip()}
+{about(config, f"A {config.network}")}
 
 - network: `{config.network}`, {facts["parameters"]:,} parameters; raw scores, normalisation inside; mode: {config.mode}
 - data: {facts["images"]} images of {facts["data"]}; tested on {facts["validation_images"]} images never trained on

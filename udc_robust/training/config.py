@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,7 +36,8 @@ class Training(Strict):
         mixed_precision: of the arithmetic; the weights stay in float32.
         channels_last: layout of the weights; with ``bf16`` a step of NAFNet takes less than half the time on a CPU that
             has bfloat16, others gain little, and a network that calls ``view`` may refuse it.
-        about: text of the model card.
+        licence: of the weights, which follows from that of the data and the parent.
+        about: text of the model card; empty: what was trained on what.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
@@ -58,8 +59,24 @@ class Training(Strict):
     save_every: Size = 200
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     channels_last: bool = False
-    licence: str = "Apache-2.0"
+    licence: str = "unknown"
     about: str = ""
+
+
+# What a licence and a description are true of.
+MADE_OF = {"train", "validation", "parent", "network", "options", "weights", "recipe", "purifier", "mode", "steps"}
+
+
+def about(config: Training, what: str) -> str:
+    """The first paragraph of a card: the config's own words, or what was trained on what."""
+    return config.about.strip() or f"{what}, trained on `{Path(config.train).name}` for {config.steps:,} steps."
+
+
+def without_claims(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A training's values without ``licence`` and ``about`` where an override changes what they were written of."""
+    changed = {override.partition("=")[0].split(".")[0] for override in overrides}
+    claims = {"licence", "about"} - changed if changed & MADE_OF else set()
+    return {key: value for key, value in values.items() if key not in claims}
 
 
 class TrainConfig(Training):

@@ -24,7 +24,7 @@ from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
 from udc_robust.training.batches import NoisyBatches
-from udc_robust.training.config import DiffusionConfig
+from udc_robust.training.config import DiffusionConfig, about
 from udc_robust.training.loop import Validation, start, train
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ tags: [unconditional-image-generation, adversarial-purification, under-display-c
 ---
 # {config.name}
 
-{config.about.strip()}
+{about(config, "A purifier's diffusion model")}
 
 - U-Net without attention, {facts["parameters"]:,} parameters, noise prediction; domain: {facts["domain"]}
 - data: {facts["images"]} images; validated on {facts["validation_images"]} images never trained on

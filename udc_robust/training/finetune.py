@@ -15,13 +15,13 @@ from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.files import write_text
+from udc_robust.files import sha256_of, write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.weights import save_weights
 from udc_robust.progress import console
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 from udc_robust.training.batches import SeededPairs
-from udc_robust.training.config import FinetuneConfig, PurifierConfig
+from udc_robust.training.config import FinetuneConfig, PurifierConfig, about
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, start, train
 from udc_robust.training.recipes import RECIPES, FinetuneSetup, jittered
@@ -92,7 +92,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
 
     trained = train(accelerator, config, out, learner, batches, loss, check)
     facts = {
-        "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": config.parent,
+        "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
         "parameters": sum(p.numel() for p in learner.parameters()), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "steps": config.steps, "seconds": round(trained.seconds),
@@ -222,9 +222,9 @@ tags: [image-restoration, under-display-camera, adversarial-robustness]
 ---
 # {config.name}
 
-{config.about.strip()}
+{about(config, f"`{facts['parent']}`, fine-tuned by the recipe `{config.recipe}`")}
 
-- parent: `{config.parent}`; recipe: `{config.recipe}`
+- parent: `{facts["parent"]}`, sha256 of its weights {facts["parent_sha256"]}; recipe: `{config.recipe}`
 - {learner}, {facts["parameters"]:,} parameters, domain: {facts["domain"]}
 - data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
 - fine-tuned for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped

@@ -22,7 +22,7 @@ from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training.batches import SeededPairs
-from udc_robust.training.config import TrainConfig
+from udc_robust.training.config import TrainConfig, about
 from udc_robust.training.loop import Validation, start, train
 
 
@@ -134,7 +134,7 @@ tags: [image-restoration, under-display-camera]
 ---
 # {config.name}
 
-{config.about.strip()}
+{about(config, f"A {config.network}")}
 
 - network: `{config.network}`, {facts["parameters"]:,} parameters, domain: {config.domain}
 - data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
