@@ -15,7 +15,7 @@ from udc_robust.data.images import write_image
 from udc_robust.defences.halftone import core as halftone
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.defences.purifier.pipeline import PurificationPipeline
-from udc_robust.defences.registry import KINDS, build_defence, check_defence
+from udc_robust.defences.registry import DEFENCES, build_defence, check_defence
 from udc_robust.errors import UserError
 
 
@@ -30,10 +30,10 @@ def files(tmp_path_factory) -> dict[str, dict[str, str]]:
     return {"purifier": model, "denoiser": model, "quilting": clean}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEFENCES)
 def test_every_kind_is_built_with_its_defaults(kind, files) -> None:
     options = files.get(kind, {})
-    assert set(options) <= set(KINDS[kind].files)
+    assert set(options) <= set(DEFENCES[kind].files)
     made, x = build_defence(kind, options), images(2, 12, 14)
     noise = noise_for(made, x)
     assert len(noise) == 2 and (noise.numel() > 0) == made.random
@@ -43,7 +43,7 @@ def test_every_kind_is_built_with_its_defaults(kind, files) -> None:
     assert not made.training and not any(p.requires_grad for p in made.parameters())
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "purifier"])
+@pytest.mark.parametrize("kind", [name for name in DEFENCES if name != "purifier"])
 def test_what_is_built_can_be_pickled_and_built_again(kind, files) -> None:
     x = images(1, 12, 12)
     made, again = (build_defence(kind, files.get(kind, {})) for _ in range(2))
@@ -52,9 +52,9 @@ def test_what_is_built_can_be_pickled_and_built_again(kind, files) -> None:
     assert torch.allclose(made(x, noise), pickle.loads(pickle.dumps(made))(x, noise), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.strength and name != "denoiser"])
+@pytest.mark.parametrize("kind", [name for name, kind in DEFENCES.items() if kind.strength and name != "denoiser"])
 def test_strength_is_damage_from_end_to_end(kind) -> None:
-    strength = KINDS[kind].strength
+    strength = DEFENCES[kind].strength
     photo = torch.from_numpy(data.astronaut()[60:108, 180:236].copy()).permute(2, 0, 1)[None] / 255
     low, high = strength.weakest, strength.strongest
     damages = []
@@ -67,7 +67,7 @@ def test_strength_is_damage_from_end_to_end(kind) -> None:
 
 
 def test_strength_is_an_option_that_a_config_may_give(files) -> None:
-    for name, kind in KINDS.items():
+    for name, kind in DEFENCES.items():
         if kind.strength:
             value = round(kind.strength.weakest) if kind.strength.whole else kind.strength.weakest
             checked = check_defence(name, {**files.get(name, {}), kind.strength.option: value})
@@ -92,7 +92,7 @@ def test_the_purifier_is_that_of_the_plan(files) -> None:
 
 
 def test_options_are_those_of_the_builder() -> None:
-    for kind in KINDS.values():
+    for kind in DEFENCES.values():
         if kind.options is None:
             assert set(kind.schema().model_fields) == {option.name for option in kind.parameters()}
             assert not any(option.annotation is inspect.Parameter.empty for option in kind.parameters())

@@ -23,7 +23,7 @@ from udc_robust.optics.domains import convert
 from udc_robust.optics.psf import named_psf, psf_names, read_psf
 from udc_robust.progress import progress
 
-KINDS = ("panorama", "hdr", "photo")
+DEFENCES = ("panorama", "hdr", "photo")
 FIELD = 256
 """Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
 
@@ -93,8 +93,8 @@ def synthesise(
     Raises:
         UserError: unknown names, unreadable sources, or a set of other settings in ``out``.
     """
-    if settings.kind not in KINDS:
-        raise unknown_name("kind", settings.kind, KINDS)
+    if settings.kind not in DEFENCES:
+        raise unknown_name("kind", settings.kind, DEFENCES)
     if settings.kind == "panorama" and settings.size > FIELD:
         raise UserError(f"size {settings.size} is more than the {FIELD} px of a panorama's view: use at most {FIELD}")
     paths = _chosen(list_images(sources), only, exclude)

@@ -109,7 +109,7 @@ def load_quilting(images: str, size: int = 5, overlap: int = 2, count: int = 10_
     return Quilting(clean_patches(clean, size, count), overlap, neighbours)
 
 
-KINDS: dict[str, Kind] = {
+DEFENCES: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("none", transforms.Identity),
@@ -143,9 +143,9 @@ def find_kind(name: str) -> Kind:
     """
     if ":" in name:
         return Kind(name, own.builder(name))
-    if name not in KINDS:
-        raise unknown_name("kind of defence", name, KINDS)
-    return KINDS[name]
+    if name not in DEFENCES:
+        raise unknown_name("kind of defence", name, DEFENCES)
+    return DEFENCES[name]
 
 
 def named_models(kind: str, options: Mapping[str, Any]) -> list[str]:
@@ -168,7 +168,7 @@ def check_defence(kind: str, options: Mapping[str, Any], *, matched: bool = Fals
     checked = check_config(options, chosen.schema(), f"defence {kind!r}").model_dump(exclude_unset=True)
     if matched:
         if chosen.strength is None:
-            tunable = ", ".join(name for name, one in KINDS.items() if one.strength)
+            tunable = ", ".join(name for name, one in DEFENCES.items() if one.strength)
             raise UserError(f"defence {kind!r} has no strength to tune: leave out `match`, or choose one of {tunable}")
         if chosen.strength.option in checked:
             raise UserError(f"defence {kind!r}: `match` tunes {chosen.strength.option}; leave out one of the two")

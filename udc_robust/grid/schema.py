@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
 from udc_robust.config_file import Number, Size, Strict, as_lists, number
@@ -19,7 +19,15 @@ from udc_robust.grid.named import find_method, find_metric, is_path
 from udc_robust.metrics import Metric
 
 NONE = "none"
-Eps = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+
+
+def _budget(eps: float) -> float:
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps must be finite and 0 or more, not {eps} (minimum-norm attacks take none)")
+    return eps
+
+
+Eps = Annotated[Number, AfterValidator(_budget)]
 Access = Literal["blind", "bpda", "surrogate", "adaptive"]
 
 

@@ -14,7 +14,21 @@ from udc_robust.grid.task import Row, Task
 from udc_robust.metrics import Metric
 
 COSTS = ("linf", "l2", "forwards", "backwards", "queries")
+BAD = "bad_gradients"
 """Columns that every task has, of attacked rows."""
+
+
+def cell_names(network: str, of_objective: Sequence[str] = (), of_data: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns that name a cell; the first seven order the rows.
+
+    Args:
+        network: what is attacked.
+        of_objective, of_data: what a task says beside, of what an attack climbs and of its images.
+    """
+    return (
+        "data", network, "defence", "attack", "method", "norm", "eps", "objective", *of_objective, "access",
+        "exactness", "eot", "draws", "known_seed", "nfe", *of_data,
+    )  # fmt: skip
 
 
 def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequence[dict[str, Any]]) -> None:

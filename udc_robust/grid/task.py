@@ -137,23 +137,23 @@ class Task:
     summary: tuple[str, ...]
     open: Callable[[Any], Images]
     load: Callable[[Any, str], Mapping[str, Any]]
-    metrics: Callable[[Any], tuple[Sequence[Metric], str]]
-    check: Callable[[RunConfig, Batch, Any, Tensor], None]
     goal: Callable[[AttackConfig, Batch, Tensor], tuple[Objective, Tensor | None]]
     score: Callable[[Tensor, Batch, Tensor], Tensor]
     figures: Callable[[Judged, Sequence[Metric]], dict[str, list[Any]]]
-    describe: Callable[[Batch, int], dict[str, Any]]
     summarise: Callable[[Sequence[Row]], dict[str, Any]]
-    pictures: Callable[[Judged], dict[str, Tensor]]
-    facts: Callable[[Any], dict[str, Any]]
-    family: Callable[[Mapping[str, Any]], Mapping[str, str]]
-    shown: Pictures
-    kicker: str
-    headline: Callable[[Sequence[Any], Sequence[Any]], str]
-    verdict: Callable[[Any], str]
-    tiles: Callable[[Any], list[Tile]]
     columns: Callable[[Any], list[Column]]
-    notes: Callable[[Sequence[Any]], list[str]]
-    answer: Callable[[Any, Row], str]
+    kicker: str
+    metrics: Callable[[Any], tuple[Sequence[Metric], str]] = lambda config: ([], "")
+    check: Callable[[RunConfig, Batch, Any, Tensor], None] = lambda config, batch, network, answer: None
+    describe: Callable[[Batch, int], dict[str, Any]] = lambda batch, row: {}
+    pictures: Callable[[Judged], dict[str, Tensor]] = lambda judged: {}
+    facts: Callable[[Any], dict[str, Any]] = lambda network: {}
+    family: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda networks: {name: name for name in networks}
+    shown: Pictures = Pictures("view", "view")
+    headline: Callable[[Sequence[Any], Sequence[Any]], str] = lambda panels, compared: ""
+    verdict: Callable[[Any], str] = lambda panel: ""
+    tiles: Callable[[Any], list[Tile]] = lambda panel: []
+    notes: Callable[[Sequence[Any]], list[str]] = lambda panels: []
+    answer: Callable[[Any, Row], str] = lambda panel, row: ""
+    footnotes: Callable[[Sequence[Any]], list[str]] = lambda panels: []
     glossary: Mapping[str, str] = field(default_factory=dict)
-    footnotes: Callable[[Sequence[Any]], list[str]] = field(default=lambda panels: [])

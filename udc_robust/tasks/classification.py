@@ -22,24 +22,21 @@ from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, RunConfig
 from udc_robust.grid.statistics import mean_interval
-from udc_robust.grid.tables import COSTS
+from udc_robust.grid.tables import BAD, COSTS, cell_names
 from udc_robust.grid.task import Pictures, Row, Scale, Task
 from udc_robust.metrics import Metric, records
 from udc_robust.tasks import classification_words as words
 from udc_robust.tasks.classification_schema import ClassificationConfig, ImagesConfig
 
-NAMES = (
-    "data", "classifier", "defence", "attack", "method", "norm", "eps", "objective", "access", "exactness", "eot",
-    "draws", "known_seed", "nfe",
-)  # fmt: skip
+NAMES = cell_names("classifier")
 SHARES = (
     "top1", "top5", "top1_one_draw", "top1_worst_draw", "top1_clean", "top5_clean", "top1_noise", "top5_noise",
 )  # fmt: skip
 RESULT_COLUMNS = (
     *NAMES, "image", "label", "answer", *SHARES, "margin", "objective_clean", "objective_attacked", *COSTS,
-    "bad_gradients",
+    BAD,
 )  # fmt: skip
-SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin", *COSTS, "bad_gradients")
+SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin", *COSTS, BAD)
 
 
 def open_images(block: ImagesConfig) -> Images:

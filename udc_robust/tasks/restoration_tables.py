@@ -7,23 +7,20 @@ from collections.abc import Sequence
 from statistics import pstdev
 from typing import Any
 
-from udc_robust.grid.tables import COSTS, mean_of
+from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Row
 
-NAMES = (
-    "data", "restorer", "defence", "attack", "method", "norm", "eps", "objective", "against", "access", "exactness",
-    "eot", "draws", "known_seed", "nfe", "reference",
-)  # fmt: skip
+NAMES = cell_names("restorer", of_objective=["against"], of_data=["reference"])
 FIGURES = ("psnr", "ssim", "lpips", "ms_ssim", "gmsd")
 DRAWS = ("psnr_worst_draw", "psnr_average", "psnr_draw_std")
 RESULT_COLUMNS = (
     *NAMES, "image", "height", "width", *FIGURES, *DRAWS, "psnr_clean", "psnr_noise", "psnr_input",
     "psnr_to_clean_output", "psnr_of_attacked_input", "objective_clean", "objective_attacked", "broken", *COSTS,
-    "bad_gradients",
+    BAD,
 )  # fmt: skip
 SUMMARY_COLUMNS = (
     *NAMES, "images", *FIGURES, *DRAWS, "psnr_std", "psnr_worst", "psnr_clean", "drop", "noise_drop", "psnr_input",
-    "worse_than_input", "broken", "linf", "l2", "rms", "forwards", "backwards", "queries", "bad_gradients",
+    "worse_than_input", "broken", "linf", "l2", "rms", "forwards", "backwards", "queries", BAD,
 )  # fmt: skip
 
 

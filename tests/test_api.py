@@ -1,0 +1,83 @@
+"""The public face: light to import, five lines to an attack, a benchmark of one's own module, code of one's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import udc_robust
+from udc_robust.errors import UserError
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, udc_robust; print(sorted({'torch', 'diffusers', 'basicsr', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in udc_robust.__all__:
+        assert getattr(udc_robust, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'atack'"):
+        udc_robust.atack  # noqa: B018
+    assert "pgd" in udc_robust.METHODS and "jpeg" in udc_robust.DEFENCES and "mse" in udc_robust.OBJECTIVES
+
+
+class Contrast(nn.Module):
+    """Sharpens contrast, so that perturbations grow."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (0.5 + 1.5 * (x - 0.5)).clamp(0, 1)
+
+
+def test_tensors_are_attacked_with_ones_own_network() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    result = udc_robust.attack(Contrast(), x, x, method="pgd", eps="4/255", steps=3)
+    assert 0 < (result.x_adv - x).abs().max() <= 4 / 255 + 0.5 / 255 and result.adv_values.min() > 0
+    free = udc_robust.attack(Contrast(), x, x, method="cw", norm="l2", eps=float("inf"), steps=3)
+    assert free.x_adv.shape == x.shape
+    with pytest.raises(UserError, match="unknown attack method 'pdg': did you mean 'pgd'"):
+        udc_robust.attack(Contrast(), x, method="pdg")
+
+
+def test_the_same_call_attacks_a_classifier() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    x, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 3])
+    result = udc_robust.attack(network, x, labels, method="pgd", eps=8 / 255, steps=5)
+    assert (result.adv_values > result.clean_values).all() and result.adv_output.shape == (2, 4)
+
+
+def test_a_function_of_ones_own_is_a_method() -> None:
+    def upwards(oracle, x, threat, *, share: float = 1.0):
+        oracle.values(x + share * threat.eps)
+        return x
+
+    x = 0.2 + 0.6 * torch.rand(1, 3, 8, 8)
+    result = udc_robust.attack(Contrast(), x, x, method=upwards, eps=0.1, share=0.5, round_8_bit=False)
+    assert torch.allclose(result.x_adv, x + 0.05)
+
+
+def test_a_module_is_benchmarked_and_the_run_is_kept(tmp_path) -> None:
+    quick = {"data": {"limit": 2, "size": 32}, "attacks": ["noise", {"method": "pgd", "steps": 2}], "eps": ["4/255"]}
+    found = udc_robust.benchmark(Contrast(), out=tmp_path / "run", lpips=None, **quick)
+    (row,) = found.table
+    assert row["victim"] == "Contrast" and row["held"] < row["clean"] and row["strongest"] == "pgd"
+    assert len(list(found.results())) == 2 * 3
+    page = found.report(tmp_path / "mine.html")
+    assert page == tmp_path / "mine.html" and "Contrast" in page.read_text()
+    other = Contrast()
+    other.register_buffer("gain", torch.ones(1))
+    with pytest.raises(UserError, match="holds a run"):
+        udc_robust.benchmark(other, out=tmp_path / "run", lpips=None, **quick)
+    with pytest.raises(UserError, match="unknown preset 'qick': did you mean 'quick'"):
+        udc_robust.benchmark(Contrast(), preset="qick")
+
+
+def test_a_classifier_is_benchmarked_too(tmp_path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10))
+    data = {"source": "digits:test", "limit": 10}
+    found = udc_robust.benchmark(network, task="classification", out=tmp_path / "run", data=data, attacks=["fgsm"])
+    assert {row["budget"].split("\N{NO-BREAK SPACE}")[1] for row in found.table} == {"2/255", "4/255", "8/255"}
