@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from udc_robust.attacks import METHODS, Method
 from udc_robust.config_file import Number, Size, Strict, as_lists, number
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.grid.named import find_method, find_metric, is_path
-from udc_robust.metrics import Metric
+
+if TYPE_CHECKING:  # schemas are read before torch is loaded
+    from udc_robust.attacks import Method
+    from udc_robust.metrics import Metric
 
 NONE = "none"
 
@@ -37,7 +38,7 @@ NO_CODE = {"code": False}
 
 def may_load(name: str, info: ValidationInfo) -> bool:
     """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
-    return not is_path(name) or (info.context or {}).get("code", True)
+    return ":" not in name or (info.context or {}).get("code", True)
 
 
 class AttackConfig(BaseModel):
@@ -85,7 +86,7 @@ class AttackConfig(BaseModel):
     def _known(self, info: ValidationInfo) -> AttackConfig:
         if not may_load(self.method, info):
             return self
-        chosen = told(lambda: find_method(self.method))
+        chosen = told(lambda: self.chosen)
         for key in self.model_extra or {}:
             if key not in chosen.options():
                 known = [*chosen.options(), *type(self).model_fields]
@@ -105,6 +106,8 @@ class AttackConfig(BaseModel):
     @property
     def chosen(self) -> Method:
         """The method itself."""
+        from udc_robust.grid.named import find_method
+
         return find_method(self.method)
 
     def options_at(self, eps: float) -> dict[str, Any]:
@@ -118,7 +121,7 @@ class AttackConfig(BaseModel):
     @property
     def label(self) -> str:
         """Name of the attack in tables."""
-        own = self.method if self.method in METHODS else self.method.rpartition(":")[2]
+        own = self.method.rpartition(":")[2]
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
         return self.name or f"{own}{extra}"
 
@@ -216,6 +219,8 @@ class MetricConfig(Strict):
 
     def found(self) -> Metric:
         """The record."""
+        from udc_robust.grid.named import find_metric
+
         return find_metric(self.metric, self.name, self.higher_is_better, self.digits)
 
 
