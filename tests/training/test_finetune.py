@@ -61,7 +61,9 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
     card = (sets / "out" / "hard.md").read_text()
     assert f"weights {restorer.parent_sha256}; recipe: `adversarial`" in card
-    assert "license: unknown" in card and "fine-tuned by the recipe `adversarial`, trained on `train` for 40 steps" in card
+    assert (
+        "license: unknown" in card and "fine-tuned by the recipe `adversarial`, trained on `train` for 40 steps" in card
+    )
     assert f"| PGD-10, crops | {before['attacked_psnr']:.2f} | {after['attacked_psnr']:.2f} |" in card
     assert json.loads(card.split("```json")[1].split("```")[0])["inner_steps"] == 2
     assert any((sets / "out").rglob("events.out.tfevents.*"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from udc_robust.cli.next_step import next_step
+
 
 def models() -> None:
     """List shipped checkpoints and networks with their size, colour domain and the source of official weights."""
     from udc_robust.cli.tables import print_models
 
     print_models()
+    next_step("attack", "photo.png", "--restorer", "nafnet_mini")
 
 
 def configs() -> None:
@@ -23,6 +26,7 @@ def configs() -> None:
         typer.echo(f"\n{use} (configs/{folder}):")
         for config in group:
             typer.echo(f"  {config.name.rpartition('/')[2]:24} {config.purpose}")
+    next_step("evaluate", "quickstart")
 
 
 def doctor() -> None:
@@ -30,3 +34,4 @@ def doctor() -> None:
     from udc_robust.doctor import print_findings
 
     print_findings()
+    next_step("evaluate", "quickstart")

@@ -104,8 +104,11 @@ def image_size(path: Path | str) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def write_image(path: Path | str, pixels: Tensor) -> None:
-    """Write (3,H,W), whole or not at all: as 8-bit PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
+    """Write (3,H,W), whole or not at all: as PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+
+    Args:
+        bits: of a channel of a PNG, 8 or 16.
 
     Raises:
         UserError: on another ending, and when the disk refuses.
@@ -118,6 +121,13 @@ def write_image(path: Path | str, pixels: Tensor) -> None:
     if path.suffix.lower() == ".npy":
         with atomic_path(path) as temporary:
             np.save(temporary, array.numpy())
+    elif path.suffix.lower() == ".png" and bits == 16:  # which Pillow does not write
+        import cv2
+
+        with atomic_path(path) as temporary:
+            sixteen = (array.clamp(0, 1).double() * 65535).round().numpy().astype(np.uint16)
+            if not cv2.imwrite(str(temporary), sixteen[..., ::-1]):
+                raise OSError(f"OpenCV could not write {temporary}")
     elif path.suffix.lower() == ".png":
         from PIL import Image
 

@@ -51,7 +51,9 @@ class SingleFolder(Sequence[Sample]):
             UserError: on missing, empty or doubtful folders and files, from their headers.
         """
         self._files = _keyed(_expand(lq))
-        self._domain = domain or _domain_of_set(next(iter(self._files.values())))
+        said = _domain_of_set(next(iter(self._files.values())))
+        self._domain = domain or said
+        self._reason = "as the config says" if domain else f"as {MANIFEST} says" if said else ""
         self._sizes = [image_size(path) for path in self._files.values()]
 
     def __len__(self) -> int:
@@ -64,6 +66,18 @@ class SingleFolder(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+    @property
+    def domain_told(self) -> str:
+        """Why the images count as of their domain, and the mend where it was guessed."""
+        domain = self._domain or self[0].domain
+        guess = (
+            "files of integers without a tag are taken for sRGB; say `domain: tonemapped` if they are x/(x+0.25) of "
+            "linear light"
+            if domain == "srgb"
+            else "float files are taken for linear light; say `domain` if they are not"
+        )
+        return f"domain {domain}: {self._reason or guess}"
 
     def keys(self) -> list[str]:
         """Return the file stems, with their folder in front where two folders share one."""

@@ -21,9 +21,10 @@ from udc_robust.grid.plan import Plan, check_victims, checked_device, loaded, op
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
+from udc_robust.grid.told import data_told, left_out, networks_told
 from udc_robust.grid.units import run_unit, unit_name
 from udc_robust.processes import Processes
-from udc_robust.progress import progress
+from udc_robust.progress import note, progress
 
 
 def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str, Any]:
@@ -39,12 +40,16 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)
+    for line in (*data_told(sets), *networks_told(networks)):
+        note(line)
     check_victims(task, config, sets, networks)
     task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
     with processes.main_first():
         claim_folder(task, config, out, sets, networks)
         tuned = tune(task, config, networks, out)
     plan = planned(task, config, out, sets, networks, tuned)
+    for line in left_out(config, [victim for mine in plan.victims.values() for victim in mine]):
+        note(line)
     _work(plan, processes)
     processes.wait()
     facts = facts_of(plan, config, command, networks, tuned)

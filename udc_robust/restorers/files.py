@@ -11,7 +11,7 @@ from udc_robust.data.images import files_by_stem, read_image, write_image
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.networks.tiles import tile_boxes, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
-from udc_robust.progress import console, progress
+from udc_robust.progress import note, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 
 
@@ -23,6 +23,7 @@ def restore_files(
     tile: int = 0,
     overlap: int = 32,
     device: str = "cpu",
+    bits: int = 8,
 ) -> Iterator[Path]:
     """Restore each image and yield the file written: PNG, and ``.npy`` beside it for linear light.
 
@@ -30,6 +31,7 @@ def restore_files(
         images: files and folders.
         domain: light of the images; None: what the files say.
         tile: side of the tiles, 0 for whole images.
+        bits: of a channel of the PNGs, 8 or 16.
 
     Raises:
         UserError: unreadable images, unknown names, two inputs that would write the same file.
@@ -43,6 +45,9 @@ def restore_files(
         light = domain or picture.domain
         if light not in restorers:
             restorers[light] = load_restorer(spec, light, device)
+            guessed = "" if domain else " by what the file says; say `--domain` if it is another"
+            note(f"images like {path.name}: domain {light}{guessed}")
+            note(f"{spec.name}: domain {restorers[light].network_domain} ({restorers[light].domain_reason})")
         restorer = restorers[light]
         x = picture.pixels[None].to(device)
         height, width = x.shape[-2:]
@@ -51,7 +56,7 @@ def restore_files(
         side = min(tile, max(height, width)) if tile else max(height, width)
         margin = overlap if side < max(height, width) else 0
         if margin and restorer.whole_image:
-            console.print(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
+            note(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
         with (
             progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
             torch.no_grad(),
@@ -60,5 +65,5 @@ def restore_files(
         if light == "linear":
             write_image(out / f"{stem}.npy", restored[0].cpu())
         target = out / f"{stem}.png"
-        write_image(target, for_metrics(restored, light)[0].cpu())
+        write_image(target, for_metrics(restored, light)[0].cpu(), bits)
         yield target

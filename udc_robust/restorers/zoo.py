@@ -33,16 +33,18 @@ class Restorer(nn.Module):
         trained: False when it runs with random weights; reports must say so.
         origin: the weights file, or why there is none.
         recipe: ``network`` and ``options`` that build the network again, where they are known.
+        domain_reason: who said that the network works in ``network_domain``.
         parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
     """
 
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
         recipe: Mapping[str, Any] | None = None, parent: str | None = None, parent_sha256: str | None = None,
+        domain_reason: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
-        self.parent, self.parent_sha256 = parent, parent_sha256
+        self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
         self.domain, self.recipe = domain, dict(recipe or {})
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
@@ -158,14 +160,19 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
         except UserError as error:
             guess = looks_like(state)
             raise UserError(f"{error}; it looks like {guess!r}" if guess else str(error)) from error
-    network_domain = spec.domain or facts.get("domain") or getattr(network, "domain", None)
-    if network_domain not in (None, *DOMAINS):
+    sayings = {
+        "as you say": spec.domain, "its weights say so": facts.get("domain"),
+        "its class says so": getattr(network, "domain", None),
+        "nobody says another, so that of the data; say `domain` of the restorer if it works in another": domain,
+    }  # fmt: skip
+    reason, network_domain = next((why, said) for why, said in sayings.items() if said)
+    if network_domain not in DOMAINS:
         raise unknown_name("domain", str(network_domain), DOMAINS)
     origin = str(weights) if weights else f"random weights, seed {seed}"
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
         recipe={"network": network_name, "options": options}, parent=facts.get("parent"),
-        parent_sha256=facts.get("parent_sha256"),
+        parent_sha256=facts.get("parent_sha256"), domain_reason=reason,
     )  # fmt: skip
     return restorer.to(device).eval()
 

@@ -36,10 +36,13 @@ def open_images(block: DataConfig) -> Images:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
     samples: Any
+    told: list[str] = []
     if block.kind == "embedded":
         from udc_robust.data.embedded import EmbeddedPairs
+        from udc_robust.data.psf_files import psf_told
 
         samples = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
+        told = psf_told(block.psf, samples.psf, block.size)
     elif block.kind == "pairs":
         assert block.lq is not None and block.gt is not None
         samples = PairedFolders(block.lq, block.gt, domain=block.domain)
@@ -58,10 +61,12 @@ def open_images(block: DataConfig) -> Images:
         sample = cropped(samples[index], block.crop)
         return sample.lq, sample.gt
 
+    if isinstance(samples, SingleFolder):
+        told.append(samples.domain_told)
     first = samples[0]
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts={"kind": block.kind},
+        facts={"kind": block.kind}, told=told,
     )  # fmt: skip
 
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from udc_robust.attacks.streams import image_seed
-from udc_robust.data.samples import Sample
+from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.errors import UserError
+from udc_robust.progress import note
+from udc_robust.training.config import Training
 
 
 class StepBatches(Dataset[tuple[Tensor, ...]]):
@@ -139,6 +141,18 @@ class NoisyBatches(CropBatches):
         noise = torch.randn(u.shape, generator=stream)
         alpha = self._alphas_cumprod[t]
         return alpha.sqrt() * u + (1 - alpha).sqrt() * noise, t, noise
+
+
+def open_pairs(config: Training) -> tuple[PairedFolders, PairedFolders]:
+    """The pairs to train and to validate on, each a folder with ``lq`` and ``gt``; tells what they are.
+
+    Raises:
+        UserError: see `data.samples.PairedFolders`.
+    """
+    train, validation = (PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation))
+    for name, folder, pairs in (("training", config.train, train), ("validation", config.validation, validation)):
+        note(f"{name} data {folder}: {len(pairs)} pairs, {pairs.domain_told}")
+    return train, validation
 
 
 def eight_bits(name: str, image: Tensor, patch: int) -> Tensor:

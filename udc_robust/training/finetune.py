@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Linf, Streams, Victim, answers, attack, frozen, image_seed, objective
-from udc_robust.data.samples import PairedFolders, Sample
+from udc_robust.data.samples import Sample
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import sha256_of, write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.weights import save_weights
-from udc_robust.progress import console
+from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
-from udc_robust.training.batches import SeededPairs
+from udc_robust.training.batches import SeededPairs, open_pairs
 from udc_robust.training.config import FinetuneConfig, PurifierConfig, about
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, start, train
@@ -49,11 +49,10 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
             that is not finite (the last state is kept).
     """
     accelerator = start(config, out)
-    train_pairs, validation_pairs = (
-        PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
-    )
+    train_pairs, validation_pairs = open_pairs(config)
     domain = train_pairs[0].domain
     restorer, parent = load_parent(config, domain), load_parent(config, domain).to(accelerator.device)
+    note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
     batches = SeededPairs(
         train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
@@ -92,7 +91,8 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
 
     trained = train(accelerator, config, out, learner, batches, loss, check)
     facts = {
-        "name": config.name, **parent.recipe, "domain": parent.network_domain, "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
+        "name": config.name, **parent.recipe, "domain": parent.network_domain, 
+        "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
         "parameters": sum(p.numel() for p in learner.parameters()), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "steps": config.steps, "seconds": round(trained.seconds),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
-from udc_robust.data.samples import PairedFolders, Sample
+from udc_robust.data.samples import Sample
 from udc_robust.defences.defence import Defence, fresh
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
@@ -21,7 +21,7 @@ from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training.batches import SeededPairs
+from udc_robust.training.batches import SeededPairs, open_pairs
 from udc_robust.training.config import TrainConfig, about
 from udc_robust.training.loop import Validation, start, train
 
@@ -73,9 +73,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
     accelerator = start(config, out)
-    train_pairs, validation_pairs = (
-        PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation)
-    )
+    train_pairs, validation_pairs = open_pairs(config)
     restorer = _restorer(config, train_pairs[0].domain).train()
     degradation = config.degradation and build_defence(config.degradation.kind, config.degradation.options)
     judged: Sequence[Sample] = validation_pairs
