@@ -10,7 +10,7 @@ import traceback
 
 import typer
 
-from udc_robust.cli import data, evaluate, info, pictures, train
+from udc_robust.cli import data, evaluate, info, init, pictures, train
 from udc_robust.errors import UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(trainings, name="train")
 trainings.command("restorer")(train.train_restorer)
 trainings.command("classifier")(train.train_classifier)
 trainings.command("diffusion")(train.train_diffusion)
+app.command()(init.init)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.classify)
 app.command()(evaluate.report)

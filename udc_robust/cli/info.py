@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from udc_robust.cli.next_step import next_step
+from udc_robust.cli.options import one_of
 
 
 def models() -> None:
@@ -29,8 +32,27 @@ def configs() -> None:
     next_step("evaluate", "quickstart")
 
 
-def doctor() -> None:
-    """Tell versions, devices and which weights are present, and what to do about the rest."""
+def doctor(
+    fix_lpips: Annotated[
+        str | None,
+        typer.Option(
+            "--fix-lpips",
+            help="Fetch what an LPIPS column needs: squeeze (5 MB), alex (233 MB), vgg (528 MB) or all.",
+            callback=one_of("backbone", ("alex", "vgg", "squeeze", "all")),
+        ),
+    ] = None,
+) -> None:
+    """Tell versions, devices and which weights are present, and what to do about the rest.
+
+    Example: `udc-robust doctor --fix-lpips squeeze`
+    """
+    if fix_lpips:
+        from udc_robust.metrics.perceptual import BACKBONES, fetch_backbone
+
+        for backbone in BACKBONES if fix_lpips == "all" else [fix_lpips]:
+            typer.echo(fetch_backbone(backbone))
+        next_step("evaluate", "quickstart", f"lpips={'squeeze' if fix_lpips == 'all' else fix_lpips}")
+        return
     from udc_robust.doctor import print_findings
 
     print_findings()
