@@ -44,7 +44,9 @@ def doctor(
 ) -> None:
     """Tell versions, devices and which weights are present, and what to do about the rest.
 
-    Example: `udc-robust doctor --fix-lpips squeeze`
+    `--fix-lpips squeeze` fetches the smallest backbone, or says what to copy where.
+
+    Example: `udc-robust doctor`
     """
     if fix_lpips:
         from udc_robust.metrics.perceptual import BACKBONES, fetch_backbone

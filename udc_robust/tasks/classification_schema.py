@@ -20,8 +20,8 @@ class ImagesConfig(Strict):
     Attributes:
         source: a folder with a folder for each class (``{source: photos, side: 224}`` of ``photos/cat/1.png``,
             ``photos/dog/2.png``; ``udc-robust init mine.yaml --classes photos --network torchvision.models:resnet18
-            --weights net.pth`` writes the whole config), an archive, ``digits:test``, or ``torchvision:CIFAR10:test:ROOT``
-            (see `classifiers.data.load_images`).
+            --weights net.pth`` writes the whole config), an archive, ``digits:test``, or
+            ``torchvision:CIFAR10:test:ROOT`` (see `classifiers.data.load_images`).
         name: label in tables; None: the set's own.
         side: bring images to this side in pixels.
         limit: use so many images, evenly over the set.
@@ -37,8 +37,8 @@ class ImagesConfig(Strict):
     def _not_of_restorers(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and {"kind", "lq", "gt"} & set(values):
             raise ValueError(
-                "`kind`, `lq` and `gt` are for restorers: labelled images are `{source: FOLDER, side: 224}`, where FOLDER "
-                "holds a folder of images for each class"
+                "`kind`, `lq` and `gt` are for restorers: labelled images are `{source: FOLDER, side: 224}`, where "
+                "FOLDER holds a folder of images for each class"
             )
         return values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -172,16 +173,18 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     batch, domain = judged.batch, judged.batch.domain
     outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
     target = reference(batch, judged.clean)
-    psnrs = _psnr(outputs, target)
+    # Without a ground truth the only answer to the unattacked image is the reference itself.
+    itself = judged.cell is None and batch.target is None and len(outputs) == 1
+    psnrs = torch.full(outputs.shape[:2], math.inf, dtype=torch.float64) if itself else _psnr(outputs, target)
     found: dict[str, list[Any]] = {
         "psnr": psnrs.mean(0).tolist(),
         "psnr_worst_draw": psnrs.amin(0).tolist(),
-        "psnr_average": _psnr(outputs.mean(0)[None], target)[0].tolist(),
+        "psnr_average": (_psnr(outputs.mean(0)[None], target) if len(outputs) > 1 else psnrs)[0].tolist(),
         "psnr_draw_std": (psnrs.std(0, correction=0) if len(psnrs) > 1 else torch.zeros_like(psnrs[0])).tolist(),
         "psnr_input": _psnr(x[None], target)[0].tolist(),
     }
     for metric in metrics:
-        enough = min(x.shape[-2:]) >= metric.smallest_side
+        enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
         values = metric.draws(outputs.double(), target.double()).mean(0).tolist() if enough else [None] * len(x)
         found[metric.name] = values
     if judged.result is None or judged.noise is None:
