@@ -68,13 +68,13 @@ def after_evaluation(settings: Any) -> None:
     """Networks were attacked: harden the first of them on pairs like those it was attacked on."""
     first, data = getattr(settings, settings.network_key)[0], settings.data[0]
     if settings.network_key == "classifiers":
-        said = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}
+        named = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}
         sets = (
             f"train={data.source}",
             f"validation={data.source}",
             *([f"patch_size={data.side}"] if data.side else []),
         )
-        mine = [f"{key}={value}" for key, value in said.items() if value]
+        mine = [f"{key}={value}" for key, value in named.items() if value]
         next_step("train", "classifier", "madry", f"name={first.name}_hardened", *mine, *sets)
         return
     own_class = {"network": first.network, "options": first.options} if first.network and first.weights else {}

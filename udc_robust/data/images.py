@@ -132,7 +132,7 @@ def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
         from PIL import Image
 
         with atomic_path(path) as temporary:
-            Image.fromarray((array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()).save(temporary)
+            Image.fromarray((array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()).save(temporary, compress_level=2)
     else:
         raise UserError(f"cannot write {path}: name it .png or .npy")
 
