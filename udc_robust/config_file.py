@@ -1,4 +1,4 @@
-"""Reading YAML files: numbers as people write them, overrides, and errors that name the key and the mend."""
+"""Reading YAML files: numbers as people write them, overrides, and errors that name the key and the fix."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.yaml_text import read_yaml
 
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -40,12 +40,11 @@ def number(value: Any, **names: float) -> Any:
 
     try:
         return walk(ast.parse(value.strip(), mode="eval").body)
-    except (ValueError, SyntaxError, ZeroDivisionError):
+    except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
         raise ValueError(f"{value!r} is not a number: write 0.0157 or 4/255") from None
 
 
-Number = Annotated[float, BeforeValidator(number)]
-Size = Annotated[int, Field(ge=1)]
+Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
@@ -71,6 +70,28 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
     return values
 
 
+def is_path(name: str) -> bool:
+    """Whether a name is a path to code of the user: ``package.module:name`` or ``file.py:name``."""
+    return ":" in name
+
+
+NO_CODE = {"code": False}
+"""Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
+
+
+def may_load(name: str, info: ValidationInfo) -> bool:
+    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
+    return not is_path(name) or (info.context or {}).get("code", True)
+
+
+def told(find: Any) -> Any:
+    """What a look-up finds; its UserError is told as pydantic tells mistakes."""
+    try:
+        return find()
+    except UserError as error:
+        raise ValueError(str(error)) from error
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -92,10 +113,7 @@ def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no config at {path}: check the path, or see `udc-robust configs`")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path.read_bytes(), str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
     for override in overrides:
@@ -123,16 +141,17 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r} must be key=value, for example seed=1 or attacks.0.eps=4/255")
     block: Any = values
     *path, last = key.split(".")
+    value = read_yaml(text, f"override {override!r}")
     try:
         for part in path:
             block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
-        block[int(last) if isinstance(block, list) else last] = yaml.safe_load(text)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        block[int(last) if isinstance(block, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"override {override!r} does not fit the config: {error}") from error
 
 
 def _tell(error: Any, schema: type[BaseModel]) -> str:
-    """One problem in one line: the key as it is written, and the mend."""
+    """One problem in one line: the key as it is written, and the fix."""
     place = ".".join(str(part) for part in error["loc"]) or "config"
     if error["type"] == "extra_forbidden":
         return str(unknown_name("key", place, _known_keys(schema, error["loc"])))

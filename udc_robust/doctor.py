@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def print_findings() -> None:
-    """Print versions, devices, weights and tools, each with the mend where something is missing."""
+    """Print versions, devices, weights and tools, each with the fix where something is missing."""
     console = Console(highlight=False)
     console.print(f"udc_robust {udc_robust.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in PACKAGES:

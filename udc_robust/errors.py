@@ -9,7 +9,7 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake in the user's files, keys or options.
 
-    The message is one line: it names the file or key and the mend. The command line prints it without a
+    The message is one line: it names the file or key and the fix. The command line prints it without a
     traceback and exits with code 2.
     """
 

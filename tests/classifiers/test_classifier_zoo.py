@@ -88,6 +88,9 @@ def test_mistakes(spec, message) -> None:
 
 def test_weights_that_do_not_fit(tmp_path) -> None:
     save_weights(tmp_path / "eight.safetensors", ResNetCifar(8, width=4), {})
+    wider = ClassifierSpec("resnet8", options={"width": 8}, weights=str(tmp_path / "eight.safetensors"))
+    with pytest.raises(UserError, match=r"of another shape \(bn1\.bias \(4,\) instead of \(8,\)"):
+        load_classifier(wider)  # what the user says counts, not what the file tells of itself
     with pytest.raises(UserError, match="does not fit ResNetCifar"):
         load_classifier(ClassifierSpec("resnet20", network="resnet20", weights=str(tmp_path / "eight.safetensors")))
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")

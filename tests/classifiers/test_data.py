@@ -47,6 +47,17 @@ def test_a_folder_for_each_class(folders) -> None:
     assert torch.allclose(x[1], torch.full((3, 6, 6), 5 / 255))
 
 
+def test_the_shorter_side_is_resized_and_the_middle_kept(tmp_path) -> None:
+    stripes = torch.arange(12).repeat_interleave(2).expand(3, 8, 24) / 255  # a level for every two columns
+    for name, image in (("a", stripes), ("b", stripes.mT)):
+        write_image(tmp_path / name / "0.png", image)
+    images = load_images(tmp_path, side=4)
+    (wide, _), (high, _) = images[0], images[1]
+    assert wide.shape == high.shape == (3, 4, 4) and wide.dtype == torch.uint8
+    middle = torch.tensor([4, 5, 6, 7], dtype=torch.uint8)
+    assert torch.equal(wide, middle.expand(3, 4, 4)) and torch.equal(high, middle[:, None].expand(3, 4, 4))
+
+
 def test_an_archive(tmp_path) -> None:
     _archive(tmp_path / "set.npz")
     images = load_images(tmp_path / "set.npz")
@@ -66,6 +77,7 @@ def test_the_built_in_digits() -> None:
     train, test = load_images("digits:train"), load_images("digits:test")
     assert len(train) + len(test) == 1797 and not set(train.keys) & set(test.keys)
     assert set(test.labels) == set(range(10))
+    assert test.keys == tuple(str(i) for i in range(4, 1797, 5))  # the published accuracies are of these
     x, _ = test.batch(range(4))
     assert x.shape == (4, 3, 8, 8) and x.max() == 1 and torch.equal(x[:, 0], x[:, 2])
 
@@ -134,3 +146,30 @@ def test_a_single_class_is_none(tmp_path) -> None:
     write_image(tmp_path / "only" / "a.png", torch.zeros(3, 4, 4))
     with pytest.raises(UserError, match="holds 1 folders"):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key, values, message",
+    [
+        ("label", np.array(["a", "b", "c"]), "label must be a row of whole numbers"),
+        ("label", np.array(1), "label must be a row of whole numbers"),
+        ("offs", np.array([0.0, 1, 2, 3]), "offs must be a row of whole numbers"),
+        ("offs", np.array([0, -5, 2, 3]), "offsets must rise"),
+        ("offs", np.array([0, 1, 2, 10**9]), "offsets must rise"),
+        ("buf", np.zeros((2, 2), np.uint8), "buf must be a row of bytes"),
+        ("name", np.array([1, 2, 3]), "name must be a row of texts"),
+    ],
+)
+def test_archives_of_other_types(key, values, message, tmp_path) -> None:
+    _archive(tmp_path / "set.npz")
+    with np.load(tmp_path / "set.npz") as archive:
+        np.savez(tmp_path / "set.npz", **{**dict(archive), key: values})
+    with pytest.raises(UserError, match=message):
+        load_images(tmp_path / "set.npz")
+
+
+def test_a_batch_that_memory_cannot_hold(folders, monkeypatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20}))
+    with pytest.raises(UserError, match="a batch of 6 images of 256 px needs at least"):
+        load_images(folders, side=256).batch(range(6))
+    load_images(folders, side=16).batch(range(6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from udc_robust.classifiers.data import read_archive
 from udc_robust.classifiers.resnet_cifar import ResNetCifar, from_public
@@ -40,13 +41,49 @@ def test_option_a_takes_every_other_pixel_and_pads_with_zeros() -> None:
     assert torch.equal(shortcut[:, 2:6], x[:, :, ::2, ::2]) and (shortcut[:, [0, 1, 6, 7]] == 0).all()
 
 
-@pytest.mark.parametrize("shortcut, last, mean", [("A", "linear", 0.485), ("B", "fc", 0.4914)])
-def test_public_layouts_are_known(tmp_path, shortcut, last, mean) -> None:
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_the_forward_pass_is_that_of_the_paper(shortcut) -> None:
+    """Written out: two convolutions a block, ReLU after the sum, half the size at each new stage, mean over pixels."""
+    network = ResNetCifar(14, num_classes=5, width=4, shortcut=shortcut)
+    network.train()(torch.rand(16, 3, 12, 12))  # statistics for the batch normalisation
+    state, x = network.eval().state_dict(), torch.rand(2, 3, 12, 12)
+
+    def normalised(x: torch.Tensor, name: str) -> torch.Tensor:
+        mean, variance, scale, offset = (
+            state[f"{name}.{part}"].view(-1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * scale + offset
+
+    y = normalised(F.conv2d(x, state["conv1.weight"], padding=1), "bn1").clamp_min(0)
+    for stage in (1, 2, 3):
+        for i in (0, 1):
+            name, stride = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
+            inner = normalised(F.conv2d(y, state[f"{name}.conv1.weight"], stride=stride, padding=1), f"{name}.bn1")
+            inner = normalised(F.conv2d(inner.clamp_min(0), state[f"{name}.conv2.weight"], padding=1), f"{name}.bn2")
+            if stride == 2 and shortcut == "A":
+                half = torch.zeros_like(inner[:, : inner.shape[1] // 4])
+                y = torch.cat([half, y[:, :, ::2, ::2], half], 1)
+            elif stride == 2:
+                y = normalised(F.conv2d(y, state[f"{name}.downsample.0.weight"], stride=2), f"{name}.downsample.1")
+            y = (y + inner).clamp_min(0)
+    expected = y.mean((2, 3)) @ state["linear.weight"].T + state["linear.bias"]
+    assert torch.allclose(network(x), expected, atol=1e-5) and expected.std() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "shortcut, last, mean, std",
+    [
+        ("A", "linear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's
+        ("B", "fc", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # CIFAR-10's
+    ],
+)
+def test_public_layouts_are_known(tmp_path, shortcut, last, mean, std) -> None:
     network = ResNetCifar(8, num_classes=5, width=4, shortcut=shortcut)
     state = {f"module.{name}".replace("linear", last): tensor for name, tensor in network.state_dict().items()}
     torch.save({"state_dict": state, "best_prec1": 91.5}, tmp_path / "net.th")
     loaded = load_classifier(ClassifierSpec("mine", weights=str(tmp_path / "net.th")))
-    assert loaded.trained and float(loaded.mean[0]) == pytest.approx(mean)
+    assert loaded.trained
+    assert loaded.mean.flatten().tolist() == pytest.approx(mean) and loaded.std.flatten().tolist() == pytest.approx(std)
     x = torch.rand(2, 3, 8, 8)
     assert torch.equal(loaded(x), network.eval()((x - loaded.mean) / loaded.std))
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from udc_robust.cli import app, main
@@ -46,6 +47,7 @@ VERBS = dict(verbs(typer.main.get_command(app)))
 
 def run(*arguments: str, code: int = 0) -> None:
     """``udc-robust ARGUMENTS`` in this process; it must end with ``code``."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # elsewhere each training is a process of its own
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(sys, "argv", ["udc-robust", *arguments])
         main()
@@ -139,9 +141,10 @@ FILES: dict[str, Callable[[Path], object]] = {
     **{f"data/{name}.npz": _archive for name in ("cifar10_jpeg_train20k", "cifar10_jpeg_test")},
 }
 TRAINING = ("steps=2", "warmup=0", "validate_every=2", "batch_size=2")
+GRID = ("attacks=[{method: pgd, steps: 1}]", "eps=4/255", "draws=1", "gallery=1")
 TINY = {
-    "evaluate": ("attacks=[{method: pgd, steps: 1}]", "eps=4/255", "draws=1", "gallery=1", "lpips=null"),
-    "classify": ("attacks=[{method: pgd, steps: 1}]", "eps=4/255", "draws=1", "gallery=1", "data.limit=4"),
+    "evaluate": GRID,
+    "classify": GRID,
     "attack": ("--steps", "1"),
     "noise-level": ("--levels", "5", "--steps", "1", "--limit", "2", "--crop", "32"),
     "synth": ("--per-source", "1", "--size", "64", "--only", "lebombo", "--difficulty", "0", "99"),
@@ -151,6 +154,9 @@ TINY = {
     "train classifier": TRAINING,
     "finetune": (*TRAINING, "patch_size=32", "inner_steps=1", "validation_crops=1", "validation_size=32"),
 }
+
+LARGE = {"published_networks": ("restorers=[discnet]", "data.size=64")}
+"""What else some configs need for seconds."""
 
 
 def verb_of(arguments: Sequence[str]) -> str:
@@ -170,7 +176,7 @@ def make_files(text: str) -> None:
 def run_small(arguments: Sequence[str]) -> None:
     """Make the files that a command names, itself or in its config, and run it on little, in this folder."""
     verb = verb_of(arguments)
-    command = [*arguments, *TINY.get(verb, ())]
+    command = [*arguments, *TINY.get(verb, ()), *(less for word in arguments for less in LARGE.get(word, ()))]
     make_files(" ".join(word for before, word in zip(["", *command], command, strict=False) if before != "--out"))
     if verb in SCHEMAS:
         make_files(find_config(Path(arguments[len(verb.split())]), verb)[0].read_text())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from udc_robust.metrics import perceptual
 
@@ -17,6 +16,5 @@ def _clean_folder(tmp_path, monkeypatch) -> Iterator[None]:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    AcceleratorState._reset_state(reset_partial_state=True)  # each training is a process of its own elsewhere
     yield
     perceptual._try_load.cache_clear()

@@ -35,7 +35,7 @@ def test_every_config_is_found_by_name_and_by_place(config) -> None:
     "old, schema, new",
     [
         ("configs/quickstart.yaml", "evaluate", "evaluate/quickstart"),
-        ("configs/halftone_study.yaml", "classify", "evaluate/halftone_study"),
+        ("configs/halftone_study.yaml", "evaluate", "evaluate/halftone_study"),
         ("train/nafnet_mini", "train restorer", "train/restorer/nafnet_mini"),
         ("/some/where/configs/train/bnudc_mini.yaml", "train restorer", "train/restorer/bnudc_mini"),
         ("diffusion/purifier_mini", "train diffusion", "train/diffusion/purifier_mini"),

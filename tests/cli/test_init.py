@@ -23,7 +23,7 @@ def test_pairs_weights_and_class_are_found_and_the_config_runs(capsys) -> None:
     torch.save({"model": {f"module.{k}": v for k, v in scope["Mine"]().state_dict().items()}}, "net_g.pth")
     run("init", "mine.yaml")
     told = capsys.readouterr().err
-    assert "found weights: net_g.pth" in told and "found network class: nets.py:Mine" in told
+    assert "found weights: net_g.pth" in told and "found network classes: nets.py:Mine" in told
     assert "found pairs: photos/degraded and photos/clean" in told
     assert "next: udc-robust evaluate mine.yaml --out runs/mine" in told
     values = yaml.safe_load(Path("mine.yaml").read_text())
@@ -65,3 +65,11 @@ def test_a_classifier_of_ones_own_on_folders_of_ones_own() -> None:
     assert config.classifiers[0].network == "torchvision.models:resnet18"
     run("evaluate", "pets.yaml", "attacks=[{method: fgsm}]", "eps=4/255", "--out", "runs/pets")
     assert Path("runs/pets/report.html").is_file()
+
+
+def test_weights_that_say_what_they_are_of_need_no_class() -> None:
+    make_files("mine.safetensors photos")
+    Path("nets.py").write_text(NET + NET.replace("Mine", "Other"))
+    run("init", "shipped.yaml", "--images", "photos")
+    block = yaml.safe_load(Path("shipped.yaml").read_text())["restorers"]
+    assert block == [{"name": "shipped", "weights": "mine.safetensors"}]

@@ -34,7 +34,8 @@ def test_keys_are_unique_and_a_smaller_set_is_a_beginning() -> None:
     assert torch.equal(many[2].lq, few[2].lq)
     assert len({key.split("_")[0] for key in many.keys()[:5]}) >= 4  # one photograph after the other
     corners: dict[str, list[tuple[int, int]]] = {}
-    for key in map(str, EmbeddedPairs(count=20, size=96).keys()):
+    keys = EmbeddedPairs(count=20, size=96).keys()
+    for key in keys:
         name, top, left = key.rsplit("_", 2)
         assert all(abs(int(top) - t) >= 96 or abs(int(left) - c) >= 96 for t, c in corners.get(name, []))
         corners.setdefault(name, []).append((int(top), int(left)))

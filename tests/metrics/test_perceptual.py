@@ -9,7 +9,6 @@ import lpips
 import pytest
 import torch
 
-from udc_robust.errors import UserError
 from udc_robust.metrics import LpipsUnavailable, load_lpips, lpips_distance, perceptual
 
 
@@ -60,7 +59,7 @@ def test_a_missing_backbone_is_fetched_or_it_is_said_what_to_copy_where(tmp_path
 
     path = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    with pytest.raises(UserError, match=r"no route\): copy https://\S+ \(5 MB\) to .*checkpoints/squeezenet"):
+    with pytest.raises(LpipsUnavailable, match=r"no route\): copy https://\S+ \(5 MB\) to .*checkpoints/squeezenet"):
         perceptual.fetch_backbone("squeeze")
     monkeypatch.setattr("torch.hub.download_url_to_file", fetched)
     assert str(path) in perceptual.fetch_backbone("squeeze") and path.is_file()

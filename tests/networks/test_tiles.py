@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.networks.tiles import padded, tile_boxes, tiled
+from udc_robust.networks.tiles import check_tiles, count_tiles, padded, tile_boxes, tiled
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.integers(0, 3))
@@ -19,7 +19,8 @@ def test_tiles_cover_every_pixel_once(height, width, tile, overlap) -> None:
     for rows_in, columns_in, rows_out, columns_out in tile_boxes(height, width, tile, overlap):
         count[rows_out, columns_out] += 1
         assert rows_in.start <= rows_out.start and rows_out.stop <= rows_in.stop
-        assert rows_in.stop - rows_in.start <= tile and columns_in.stop - columns_in.start <= tile
+        assert rows_in.stop - rows_in.start == min(tile, height)  # full tiles, also at the far ends
+        assert columns_in.stop - columns_in.start == min(tile, width)
         # What is trusted lies at least `overlap` inside, but for the image's own borders.
         assert rows_in.start == 0 or rows_out.start - rows_in.start >= overlap
         assert rows_in.stop == height or rows_in.stop - rows_out.stop >= overlap
@@ -74,3 +75,20 @@ def test_padding_repeats_the_last_row_and_column(height, width) -> None:
     expected = x[..., rows, :][..., columns]
     assert torch.equal(seen[0], expected)
     assert torch.equal(y, (expected + expected.flip(-1, -2))[..., :height, :width])
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 15))
+def test_any_tiles_end_or_are_refused(height, width, tile, overlap) -> None:
+    if tile <= 2 * overlap:
+        with pytest.raises(UserError, match="more than twice the overlap"):
+            count_tiles(height, width, tile, overlap)
+    else:
+        assert count_tiles(height, width, tile, overlap) == len(list(tile_boxes(height, width, tile, overlap)))
+
+
+def test_tiles_that_would_hardly_end_are_refused() -> None:
+    with pytest.raises(UserError, match="into 11,556,096"):
+        count_tiles(3000, 4000, 65, 32)
+    for tile, overlap in ((-1, 0), (64, -4), (64, 32)):
+        with pytest.raises(UserError, match=f"tile {tile}"):
+            check_tiles(tile, overlap)

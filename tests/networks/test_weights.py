@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.networks.weights import load_into, named_by_file, read_weights, save_weights
+from udc_robust.networks.weights import facts_of, load_into, named_by_file, no_code, read_weights, save_weights
 
 
 @pytest.fixture
@@ -119,7 +119,48 @@ def test_an_entry_too_few_or_too_many_is_refused(network) -> None:
         load_into(network, many, "net.pth")
 
 
-def test_nan_weights_are_refused(network) -> None:
-    state = {name: tensor * float("nan") for name, tensor in network.state_dict().items()}
-    with pytest.raises(UserError, match="NaN or infinite weights in 0"):
-        load_into(network, state, "nan.pth")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(network, value) -> None:
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state["1.weight"][2, 1, 0, 0] = value
+    with pytest.raises(UserError, match=r"NaN or infinite weights in 1\.weight: get it again"):
+        load_into(network, state, "bad.pth")
+
+
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        ({"network": 5}, "metadata 'network' must be a name, not 5"),
+        ({"options": [1]}, "metadata 'options' must be options by name"),
+        ({"domain": {}}, "metadata 'domain'"),
+        ({"parent": ["a"]}, "metadata 'parent'"),
+        ({"mean": ["a"]}, "metadata 'mean' must be a list of numbers"),
+        ({"classes": [1]}, "metadata 'classes' must be a list of names"),
+    ],
+)
+def test_metadata_of_other_types_is_refused(network, metadata, message, tmp_path) -> None:
+    save_weights(tmp_path / "net.safetensors", network, metadata)
+    with pytest.raises(UserError, match=rf"net\.safetensors: its {message}"):
+        facts_of(read_weights(tmp_path / "net.safetensors")[1], tmp_path / "net.safetensors")
+
+
+def test_metadata_that_is_whole(network, tmp_path) -> None:
+    said = {"network": "NAFNet", "options": {"width": 4}, "mean": [0, 0.5, 1], "classes": ["a"], "steps": 3}
+    save_weights(tmp_path / "net.safetensors", network, {**said, "parent": None})
+    found = facts_of(read_weights(tmp_path / "net.safetensors")[1], "net")
+    assert found == {key: value for key, value in said.items() if key != "steps"}
+    with pytest.raises(UserError, match="is not JSON"):
+        facts_of({"options": "{"}, "net")
+
+
+def test_a_file_never_names_code() -> None:
+    assert no_code("NAFNet", "net") == "NAFNet"
+    for path in ("evil.py:Net", "os:system", "torch.nn.Linear"):
+        with pytest.raises(UserError, match=f"code of somebody's and is not run.*`--restorer {path}`"):
+            no_code(path, "net")
+
+
+def test_entries_without_names_are_no_state_dict(network, tmp_path) -> None:
+    torch.save(dict(enumerate(network.state_dict().values())), tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"expected tensors by name.*found keys 0, 1"):
+        read_weights(tmp_path / "net.pth")

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from udc_robust.optics.domains import DOMAINS, convert, linear_to_srgb, srgb_to_linear
+from udc_robust.optics.domains import DOMAINS, convert, linear_to_srgb, srgb_to_linear, value_range
 
 
 @pytest.mark.parametrize("source, target", itertools.product(DOMAINS, DOMAINS))
@@ -23,6 +23,25 @@ def test_known_values() -> None:
     assert srgb_to_linear(torch.tensor(0.5)).item() == pytest.approx(0.2140411, abs=1e-6)
     assert linear_to_srgb(torch.tensor(7.0)).item() == pytest.approx(1)
     assert convert(torch.tensor(1.0), "tonemapped", "linear").item() == pytest.approx(500, rel=1e-3)
+
+
+def test_both_branches_of_srgb() -> None:
+    """IEC 61966-2-1: a line up to 0.0031308 of linear light, a power above."""
+    for linear, encoded in (
+        (0.003, 12.92 * 0.003),
+        (0.0032, 1.055 * 0.0032 ** (1 / 2.4) - 0.055),
+        (0.01, 1.055 * 0.01 ** (1 / 2.4) - 0.055),
+    ):
+        assert linear_to_srgb(torch.tensor(linear)).item() == pytest.approx(encoded, abs=1e-7)
+        assert srgb_to_linear(torch.tensor(encoded)).item() == pytest.approx(linear, abs=1e-7)
+
+
+@pytest.mark.parametrize("source, target", itertools.permutations(DOMAINS, 2))
+def test_values_outside_the_range_count_as_its_ends(source, target) -> None:
+    low, high = value_range(source)
+    assert (low, high) == ((0, 500) if source == "linear" else (0, 1))
+    outside, ends = torch.tensor([low - 0.5, high * 1.3]), torch.tensor([low, high])
+    assert torch.equal(convert(outside, source, target), convert(ends, source, target))
 
 
 @pytest.mark.parametrize("source, target", itertools.permutations(DOMAINS, 2))

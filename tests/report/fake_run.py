@@ -14,8 +14,8 @@ import yaml
 from PIL import Image
 
 from udc_robust.config_file import check_config
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.cells import Cell, cells
-from udc_robust.grid.schema import DefenceConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.victims import victim_label
 from udc_robust.tasks.restoration import RESTORATION

@@ -150,7 +150,7 @@ def test_the_verdict_begins_with_whether_the_defence_earns_its_cost(run) -> None
     (found,) = comparisons(list(read_run(run, TASKS).panels()))
     told = verdict(found)
     # The purifier lets 0.7 of the damage through, the blur 0.8, both for one dB of clean PSNR.
-    assert told.text.startswith("pure + nafnet_mini earns its cost, 1.00 dB of clean PSNR and 4 model calls: at L∞")
+    assert told.text.startswith("pure + nafnet_mini earns its cost, for 1.00 dB of clean PSNR and 4 model calls: at L∞")
     assert "more than blur + nafnet_mini, which costs no more" in told.headline
     assert "pure + nafnet_mini seems to hold" in told.headline and "ignorance flatters it by" in told.headline
 

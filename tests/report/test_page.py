@@ -291,3 +291,35 @@ def test_numbers_for_people():
 )
 def test_budget_states_its_light(domain, words):
     assert words in budget_note(domain)
+
+
+def test_runs_of_older_versions_are_still_read(tmp_path):
+    """Before 0.2 each task had a schema of its own: no `task`, and other names in run.json."""
+    import json
+
+    write_fake_run(tmp_path / "run", restorers=["nafnet_mini"], defences=["none", "blur"])
+    now = write_report([tmp_path / "run"]).read_text(encoding="utf-8")
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    for key in ("task", "metrics"):
+        del settings[key]
+    for block in settings["defences"]:
+        del block["role"]
+    for block in settings["attacks"]:
+        del block["jitter"]
+    former = {"restorers": facts.pop("networks"), "lpips_reason": facts.pop("missing"), **facts}
+    del former["task"]
+    for about in former["restorers"].values():
+        about["light"] = about.pop("domain")
+    for about in former["defences"].values():
+        about["ways"] = list(about["gradients"])
+    for about in former["data"].values():
+        del about["truth"]
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "run" / "run.json").write_text(json.dumps(former))
+    before = write_report([tmp_path / "run"]).read_text(encoding="utf-8")
+
+    def figures(page):
+        return re.findall(r"<td[^>]*>.*?</td>", page, re.DOTALL)
+
+    assert figures(before) == figures(now)

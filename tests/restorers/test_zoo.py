@@ -80,6 +80,60 @@ def test_weights_that_know_their_network(tmp_path) -> None:
     assert not torch.allclose(srgb(x), inside) and not torch.allclose(inside, restorer(x))
 
 
+def test_the_light_is_what_the_user_says_then_the_file_then_the_network_then_the_data(tmp_path) -> None:
+    (tmp_path / "lit.py").write_text("import torch\nclass Lit(torch.nn.Identity):\n    domain = 'linear'\n")
+    lit, path = f"{tmp_path}/lit.py:Lit", str(tmp_path / "net.safetensors")
+    save_weights(
+        path,
+        torch.nn.Conv2d(3, 3, 1),
+        {
+            "network": "torch.nn:Conv2d",
+            "domain": "tonemapped",
+            "options": {"in_channels": 3, "out_channels": 3, "kernel_size": 1},
+        },
+    )
+    for spec, expected in (
+        (RestorerSpec("a", "torch.nn:Identity"), "srgb"),
+        (RestorerSpec("a", lit), "linear"),
+        (RestorerSpec("a", lit, domain="tonemapped"), "tonemapped"),
+        (RestorerSpec("a", "torch.nn:Conv2d", weights=path), "tonemapped"),
+        (RestorerSpec("a", "torch.nn:Conv2d", weights=path, domain="linear"), "linear"),
+    ):
+        assert load_restorer(spec, "srgb").network_domain == expected
+    with pytest.raises(UserError, match="unknown domain 'sRGB': known are linear, srgb, tonemapped"):
+        load_restorer(RestorerSpec("a", lit, domain="sRGB"), "srgb")
+
+
+@pytest.mark.parametrize("multiple, smallest, needed", [(1, 11, 11), (4, 11, 11), (8, 8, 1), (16, 4, 1), (1, 1, 1)])
+def test_what_a_network_says_of_sizes_is_known(multiple, smallest, needed) -> None:
+    class Choosy(torch.nn.Module):
+        size_multiple, min_size, whole_image = multiple, smallest, multiple == 4
+        seen: tuple[int, ...] = ()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen = tuple(x.shape[-2:])
+            return x
+
+    network = Choosy()
+    restorer = Restorer("choosy", network, domain="srgb", network_domain=None, trained=True, origin="test").eval()
+    x = torch.rand(1, 3, 17, 23)
+    assert torch.equal(restorer(x), x) and network.seen == tuple(-(-side // multiple) * multiple for side in (17, 23))
+    assert restorer.min_size == needed and restorer.whole_image is (multiple == 4)
+
+
+def test_a_published_networks_options_give_way_to_the_users() -> None:
+    theirs = load_restorer(RestorerSpec("uformer_t"), "srgb").architecture["options"]
+    ours = load_restorer(RestorerSpec("uformer_t", options={"embed_dim": 8}), "srgb").architecture
+    assert ours == {"network": "Uformer", "options": {**theirs, "embed_dim": 8}} and theirs["embed_dim"] != 8
+
+
+def test_only_networks_that_ask_for_it_are_laid_out_channels_last() -> None:
+    theirs = build_network("torch.nn:Conv2d", {"in_channels": 3, "out_channels": 4, "kernel_size": 3})
+    assert theirs.weight.is_contiguous()
+    intro = build_network("NAFNet", TINY).intro.weight
+    assert not intro.is_contiguous() and intro.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("domain, highest", [("srgb", 1), ("tonemapped", 1), ("linear", 500)])
 def test_answers_are_clamped_to_their_domain_but_for_training(domain, highest) -> None:
     class Loud(torch.nn.Module):
@@ -136,6 +190,11 @@ def test_random_weights_depend_on_the_seed_only() -> None:
     a, b, c = (load_restorer(RestorerSpec("r", "NAFNet", TINY), "srgb", seed=s) for s in (1, 1, 2))
     assert torch.equal(a.network.intro.weight, b.network.intro.weight)
     assert not torch.equal(a.network.intro.weight, c.network.intro.weight)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_restorer(RestorerSpec("r", "NAFNet", TINY), "srgb")
+    assert torch.equal(torch.rand(3), expected)  # nobody else's draws are changed
 
 
 def test_shipped_checkpoints_load_and_are_small() -> None:

@@ -55,7 +55,7 @@ def red_error(output, target):
     return 255 * (output - target)[:, 0].abs().flatten(1).mean(1)
 
 
-blues = Metric("blues", lambda output, target: (output - target)[:, 2].flatten(1).mean(1), digits=4, words="Blue shift.")
+blues = Metric("blues", lambda output, target: (output - target)[:, 2].flatten(1).mean(1), digits=4)
 '''
 
 

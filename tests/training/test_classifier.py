@@ -12,6 +12,7 @@ from udc_robust.classifiers.data import load_images
 from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
 from udc_robust.config_file import check_config, load_config
 from udc_robust.data.images import write_image
+from udc_robust.defences.transforms import AdditiveNoise
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 from udc_robust.networks.weights import read_weights
@@ -45,6 +46,50 @@ def test_it_learns_and_its_weights_serve(tmp_path) -> None:
     assert again["original"] == figures["original"]
     card = (tmp_path / "tiny.md").read_text()
     assert f"| low_resolution | {100 * figures['low_resolution']['top1']:.2f} % |" in card and "1438 images" in card
+
+
+def test_accuracies_count_every_image_behind_a_draw_of_its_own() -> None:
+    images, drawn = load_images("digits:test", 8).spread(23), []
+
+    class Spied(AdditiveNoise):
+        def forward(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            drawn.append(noise)
+            return super().forward(x, noise)
+
+    classifier = training._classifier(_config(), images).eval()
+    defences = {"original": None, "noise": Spied(0.3)}
+    found = training.accuracies(classifier, images, defences, torch.device("cpu"), batch=5)
+    assert [len(noise) for noise in drawn] == [5, 5, 5, 5, 3]
+    assert torch.cat(drawn).flatten(1).unique(dim=0).shape[0] == 23
+    x, labels = images.batch(range(23))
+    with torch.no_grad():
+        for name, inputs in (("original", x), ("noise", x + 0.3 * torch.cat(drawn))):
+            places = (classifier(inputs).argsort(1, descending=True) == labels[:, None]).nonzero()[:, 1]
+            for k in (1, 5):
+                assert found[name][f"top{k}"] == pytest.approx(float((places < k).double().mean()))
+            assert found[name]["top5"] > found[name]["top1"]
+    drawn.clear()
+    assert training.accuracies(classifier, images, defences, torch.device("cpu")) == found  # whatever the batch
+    assert len(training.accuracies(classifier.train(), images, {"original": None}, torch.device("cpu"))) == 1
+    assert classifier.training
+
+
+@pytest.mark.parametrize(
+    "mode, transforms, learnt",
+    [("clean", [LOW], [None]), ("madry", [LOW], [None]), ("transformed", [LOW], ["LowResolution"]),
+     ("hybrid", [LOW, NOISE], [None, "LowResolution", "AdditiveNoise"])],
+)  # fmt: skip
+def test_each_mode_learns_its_representations(mode, transforms, learnt, tmp_path, monkeypatch) -> None:
+    seen = []
+
+    def spy(lesson, network, x, labels, seeds):
+        seen.append([None if each is None else type(each).__name__ for each in lesson.representations])
+        return network(x).mean()
+
+    monkeypatch.setitem(MODES, mode, spy)
+    facts = training.train_classifier(_config(mode=mode, transforms=transforms, steps=1), tmp_path)
+    assert seen == [learnt]
+    assert list(facts["validation"]["accuracy"]) == ["original", *(block["kind"] for block in transforms)]
 
 
 def test_a_stopped_training_resumes_to_the_same_weights(tmp_path, monkeypatch) -> None:

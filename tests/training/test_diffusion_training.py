@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from udc_robust.attacks import Streams
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.samples import SingleFolder
-from udc_robust.defences.purifier.pipeline import load_purifier
+from udc_robust.defences.purifier.pipeline import PurificationPipeline, load_purifier
 from udc_robust.errors import UserError
+from udc_robust.metrics import psnr
 from udc_robust.training import diffusion as training
 from udc_robust.training.batches import NoisyBatches, loader
 from udc_robust.training.config import DiffusionConfig
@@ -57,6 +59,30 @@ def test_it_learns_and_leaves_a_pipeline_with_a_card(folders) -> None:
     assert json.loads(card.split("```json")[1].split("```")[0])["lr"] == 0.01
     assert json.loads((folder / "facts.json").read_text())["parameters"] == facts["parameters"]
     assert [path.name for path in (folders / "out").iterdir() if path.name.startswith(".")] == []
+
+
+@torch.no_grad()
+def test_one_step_figures_are_those_of_each_image_under_its_own_noise() -> None:
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    unet = UNet2DModel(
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, add_attention=False,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    pipeline = PurificationPipeline(unet.eval(), DDPMScheduler(clip_sample=False), max_noise_level=60)
+    image, level = torch.rand(3, 15, 18), 60  # the highest trained level, and a size that is padded
+    found = [
+        training.one_step_psnr(pipeline, images, (level, 61), seed) for images, seed in (([image], 4), ([image], 5))
+    ]
+    both = training.one_step_psnr(pipeline, [image, image], (level,), 4)
+    assert list(both) == list(found[0]) == [level]
+    assert both[level] == pytest.approx([(a + b) / 2 for a, b in zip(*(each[level] for each in found), strict=True)])
+    assert found[0][level] != found[1][level]
+    purifier, x = pipeline.purifier(pipeline.plan(noise_level=level)), image[None]
+    noise = purifier.draw(x, Streams([4]))
+    noisy = x + pipeline.schedule.sigma(level) * noise[:, 0, 0, :, :15, :18]
+    expected = [psnr(y.double(), x.double()).item() for y in (noisy, purifier(x, noise).clamp(0, 1))]
+    assert found[0][level] == pytest.approx(expected)
 
 
 def test_a_stopped_training_resumes_to_the_same_weights(folders, monkeypatch) -> None:

@@ -11,14 +11,18 @@ import pytest
 import torch
 
 from udc_robust.config_file import check_config
+from udc_robust.data.samples import PairedFolders, Sample
+from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
 from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
+from udc_robust.training import finetune as finetuning
 from udc_robust.training import recipes
 from udc_robust.training.config import FinetuneConfig
-from udc_robust.training.finetune import finetune
+from udc_robust.training.finetune import centre_crops, finetune
+from udc_robust.training.restorer import validate
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
@@ -56,7 +60,7 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     # Colour alone, of pairs that do not match in place, gives 5.8 and 5.4 dB.
     assert after["psnr"] > before["psnr"] + 7.5 and after["attacked_psnr"] > before["attacked_psnr"] + 6.4
     restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
-    assert restorer.recipe == {"network": "NAFNet", "options": TINY}
+    assert restorer.architecture == {"network": "NAFNet", "options": TINY}
     assert restorer.parent == "NAFNet" and restorer.parent_sha256 == sha256_of(sets / "NAFNet.safetensors")
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
     card = (sets / "out" / "hard.md").read_text()
@@ -67,6 +71,56 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     assert f"| PGD-10, crops | {before['attacked_psnr']:.2f} | {after['attacked_psnr']:.2f} |" in card
     assert json.loads(card.split("```json")[1].split("```")[0])["inner_steps"] == 2
     assert any((sets / "out").rglob("events.out.tfevents.*"))
+
+
+def test_crops_are_the_centres_of_pairs_spread_over_the_set() -> None:
+    images = [torch.rand(3, 10 + i, 13) for i in range(7)]
+    pairs = [Sample(str(i), image, image / 2, "srgb", str(i)) for i, image in enumerate(images)]
+    lq, gt = centre_crops(pairs, 3, 6)
+    for crop, i in zip(lq, (0, 2, 4), strict=True):
+        top = (10 + i - 6) // 2
+        assert torch.equal(crop, images[i][:, top : top + 6, 3:9])
+    assert torch.equal(gt, lq / 2) and len(centre_crops(pairs, 20, 6)[0]) == 7
+
+
+def test_what_a_recipe_is_given(sets, monkeypatch) -> None:
+    """The network as deployed, in evaluation mode, and pairs whose colours are jittered alike."""
+    given = []
+
+    def spy(workshop, network, lq, gt, streams, step):
+        given.append((workshop.restorer.training, workshop.restorer.network.training, lq, gt))
+        return network(lq).mean()
+
+    monkeypatch.setitem(recipes.RECIPES, "adversarial", spy)
+    parent = _parent(sets)
+    facts = finetune(_config(sets, parent=str(parent), steps=6, colour_jitter=0.2, lr=0.05), sets / "out")
+    assert [modes for *modes, _, _ in given] == [[True, False]] * 6
+    factors = torch.tensor([0.7, 0.8, 0.6]).view(3, 1, 1)  # of the set
+    for _, _, lq, gt in given:
+        inside = (gt > 0.2) & (gt < 0.99)
+        assert (lq - gt * factors).abs()[inside].max() < 0.006
+        assert lq.flatten(1).amax(1).unique().numel() == 4
+    # The parent's figures are the parent's, not those of what was made of it.
+    restorer = load_restorer(RestorerSpec("p", weights=str(parent)), "srgb")
+    figures = validate(
+        restorer, PairedFolders(*(sets / "validation" / part for part in ("lq", "gt"))), torch.device("cpu")
+    )
+    assert facts["parent_validation"]["psnr"] == pytest.approx(figures["psnr"], abs=1e-6)
+    assert abs(facts["validation"]["psnr"] - figures["psnr"]) > 0.1
+
+
+def test_a_range_of_levels_is_validated_at_its_middle(sets, tiny_purifier, monkeypatch) -> None:
+    levels, true_figures = [], finetuning.robust_figures
+
+    def spy(victim, *about):
+        levels.append(victim.defence.plan.noise_level if isinstance(victim, Defended) else None)
+        return true_figures(victim, *about)
+
+    monkeypatch.setattr(finetuning, "robust_figures", spy)
+    purifier = {"name": str(tiny_purifier), "noise_level": [5, 9]}
+    config = _config(sets, recipe="purified", purifier=purifier, steps=2)
+    finetune(config, sets / "out")
+    assert levels == [7, None] and config.purifier is not None and config.purifier.deployed_level == 7
 
 
 def test_a_recipe_through_a_purifier_is_validated_through_it(sets, tiny_purifier, capsys, monkeypatch) -> None:

@@ -129,7 +129,8 @@ def test_the_inner_attack_begins_at_random_and_takes_equal_steps(step_size, expe
         seen.append(x.detach().clone())
         return x**2
 
-    x_adv = recipes.perturb(victim, x, gt, threat, Streams([0, 1, 2, 3]), steps=5, step_size=step_size)
+    streams = Streams([0, 1, 2, 3])
+    x_adv = perturb(victim, x, objective("mse"), threat, target=gt, streams=streams, steps=5, step_size=step_size)
     assert len(seen) == 5 and torch.equal(seen[0], threat.start(x, Streams([0, 1, 2, 3])))
     for before, after in zip(seen, [*seen[1:], x_adv], strict=True):
         gradient = (2 * before * (before**2 - gt)).sign()

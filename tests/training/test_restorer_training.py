@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from udc_robust.config_file import check_config
-from udc_robust.data.samples import PairedFolders
+from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.networks.weights import read_weights
-from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.training import restorer as training
 from udc_robust.training.batches import PairBatches, loader
 from udc_robust.training.config import TrainConfig
@@ -119,6 +119,49 @@ def test_the_schedule_warms_up_and_falls(sets) -> None:
     rates = [learning_rate(step, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.02
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "charbonnier", "psnr"])
+def test_losses_are_their_formulas(kind) -> None:
+    output, target = torch.rand(3, 3, 5, 6).double(), torch.rand(3, 3, 5, 6).double()
+    output[0] = target[0] + 0.01
+    error = output - target
+    per_image = {
+        "l1": error.abs(), "l2": error**2, "charbonnier": (error**2 + 1e-6).sqrt() - 1e-3,
+        "psnr": 10 * ((error**2).mean((1, 2, 3)) + 1e-8).log10(),
+    }[kind]  # fmt: skip
+    assert training.loss_of(output, target, kind).item() == pytest.approx(per_image.mean().item())
+
+
+def test_validation_is_of_whole_images_as_deployed_and_leaves_the_mode(sets) -> None:
+    class Loud(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1.9 * x - 0.2
+
+    restorer = Restorer("loud", Loud(), domain="srgb", network_domain=None, trained=True, origin="test")
+    pairs = PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt")
+    outputs = [(1.9 * pair.lq - 0.2).double().clamp(0, 1) for pair in pairs]
+    assert any((1.9 * pair.lq - 0.2).max() > 1.01 for pair in pairs)
+
+    def mean_psnr(images) -> float:
+        errors = [((image - pair.gt) ** 2).double().mean() for image, pair in zip(images, pairs, strict=True)]
+        return float(torch.stack([-10 * error.log10() for error in errors]).mean())
+
+    for training_mode in (True, False):
+        figures = training.validate(restorer.train(training_mode), pairs, torch.device("cpu"))
+        assert restorer.training is training_mode
+        assert figures["psnr"] == pytest.approx(mean_psnr(outputs), abs=1e-4)
+        assert figures["input_psnr"] == pytest.approx(mean_psnr([pair.lq for pair in pairs]), abs=1e-4)
+        assert figures["gain"] == pytest.approx(figures["psnr"] - figures["input_psnr"])
+
+
+def test_a_validation_pair_is_degraded_by_a_draw_of_its_own() -> None:
+    noise, gt = build_defence("noise", {"sigma": 0.1}), torch.rand(3, 6, 6)
+    first, again, other = (
+        training.degraded_pair(noise, Sample(key, gt * 0.5, gt, "srgb", "")).lq for key in ("a", "a", "b")
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert float((first - gt).std()) == pytest.approx(0.1, rel=0.3)
 
 
 def test_settings_in_the_card_are_those_of_the_run(sets) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,22 +55,11 @@ class Result:
 
 
 def attack(
-    victim: Victim,
-    x: Tensor,
-    objective: Objective,
-    threat: Threat,
-    method: str | Method,
-    *,
-    target: Tensor | None = None,
-    seeds: Sequence[int],
-    draws: int = 1,
-    eot: int = 1,
-    known_seed: bool = False,
-    judge_seeds: Sequence[int] | None = None,
-    clean_outputs: Tensor | None = None,
-    round_8_bit: bool = True,
+    victim: Victim, x: Tensor, objective: Objective, threat: Threat, method: str | Method, *,
+    target: Tensor | None = None, seeds: Sequence[int], draws: int = 1, eot: int = 1, known_seed: bool = False,
+    judge_seeds: Sequence[int] | None = None, clean_outputs: Tensor | None = None, round_8_bit: bool = True,
     **options: Any,
-) -> Result:
+) -> Result:  # fmt: skip
     """Attack a batch of images.
 
     Args:
@@ -108,12 +96,7 @@ def attack(
             victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance,
             flat=objective.flat(clean_outputs, target),
         )  # fmt: skip
-        with meter.running(x.device):
-            candidate = functools.partial(chosen.run, oracle, x, threat)(**options)
-        if chosen.keeps_best:
-            candidate = oracle.best_x
-        # A method is never trusted: whatever it returned is brought into the budget and scored again.
-        x_adv = threat.project(x, candidate.detach())
+        x_adv = _made(chosen, oracle, x, threat, options)
         if round_8_bit:
             x_adv = round_to_8_bits(threat, x, x_adv)
         with torch.no_grad():
@@ -121,17 +104,18 @@ def attack(
             adv_values = _values(objective, adv_outputs, target)
     delta = (x_adv - x).flatten(1)
     return Result(
-        x_adv=x_adv,
-        clean_outputs=clean_outputs,
-        adv_outputs=adv_outputs,
-        clean_values=clean_values,
-        adv_values=adv_values,
-        success=objective.broken(adv_outputs, target, adv_values, oracle.goal),
-        linf=delta.abs().amax(1),
-        l2=torch.linalg.vector_norm(delta, dim=1),
-        bad_gradients=oracle.bad_gradients,
+        x_adv=x_adv, clean_outputs=clean_outputs, adv_outputs=adv_outputs, clean_values=clean_values,
+        adv_values=adv_values, success=objective.broken(adv_outputs, target, adv_values, oracle.goal),
+        linf=delta.abs().amax(1), l2=torch.linalg.vector_norm(delta, dim=1), bad_gradients=oracle.bad_gradients,
         meter=meter,
-    )
+    )  # fmt: skip
+
+
+def _made(chosen: Method, oracle: Oracle, x: Tensor, threat: Threat, options: Mapping[str, Any]) -> Tensor:
+    """What a method makes. It is never trusted: whatever it returns is brought into the budget, and scored again."""
+    with oracle.meter.running(x.device):
+        candidate = chosen.run(oracle, x, threat, **options)
+    return threat.project(x, (oracle.best_x if chosen.keeps_best else candidate).detach())
 
 
 def rejudged(

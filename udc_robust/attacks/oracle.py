@@ -105,6 +105,7 @@ class Oracle(GradientOracle):
     """All that an evaluated attack may ask: also values; counted, and with the best image kept.
 
     Attributes:
+        meter: what the victim was asked.
         goal: ``(B,)`` objective value at which each image counts as broken.
         flat: ``(B,)`` whether the objective is at its least for the clean image, where its gradient is zero.
         best_x, best_values, best_broken: the most damaging image asked about so far, its value, and whether it counts
@@ -125,7 +126,7 @@ class Oracle(GradientOracle):
         flat: Tensor | None = None,
     ) -> None:
         super().__init__(victim, objective, target, streams, chance)
-        self._meter, self.goal = meter, goal
+        self.meter, self.goal = meter, goal
         self.best_x = x.clone()
         self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.best_broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -136,7 +137,7 @@ class Oracle(GradientOracle):
     def values(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch."""
         values, outputs, _ = self._ask(x, rows, 1)
-        self._meter.count(rows, backward=False)
+        self.meter.count(rows, backward=False)
         self._keep_best(x, values, self._broken(outputs, values, rows), rows)
         return values
 
@@ -148,7 +149,7 @@ class Oracle(GradientOracle):
         """Gradient, value and success."""
         gradient, values, outputs = self._slope(x)
         broken = self._broken(outputs, values, None)
-        self._meter.count(None, backward=True, times=self._eot)
+        self.meter.count(None, backward=True, times=self._eot)
         self._keep_best(x.detach(), values, broken, None)
         # One reduction tells both: it is 0 for a dead gradient and NaN or inf for a broken one.
         size = gradient.abs().flatten(1).sum(1)

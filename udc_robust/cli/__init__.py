@@ -59,6 +59,11 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             sys.exit(error.exit_code)
+        if isinstance(error, OSError) and error.filename is not None and not isinstance(error, FileNotFoundError):
+            # Too long a name, a loop of links, no permission: what the system says of a path of the user's.
+            told = f"{str(error.filename)[:200]}: {error.strerror}"
+            typer.secho(f"udc-robust: {told}: check the path", fg="red", err=True)
+            sys.exit(2)
         traceback.print_exc()
         typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
         sys.exit(1)

@@ -36,12 +36,14 @@ def synth(
 
     Example: `udc-robust synth hdr/ --psf phone --psf poled --out sets/train --exclude vestibule --licence CC0-1.0`
     """
+    from udc_robust.config_file import check_config
     from udc_robust.data.synth import SynthSettings, synthesise
 
-    settings = SynthSettings(
-        kind=kind, psfs=tuple(psf or ["phone"]), per_source=per_source, size=size, seed=seed, licence=licence,
-        difficulty=difficulty, shot=shot, read=read,
-    )  # fmt: skip
+    values = {
+        "kind": kind, "psfs": psf or ["phone"], "per_source": per_source, "size": size, "seed": seed,
+        "licence": licence, "difficulty": difficulty, "shot": shot, "read": read,
+    }  # fmt: skip
+    settings = check_config(values, SynthSettings, "options")
     pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
     mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
     typer.echo(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")

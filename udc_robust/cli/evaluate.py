@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -115,6 +116,8 @@ def noise_level(
     from udc_robust.defences.purifier.level import anls_level, restoration_level
     from udc_robust.tasks.level_study import parse_levels, study
 
+    if not math.isfinite(max_cost):
+        raise UserError(f"--max-cost {max_cost} must be a number of dB")
     if (images is None) != (gt is None):
         raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")
     where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}

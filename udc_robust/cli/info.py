@@ -8,6 +8,7 @@ import typer
 
 from udc_robust.cli.next_step import next_step
 from udc_robust.cli.options import one_of
+from udc_robust.errors import UserError
 
 
 def models() -> None:
@@ -49,10 +50,13 @@ def doctor(
     Example: `udc-robust doctor`
     """
     if fix_lpips:
-        from udc_robust.metrics.perceptual import BACKBONES, fetch_backbone
+        from udc_robust.metrics.perceptual import BACKBONES, LpipsUnavailable, fetch_backbone
 
         for backbone in BACKBONES if fix_lpips == "all" else [fix_lpips]:
-            typer.echo(fetch_backbone(backbone))
+            try:
+                typer.echo(fetch_backbone(backbone))
+            except LpipsUnavailable as error:
+                raise UserError(str(error)) from error
         next_step("evaluate", "quickstart", f"lpips={'squeeze' if fix_lpips == 'all' else fix_lpips}")
         return
     from udc_robust.doctor import print_findings

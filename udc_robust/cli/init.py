@@ -50,13 +50,24 @@ def init(
         text = classification_text(name, classes, block)
     else:
         weights = weights or _only(find_files((".pth", ".safetensors", ".ckpt")), "weights", "--weights")
-        network = network or (_only(find_classes(), "network class", "--network") if weights else None)
+        if network is None and weights is not None and not _says_its_network(weights):
+            network = _only(find_classes(), "network classes", "--network")
         said = {"network": network, "options": yaml_of("--options", options), "weights": weights}
         data = _data(lq, gt, images, domain)
         text = restoration_text(name, data, {"name": name, **said, "domain": network_domain})
     write_text(config, text)
     typer.echo(f"{config} is written")
     next_step("evaluate", config, "--out", f"runs/{name}")
+
+
+def _says_its_network(weights: str) -> bool:
+    """Whether weights are of a network that needs no naming: by their metadata, or by their names and shapes."""
+    from udc_robust.networks.weights import read_weights
+    from udc_robust.restorers.zoo import looks_like
+
+    state, metadata = read_weights(weights)
+    network = metadata.get("network", "").strip('"')
+    return (bool(network) and ":" not in network and "." not in network) or looks_like(state) is not None
 
 
 def find_files(endings: tuple[str, ...], root: Path = Path()) -> list[str]:

@@ -27,7 +27,7 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
-METHOD_NAMES = ("noise", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
+METHOD_NAMES = ("noise", "brightness", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
 DOMAINS = ("srgb", "tonemapped", "linear")
 LPIPS = ("alex", "vgg", "squeeze", "none")
 
@@ -123,7 +123,7 @@ def read_config(
 ) -> tuple[Config, Path]:
     """A training's config, and the folder to write to: ``out``, what the config says, or its name in ``runs/train``."""
     from udc_robust.config_file import check_config, read_values
-    from udc_robust.training.config import without_claims
+    from udc_robust.training.claims import without_claims
 
     path, overrides = config_path(name, schema), overrides or []
     values = read_values(path, overrides)

@@ -70,6 +70,7 @@ def attack(
     from udc_robust.report.run_folder import read_run
     from udc_robust.tasks import TASKS, write_report
     from udc_robust.tasks import evaluate as run
+    from udc_robust.tasks.restoration import open_images
     from udc_robust.tasks.restoration_schema import RestorationConfig
 
     settings = check_config(
@@ -83,6 +84,8 @@ def attack(
         RestorationConfig,
         "options",
     )  # fmt: skip
+    if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
+        settings = settings.model_copy(update={"round_8_bit": False})
     folder = out or Path("attacked")
     run(settings, folder, this_command())
     page = write_report([folder])

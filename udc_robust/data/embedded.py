@@ -37,6 +37,8 @@ class EmbeddedPairs(Sequence[Sample]):
         Raises:
             UserError: more crops, or larger ones, than the photographs give.
         """
+        if size < 2:
+            raise UserError(f"size {size} of embedded images must be 2 pixels or more")
         self._size = size
         self._psf, self.psf = psf, load_psf(psf)
         queues = [[(name, *place) for place in _places(name, psf, size)] for name in PHOTOGRAPHS]

@@ -136,6 +136,21 @@ class PairedFolders(SingleFolder):
         return [*super().files(), *self._truths]
 
 
+def files_by_stem(images: Sequence[Path], verb: str) -> dict[str, Path]:
+    """List image files and the images of folders by the stem that their results are written under.
+
+    Raises:
+        UserError: two of them would write the same file (``verb`` says what was to be done with them).
+    """
+    files: dict[str, Path] = {}
+    for path in (path for image in images for path in (list_images(image) if image.is_dir() else [image])):
+        stem = path.name.split(".")[0]
+        if stem in files:
+            raise UserError(f"several images are called {stem!r}: {verb} them into different folders")
+        files[stem] = path
+    return files
+
+
 def _expand(paths: Paths) -> list[Path]:
     listed = [paths] if isinstance(paths, Path | str) else list(paths)
     if not listed:

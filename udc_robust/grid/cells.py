@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from udc_robust.attacks import THREATS, Threat
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.budget import Budget, eps_text
-from udc_robust.grid.schema import AttackConfig, DefenceConfig
+from udc_robust.grid.schema import AttackConfig
 from udc_robust.optics.domains import value_range
 
 ACCESSES = ("blind", "bpda", "surrogate", "adaptive")

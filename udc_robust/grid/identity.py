@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 import udc_robust
-from udc_robust.defences.registry import named_models
+from udc_robust.defences.registry import stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
@@ -36,7 +36,7 @@ def claim_folder(task: Task, config: RunConfig, out: Path, sets: Sequence[Images
     """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
     images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
     weights = {network.name: file_digest(network.origin) for mine in networks.values() for network in mine.values()}
-    models = [name for block in config.defences for name in named_models(block.kind, block.options)]
+    models = [text for block in config.defences for text in stated_texts(block.kind, block.options)]
     claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
 
 
@@ -82,6 +82,11 @@ def _former(path: Path, schema: type[BaseModel] | None) -> dict[str, Any]:
 
 
 def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    if not former:
+        raise UserError(
+            f"{out} holds a run that this version cannot go on with: its config.yaml is damaged or of an older one; "
+            "choose another `out` (`udc-robust report` may still read it)"
+        )
     differing = sorted(key for key in {*resolved, *former} if former.get(key) != resolved.get(key))
     if not differing:
         return
@@ -93,9 +98,14 @@ def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any
         before = json.loads((out / INPUTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    changed = sorted(name for name in {*before, *files} if before.get(name) != files.get(name)) if before else []
-    named = f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}" if changed else "its images or weights"
+    named = (changed_files(before, files) if before else "") or "its images or weights"
     raise UserError(f"{out} holds a run of other inputs ({named} changed): choose another `out`, or delete that folder")
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The names under which two tables of `input_digests` differ, in short; empty where they agree."""
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}"
 
 
 def _change(key: str, before: Any, now: Any) -> str:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import answers, frozen, image_seed
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.registry import build_defence, find_kind
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.plan import Networks
-from udc_robust.grid.schema import DefenceConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Network, Task
 from udc_robust.grid.victims import victim_label
 from udc_robust.progress import progress

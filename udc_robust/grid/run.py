@@ -13,16 +13,18 @@ from typing import Any
 
 from udc_robust.files import write_text
 from udc_robust.grid.budget import eps_text
+from udc_robust.grid.check import check_victims
 from udc_robust.grid.identity import claim_folder, facts_of
 from udc_robust.grid.images import Batch
 from udc_robust.grid.journal import Journal
 from udc_robust.grid.matching import tune
-from udc_robust.grid.plan import Plan, check_victims, checked_device, loaded, opened, planned
+from udc_robust.grid.plan import Plan, loaded, opened, planned
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
 from udc_robust.grid.told import data_told, left_out, networks_told
 from udc_robust.grid.units import run_unit, unit_name
+from udc_robust.limits import usable_device
 from udc_robust.processes import Processes
 from udc_robust.progress import note, progress
 
@@ -36,7 +38,7 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     Raises:
         UserError: bad data or weights, or ``out`` holds a run of another config.
     """
-    checked_device(config.device)
+    usable_device(config.device)
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)

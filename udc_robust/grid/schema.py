@@ -8,18 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from udc_robust.config_file import Number, Size, Strict, as_lists, number
-from udc_robust.errors import UserError, unknown_name
-
-if TYPE_CHECKING:  # schemas are read before torch is loaded
-    from udc_robust.attacks import Method
-    from udc_robust.metrics import Metric
-
-NONE = "none"
+from udc_robust.attacks import METHODS, Method
+from udc_robust.config_file import Number, Strict, as_lists, may_load, number, told
+from udc_robust.errors import unknown_name
+from udc_robust.grid.named import find_method, find_metric
+from udc_robust.limits import MOST, Count, Device, Seed
+from udc_robust.metrics import Metric
+from udc_robust.names import Access, Norm
 
 
 def _budget(eps: float) -> float:
@@ -29,16 +28,6 @@ def _budget(eps: float) -> float:
 
 
 Eps = Annotated[Number, AfterValidator(_budget)]
-Access = Literal["blind", "bpda", "surrogate", "adaptive"]
-
-
-NO_CODE = {"code": False}
-"""Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
-
-
-def may_load(name: str, info: ValidationInfo) -> bool:
-    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
-    return ":" not in name or (info.context or {}).get("code", True)
 
 
 class AttackConfig(BaseModel):
@@ -65,11 +54,11 @@ class AttackConfig(BaseModel):
 
     method: str
     access: list[Access] | None = None
-    eot: Size = 1
+    eot: Count = 1
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     defences: list[str] | None = None
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     eps: list[Eps] | None = None
     objective: str
     name: str | None = None
@@ -86,7 +75,7 @@ class AttackConfig(BaseModel):
     def _known(self, info: ValidationInfo) -> AttackConfig:
         if not may_load(self.method, info):
             return self
-        chosen = told(lambda: self.chosen)
+        chosen = told(lambda: find_method(self.method))
         for key in self.model_extra or {}:
             if key not in chosen.options():
                 known = [*chosen.options(), *type(self).model_fields]
@@ -106,8 +95,6 @@ class AttackConfig(BaseModel):
     @property
     def chosen(self) -> Method:
         """The method itself."""
-        from udc_robust.grid.named import find_method
-
         return find_method(self.method)
 
     def options_at(self, eps: float) -> dict[str, Any]:
@@ -121,17 +108,9 @@ class AttackConfig(BaseModel):
     @property
     def label(self) -> str:
         """Name of the attack in tables."""
-        own = self.method.rpartition(":")[2]
+        own = self.method if self.method in METHODS else self.method.rpartition(":")[2]
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
         return self.name or f"{own}{extra}"
-
-
-def told(find: Any) -> Any:
-    """What a look-up finds; its UserError is told as pydantic tells mistakes."""
-    try:
-        return find()
-    except UserError as error:
-        raise ValueError(str(error)) from error
 
 
 def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) -> Any:
@@ -144,58 +123,11 @@ def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) ->
         raise ValueError(f"{what} must be like {default!r}, not {value!r}")
     if not math.isfinite(found):
         raise ValueError(f"{what} must be finite, not {value!r}")
-    if whole and (found != int(found) or found < 1):
-        raise ValueError(f"{what} must be a whole number from 1, not {value!r}")
+    if whole and (found != int(found) or not 1 <= found <= MOST):
+        raise ValueError(f"{what} must be a whole number from 1 to {MOST:,}, not {value!r}")
     if isinstance(default, float | None) and not found > 0 and not signed:
         raise ValueError(f"{what} must be positive, not {value!r}")
     return int(found) if whole else found
-
-
-class DefenceConfig(BaseModel):
-    """What stands before the networks; further keys are the kind's own options.
-
-    Attributes:
-        kind: a name of the table of defences, or one's own as ``package.module:name`` or ``file.py:name``; ``none``:
-            the bare network.
-        name: label in tables; None: the kind.
-        role: ``control`` for a cheap rival, which the report shows beside the defences under study.
-        match: another defence's name: this one's strength is tuned, for each network, to the same clean quality on the
-            run's ``validation`` images.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    network_key: ClassVar[str] = ""
-
-    kind: str
-    name: str | None = None
-    role: Literal["defence", "control"] = "defence"
-    match: str | None = None
-
-    @model_validator(mode="after")
-    def _known(self, info: ValidationInfo) -> DefenceConfig:
-        from udc_robust.defences.registry import check_defence
-
-        for key in ("restorers", "classifiers"):
-            if key in self.options:
-                raise ValueError(f"`{key}` are those of another task: write `{self.network_key}`")
-        if may_load(self.kind, info):
-            told(lambda: check_defence(self.kind, self.options, matched=self.match is not None))
-        return self
-
-    @property
-    def networks(self) -> list[str] | None:
-        """Only before these; None: before all."""
-        return getattr(self, self.network_key)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The kind's own options."""
-        return dict(self.model_extra or {})
-
-    @property
-    def label(self) -> str:
-        """Name of the defence in tables."""
-        return self.name or self.kind.rpartition(":")[2]
 
 
 class MetricConfig(Strict):
@@ -219,8 +151,6 @@ class MetricConfig(Strict):
 
     def found(self) -> Metric:
         """The record."""
-        from udc_robust.grid.named import find_metric
-
         return find_metric(self.metric, self.name, self.higher_is_better, self.digits)
 
 
@@ -241,13 +171,13 @@ class RunConfig(Strict):
     task: str
     name: str
     out: Path | None = None
-    seed: int = 0
-    device: str = "cpu"
-    batch_size: Size
+    seed: Seed = 0
+    device: Device = "cpu"
+    batch_size: Count
     data: list[Any] = Field(min_length=1)
     validation: Any = None
     defences: list[Any] = Field(default_factory=lambda: ["none"], min_length=1, validate_default=True)
-    draws: Size = 8
+    draws: Count = 8
     attacks: list[Any] = Field(min_length=1)
     eps: list[Eps] = Field(min_length=1)
     metrics: list[MetricConfig] = Field(default_factory=list)

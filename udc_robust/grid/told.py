@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from udc_robust.grid.cells import cells
 from udc_robust.grid.images import Images
 from udc_robust.grid.plan import Networks
-from udc_robust.grid.schema import NONE, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.victims import Victim
+from udc_robust.names import NONE
 
 
 def data_told(sets: Sequence[Images]) -> Iterator[str]:

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from udc_robust.attacks import Streams
 from udc_robust.attacks import Victim as Answering
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.defences.defence import Defence, Defended
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, cells
-from udc_robust.grid.schema import NONE, DefenceConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Network
+from udc_robust.names import NONE
 
 
 def victim_label(network: str, defence: str) -> str:

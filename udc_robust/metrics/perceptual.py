@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udc_robust.errors import UserError
-
 BACKBONES = ("alex", "vgg", "squeeze")
 _FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 
@@ -36,7 +34,7 @@ def fetch_backbone(backbone: str) -> str:
         What was done, in a line.
 
     Raises:
-        UserError: no network: it says what to copy where.
+        LpipsUnavailable: no network: it says what to copy where.
     """
     path, url = weights_file(backbone), _URL + _FILES[backbone]
     if path.is_file():
@@ -45,7 +43,7 @@ def fetch_backbone(backbone: str) -> str:
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
     except Exception as error:  # urllib, ssl, socket, hash mismatch: all mean the same to the user
-        raise UserError(
+        raise LpipsUnavailable(
             f"LPIPS {backbone} cannot be fetched ({error}): copy {url} ({MEGABYTES[backbone]} MB) to {path} yourself; "
             "TORCH_HOME chooses the folder"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,22 @@ from udc_robust.files import atomic_path
 _CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net_g")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
 """Endings of weights files."""
+
+
+def _is_list(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(part, kind) for part in value)
+
+
+_FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "network": (lambda value: isinstance(value, str), "a name"),
+    "options": (lambda value: isinstance(value, dict), "options by name"),
+    "domain": (lambda value: isinstance(value, str), "a name"),
+    "parent": (lambda value: isinstance(value, str), "a name"),
+    "parent_sha256": (lambda value: isinstance(value, str), "hexadecimal digits"),
+    "mean": (_is_list((int, float)), "a list of numbers"),
+    "std": (_is_list((int, float)), "a list of numbers"),
+    "classes": (_is_list(str), "a list of names"),
+}
 
 
 def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -83,12 +99,48 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
             ) from error
         raise UserError(f"{path} is not a readable checkpoint ({_short(error)}): get it again") from error
     content = _unpacked(content)
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    named = isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
+    if not named or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(
-            f"{path} holds no state dict: expected tensors, bare or under one of {', '.join(_CONTAINERS)}; "
+            f"{path} holds no state dict: expected tensors by name, bare or under one of {', '.join(_CONTAINERS)}; "
             f"found {_describe(content)}"
         )
     return dict(content)
+
+
+def facts_of(metadata: Mapping[str, str], origin: Path | str) -> dict[str, Any]:
+    """What a weights file says of its network, with its types checked: a file is whoever's who made it.
+
+    Raises:
+        UserError: metadata that is no JSON, or of another type.
+    """
+    facts: dict[str, Any] = {}
+    for key, (right, needed) in _FACTS.items():
+        if key not in metadata:
+            continue
+        try:
+            facts[key] = json.loads(metadata[key])
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{origin}: its metadata {key!r} is not JSON ({error}): get it again") from error
+        if facts[key] is None:
+            del facts[key]
+        elif not right(facts[key]):
+            raise UserError(f"{origin}: its metadata {key!r} must be {needed}, not {metadata[key][:60]}: get it again")
+    return facts
+
+
+def no_code(network: str, origin: Path | str) -> str:
+    """The network that a weights file names, which must be one of a list: a file never chooses code that is run.
+
+    Raises:
+        UserError: it is a path to code.
+    """
+    if ":" in network or "." in network:
+        raise UserError(
+            f"{origin} says that its network is {network!r}, which is code of somebody's and is not run; if you trust "
+            f"it, name it yourself: `network: {network}` in a config, `--restorer {network}` in a command"
+        )
+    return network
 
 
 def _unpacked(content: Any) -> Any:

@@ -6,12 +6,15 @@ photograph / 255 (IEC 61966-2-1), where 1 is linear 1. All conversions are diffe
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
+from udc_robust.names import Domain
 from udc_robust.optics.capture import MAX_RADIANCE, inverse_tone_map, tone_map
 
-DOMAINS = ("linear", "srgb", "tonemapped")
+DOMAINS: tuple[str, ...] = get_args(Domain)
 
 
 def value_range(domain: str) -> tuple[float, float]:

@@ -243,7 +243,8 @@ def psf_of(array: np.ndarray, path: Path) -> Tensor:
         raise UserError(f"PSF {path} holds negative values; subtract the dark level and clip it at 0")
     if array.shape[1] % 2 == 0:
         array = array[:, 1:, 1:]
-    if (array.sum(axis=(1, 2), dtype=np.float64) <= 0).any():
+    peaks = array.max(axis=(1, 2), keepdims=True, initial=0).astype(np.float64)
+    if (peaks <= 0).any():
         raise UserError(f"PSF {path} has a channel without light; save one with a positive sum in every channel")
-    psf = _normalised(torch.from_numpy(array.astype(np.float64)))
+    psf = _normalised(torch.from_numpy(array / peaks))  # of values near the largest that there are a sum would overflow
     return psf.repeat(3, 1, 1) if len(psf) == 1 else psf

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from udc_robust.grid.budget import Budget
-from udc_robust.grid.schema import NONE
 from udc_robust.metrics import Metric
+from udc_robust.names import NONE
 from udc_robust.report.comparison import Comparison, Standing
 from udc_robust.report.words import figure
 

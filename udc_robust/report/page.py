@@ -17,7 +17,7 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, words
+from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, read_run
@@ -57,10 +57,13 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
 def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
     """The machine-readable tables beside the page; those without a row are not there."""
     compared = [found for part in parts for found in part["comparisons"]]
-    averaged, matrices = ([found for part in parts for found in part[key]] for key in ("areas", "matrices"))
+    averaged, matrices, pairs = (
+        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired")
+    )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows(panels)),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
+        ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
     ):
@@ -83,15 +86,15 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
     judged = [verdict(found) for found in compared]
     shown, left_out = gallery.choose(studied)
-    headline = next((found.headline for found in judged if found.headline), "")
     return {
         "task": task,
         "prefix": prefix,
-        "headline": headline or task.headline(panels, compared),
+        "headline": _headline(task, panels, compared, judged),
         "notes": task.notes(panels),
         "unmade": comparison.unmade(panels),
         "matrices": matrices,
         "column_name": matrix.column_name,
+        "paired": paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else [],
         "comparisons": compared,
         "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
         "held_plots": [
@@ -109,6 +112,13 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "costs": [cost for panel in panels for cost in _costs(panel)],
         "footnotes": task.footnotes(panels),
     }
+
+
+def _headline(task: Task, panels: Sequence[Panel], compared: Sequence[Comparison], judged: Sequence[Any]) -> str:
+    """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
+    pairs = paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
+    told = [found.verdict for found in pairs[:1]] or [found.headline for found in judged if found.headline][:1]
+    return told[0] if told else task.headline(panels, compared)
 
 
 def _other_metrics(task: Task) -> list[Metric]:

@@ -15,15 +15,16 @@ from urllib.parse import quote, unquote
 
 import yaml
 
-from udc_robust.config_file import check_config
+from udc_robust.config_file import NO_CODE, check_config
 from udc_robust.errors import UserError
 from udc_robust.grid.budget import Budget
 from udc_robust.grid.cells import ACCESSES, Cell
-from udc_robust.grid.schema import NO_CODE, NONE, DefenceConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Row, Task
 from udc_robust.grid.units import image_folder
 from udc_robust.grid.victims import victim_label
 from udc_robust.metrics import Metric
+from udc_robust.names import NONE
 from udc_robust.report.former import as_now
 
 FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
@@ -167,7 +168,7 @@ class Run:
                     if network.name in (defence.networks or [network.name]):
                         yield self._panel(data, network.name, defence, prefix)
 
-    def _panel(self, data: str, network: str, block: DefenceConfig, prefix: str) -> Panel:
+    def _panel(self, data: str, network: str, block: Any, prefix: str) -> Panel:
         defence = NONE if block.kind == NONE else block.label
         label, place = victim_label(network, defence), (data, network, defence)
         facts = self.facts["defences"][label]

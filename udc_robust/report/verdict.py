@@ -76,27 +76,24 @@ def _words(found: Comparison, standing: Standing, at: int) -> str:
     if held.gain is not None:
         more = "more" if held.gain >= 0 else "less"
         gain = f", {difference(metric, held.gain)}{bracketed(held.gain_interval, metric.digits)} {more} than undefended"
-    return f"{standing.panel.label} holds {figure(metric, held.quality)}{gain}, for {_price(found, standing)}"
+    return f"{standing.panel.label} holds {figure(metric, held.quality)}{gain}, {_price(found, standing)}"
 
 
 def _price(found: Comparison, standing: Standing) -> str:
-    calls = standing.panel.nfe
-    price = f"{difference(found.metric, standing.cost)} of clean {found.metric.title}"
-    price += (
-        " more" if standing.cost < 0 and difference(found.metric, standing.cost) != difference(found.metric, 0) else ""
-    )
+    """What it costs of clean quality and in model calls."""
+    calls, cost = standing.panel.nfe, difference(found.metric, standing.cost)
+    gains = standing.cost < 0 and cost != difference(found.metric, 0)
+    price = f"with {cost} more of clean {found.metric.title}" if gains else f"for {cost} of clean {found.metric.title}"
     return price + (f" and {calls} model call{'s' if calls > 1 else ''}" if calls else "")
 
 
 def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: int) -> str:
     """Whether the best defence under study beats whatever costs no more and holds most, image by image."""
-    limit, mine = best.cost + found.scale.same_cost, {best.panel.defence}
-    rivals = [
-        s for s in ranked if s.cost <= limit and (s.panel.is_bare or s.panel.is_control) and s.panel.defence not in mine
-    ]
-    if not rivals:
-        return ""
-    gains = gains_over(best.at(at).worst, rivals[0].at(at).worst)
+    limit = best.cost + found.scale.same_cost
+    rivals = [s for s in ranked if s.cost <= limit and (s.panel.is_bare or s.panel.is_control)]
+    rival = rivals[0] if rivals else found.standings[0]
+    no_dearer = ", which costs no more" if rivals else ""
+    gains = gains_over(best.at(at).worst, rival.at(at).worst)
     if not gains:
         return ""
     gain, interval, digits = fmean(gains), mean_interval(gains), found.metric.digits
@@ -108,8 +105,8 @@ def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: i
     spread = f" (95 % interval of the gain: {span(interval, digits)})" if interval else ""
     return (
         f"{best.panel.label} {earns}, {_price(found, best)}: at {found.budgets[at]} it holds "
-        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rivals[0].panel.label}, "
-        f"which costs no more{spread}."
+        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rival.panel.label}"
+        f"{no_dearer}{spread}."
     )
 
 

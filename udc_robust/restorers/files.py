@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from udc_robust.data.images import files_by_stem, read_image, write_image
+from udc_robust.data.images import read_image, write_image
+from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.networks.tiles import tile_boxes, tiled
+from udc_robust.limits import usable_device
+from udc_robust.networks.tiles import check_tiles, count_tiles, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.progress import note, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
@@ -29,7 +31,7 @@ def restore_files(
 
     Args:
         images: files and folders.
-        domain: light of the images; None: what the files say.
+        domain: colour domain of the images; None: what the files say.
         tile: side of the tiles, 0 for whole images.
         bits: of a channel of the PNGs, 8 or 16.
 
@@ -38,17 +40,19 @@ def restore_files(
     """
     if domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(domain), DOMAINS)
+    check_tiles(tile, overlap)
+    usable_device(device)
     files = files_by_stem(images, "restore")
     restorers = {}
     for stem, path in files.items():
         picture = read_image(path)
-        light = domain or picture.domain
-        if light not in restorers:
-            restorers[light] = load_restorer(spec, light, device)
+        own_domain = domain or picture.domain
+        if own_domain not in restorers:
+            restorers[own_domain] = load_restorer(spec, own_domain, device)
             guessed = "" if domain else " by what the file says; say `--domain` if it is another"
-            note(f"images like {path.name}: domain {light}{guessed}")
-            note(f"{spec.name}: domain {restorers[light].network_domain} ({restorers[light].domain_reason})")
-        restorer = restorers[light]
+            note(f"images like {path.name}: domain {own_domain}{guessed}")
+            note(f"{spec.name}: domain {restorers[own_domain].network_domain} ({restorers[own_domain].domain_reason})")
+        restorer = restorers[own_domain]
         x = picture.pixels[None].to(device)
         height, width = x.shape[-2:]
         if min(height, width) < restorer.min_size:
@@ -58,12 +62,16 @@ def restore_files(
         if margin and restorer.whole_image:
             note(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
         with (
-            progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
+            progress(f"restoring {path.name}", count_tiles(height, width, side, margin)) as tick,
             torch.no_grad(),
         ):
             restored = tiled(restorer, x, side, margin, tick)
-        if light == "linear":
+        if not restored.isfinite().all():
+            raise UserError(
+                f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}"
+            )
+        if own_domain == "linear":
             write_image(out / f"{stem}.npy", restored[0].cpu())
         target = out / f"{stem}.png"
-        write_image(target, for_metrics(restored, light)[0].cpu(), bits)
+        write_image(target, for_metrics(restored, own_domain)[0].cpu(), bits)
         yield target

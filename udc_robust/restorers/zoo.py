@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.tiles import padded
-from udc_robust.networks.user_code import build, network_builder
-from udc_robust.networks.weights import load_into, read_weights, without_prefix
+from udc_robust.networks.user_code import answered, build, network_builder
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
 from udc_robust.optics.domains import DOMAINS, convert, value_range
 from udc_robust.progress import note
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
@@ -32,20 +31,20 @@ class Restorer(nn.Module):
         network: the network itself, in its own colour domain (``network_domain``).
         trained: False when it runs with random weights; reports must say so.
         origin: the weights file, or why there is none.
-        recipe: ``network`` and ``options`` that build the network again, where they are known.
+        architecture: ``network`` and ``options`` that build the network again, where they are known.
         domain_reason: who said that the network works in ``network_domain``.
         parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
     """
 
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
-        recipe: Mapping[str, Any] | None = None, parent: str | None = None, parent_sha256: str | None = None,
-        domain_reason: str = "",
+        architecture: Mapping[str, Any] | None = None, parent: str | None = None,
+        parent_sha256: str | None = None, domain_reason: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
         self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
-        self.domain, self.recipe = domain, dict(recipe or {})
+        self.domain, self.architecture = domain, dict(architecture or {})
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
         needed = int(getattr(network, "min_size", 1))
@@ -54,9 +53,19 @@ class Restorer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore ``(B,3,H,W)``; the way is differentiable from end to end."""
-        y = padded(self.network, convert(x, self.domain, self.network_domain), self.size_multiple)
+        y = padded(self._restored, convert(x, self.domain, self.network_domain), self.size_multiple)
         y = convert(y, self.network_domain, self.domain)
         return y if self.training else y.clamp(*value_range(self.domain))
+
+    def _restored(self, x: Tensor) -> Tensor:
+        """The network's answer, which must be images of the size that it was given."""
+        y = answered(self.network, x, f"restorer {self.name!r}")
+        if y.shape != x.shape:
+            raise UserError(
+                f"restorer {self.name!r} answers to {tuple(x.shape)} with {tuple(y.shape)}: "
+                "a restorer gives images of the size that it takes"
+            )
+        return y
 
 
 @dataclass(frozen=True)
@@ -137,17 +146,20 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     """
     spec = _published(spec)
     weights = spec.weights
-    if weights is None and (spec.network or spec.name) in shipped_checkpoints():
-        weights = str(shipped_checkpoints()[spec.network or spec.name])
+    alike = shipped_checkpoints().get(spec.network or spec.name)
+    if weights is None and alike is not None:
+        weights = str(alike)
     state, facts = _read(weights) if weights else (None, {})
     if spec.network is None and spec.name in NETWORKS:
         spec = replace(spec, network=spec.name)
-    if state is not None and spec.network is None and spec.name not in shipped_checkpoints() and "network" not in facts:
+    if state is not None and spec.network is None and alike is None and "network" not in facts:
         spec = _recognised(spec, state)
-    shipped_name = next((name for name in (spec.network, spec.name) if name in shipped_checkpoints()), None)
-    if shipped_name is not None:
-        facts = {**_network_facts(shipped_name), **facts}
-    network_name = facts.get("network") if spec.network in (None, *shipped_checkpoints()) else spec.network
+        alike = shipped_checkpoints().get(spec.network or "")
+    if alike is not None and "network" not in facts:  # bare weights of a network like the one that ships
+        facts = {key: value for key, value in _read(str(alike))[1].items() if key in ("network", "options", "domain")}
+    network_name = spec.network
+    if spec.network is None or spec.network in shipped_checkpoints():
+        network_name = no_code(facts["network"], str(weights)) if "network" in facts else None
     if network_name is None:
         raise unknown_name("restorer", spec.name, restorer_names())
     options = facts.get("options", {}) if spec.options is None else dict(spec.options)
@@ -171,7 +183,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     origin = str(weights) if weights else f"random weights, seed {seed}"
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
-        recipe={"network": network_name, "options": options}, parent=facts.get("parent"),
+        architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
         parent_sha256=facts.get("parent_sha256"), domain_reason=reason,
     )  # fmt: skip
     return restorer.to(device).eval()
@@ -217,11 +229,4 @@ def _network_facts(name: str) -> dict[str, Any]:
 
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
-    facts: dict[str, Any] = {}
-    for key in ("network", "options", "domain", "parent", "parent_sha256"):
-        if key in metadata:
-            try:
-                facts[key] = json.loads(metadata[key])
-            except json.JSONDecodeError as error:
-                raise UserError(f"{weights}: its metadata {key!r} is not JSON ({error}): get it again") from error
-    return state, facts
+    return state, facts_of(metadata, weights)

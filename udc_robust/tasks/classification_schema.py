@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from udc_robust.attacks.classification import CLASSIFICATION
-from udc_robust.config_file import Size, Strict
+from udc_robust.config_file import Strict, told
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, told
+from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.limits import Count, Side
 from udc_robust.networks.weights import named_by_file
 
 
@@ -29,8 +31,8 @@ class ImagesConfig(Strict):
 
     source: str
     name: str | None = None
-    side: Size | None = None
-    limit: Size | None = None
+    side: Side | None = None
+    limit: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -118,7 +120,7 @@ class ClassificationConfig(RunConfig):
 
     task: Literal["classification"] = "classification"
     name: str = "classifying"
-    batch_size: Size = 100
+    batch_size: Count = 100
     data: list[ImagesConfig] = Field(min_length=1)
     validation: ImagesConfig | None = None
     classifiers: list[ClassifierConfig] = Field(min_length=1)

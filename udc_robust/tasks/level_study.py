@@ -34,6 +34,7 @@ from udc_robust.grid.journal import Journal
 from udc_robust.grid.run import run
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.units import image_folder
+from udc_robust.limits import usable_device
 from udc_robust.progress import progress
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.tasks.restoration import RESTORATION, load_restorers, open_images
@@ -94,12 +95,15 @@ def study(
         RestorationConfig,
         "options",
     )  # fmt: skip
+    usable_device(device)
     # Everything that can be wrong is asked before the folder is claimed for this run.
     inputs = open_images(config.data[0])
     if inputs.domain == "linear":
         raise UserError(f"a purifier takes images in [0,1], data {inputs.label!r} is linear light: tone-map it first")
     if not inputs.truth:
         raise UserError(f"data {inputs.label!r} has no ground truth: a level is chosen by PSNR, which needs pairs")
+    if len(inputs.keys) < 2:
+        raise UserError(f"data {inputs.label!r} has one image: distances of features need two or more (`limit`)")
     pipeline = load_purifier(purifier)
     defences = {level: pipeline.purifier(pipeline.plan(noise_level=level, samples=samples)) for level in levels}
     loaded = load_restorers(config, inputs.domain)[config.restorers[0].name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,13 +10,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.attacks.objectives import DAMAGES
-from udc_robust.config_file import Number, Size, Strict
+from udc_robust.config_file import Number, Strict, may_load, told
+from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, DefenceConfig, Eps, RunConfig, may_load, told
+from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.limits import Count, Side
+from udc_robust.names import Domain
 from udc_robust.networks.weights import named_by_file
 
 OBJECTIVES = (*DAMAGES, "psnr")
-Domain = Literal["srgb", "tonemapped", "linear"]
 
 
 class DataConfig(Strict):
@@ -37,9 +40,9 @@ class DataConfig(Strict):
     gt: Path | None = None
     domain: Domain | None = None
     psf: str = "phone"
-    size: Size = 128
-    crop: Size | None = None
-    limit: Size | None = None
+    size: Annotated[Side, Field(ge=2)] = 128
+    crop: Side | None = None
+    limit: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +64,7 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else self.lq[0].resolve().name)
+        return self.name or (self.kind if self.lq is None else Path(os.path.realpath(self.lq[0])).name)
 
 
 class RestorerConfig(Strict):
@@ -135,7 +138,7 @@ class RestorationConfig(RunConfig):
 
     task: Literal["restoration"] = "restoration"
     name: str = "evaluation"
-    batch_size: Size = 4
+    batch_size: Count = 4
     data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
     validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from udc_robust.attacks.streams import image_seed
-from udc_robust.data.samples import PairedFolders, Sample
+from udc_robust.data.samples import Sample
 from udc_robust.errors import UserError
-from udc_robust.progress import note
-from udc_robust.training.config import Training
+
+
+class Share(TypedDict):
+    """Which batches there are, and which rows of them a process takes: every ``ranks``-th from ``rank`` on."""
+
+    batch: int
+    steps: int
+    seed: int
+    rank: NotRequired[int]
+    ranks: NotRequired[int]
 
 
 class StepBatches(Dataset[tuple[Tensor, ...]]):
@@ -34,7 +43,7 @@ class StepBatches(Dataset[tuple[Tensor, ...]]):
         return self._steps
 
     def _stream(self, step: int, row: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 4_099 + row)
+        return torch.Generator().manual_seed(((self._seed * 1_000_003 + step) * 4_099 + row) % 2**64)
 
 
 class CropBatches(StepBatches):
@@ -44,18 +53,8 @@ class CropBatches(StepBatches):
         images: 8-bit ``(3,H,W)`` tensors, aligned ones in a tuple.
     """
 
-    def __init__(
-        self,
-        images: Sequence[tuple[Tensor, ...]],
-        *,
-        patch: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        super().__init__(batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+    def __init__(self, images: Sequence[tuple[Tensor, ...]], *, patch: int, **share: Unpack[Share]) -> None:
+        super().__init__(**share)
         self._images, self._patch = images, patch
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
@@ -82,13 +81,11 @@ class PairBatches(CropBatches):
         UserError: no ground truth, images smaller than the patch, or fewer pairs than a batch holds.
     """
 
-    def __init__(
-        self, pairs: Sequence[Sample], *, patch: int, batch: int, steps: int, seed: int, rank: int = 0, ranks: int = 1
-    ) -> None:
+    def __init__(self, pairs: Sequence[Sample], *, patch: int, **share: Unpack[Share]) -> None:
         images = [self._eight_bits(pair, patch) for pair in pairs]
-        if batch > len(images):
-            raise UserError(f"batch_size {batch} is larger than the data ({len(images)} pairs)")
-        super().__init__(images, patch=patch, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        if share["batch"] > len(images):
+            raise UserError(f"batch_size {share['batch']} is larger than the data ({len(images)} pairs)")
+        super().__init__(images, patch=patch, **share)
 
     @staticmethod
     def _eight_bits(pair: Sample, patch: int) -> tuple[Tensor, Tensor]:
@@ -121,14 +118,10 @@ class NoisyBatches(CropBatches):
         max_noise_level: int,
         *,
         patch: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
+        **share: Unpack[Share],
     ) -> None:
         images = [(eight_bits(sample.key, sample.lq, patch),) for sample in samples]
-        super().__init__(images, patch=patch, batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        super().__init__(images, patch=patch, **share)
         self._alphas_cumprod, self._levels = alphas_cumprod.float(), max_noise_level + 1
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
@@ -141,18 +134,6 @@ class NoisyBatches(CropBatches):
         noise = torch.randn(u.shape, generator=stream)
         alpha = self._alphas_cumprod[t]
         return alpha.sqrt() * u + (1 - alpha).sqrt() * noise, t, noise
-
-
-def open_pairs(config: Training) -> tuple[PairedFolders, PairedFolders]:
-    """The pairs to train and to validate on, each a folder with ``lq`` and ``gt``; tells what they are.
-
-    Raises:
-        UserError: see `data.samples.PairedFolders`.
-    """
-    train, validation = (PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation))
-    for name, folder, pairs in (("training", config.train, train), ("validation", config.validation, validation)):
-        note(f"{name} data {folder}: {len(pairs)} pairs, {pairs.domain_told}")
-    return train, validation
 
 
 def eight_bits(name: str, image: Tensor, patch: int) -> Tensor:

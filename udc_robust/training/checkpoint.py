@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from udc_robust.errors import UserError
 from udc_robust.files import atomic_path
+from udc_robust.grid.identity import changed_files
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -17,11 +19,14 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, temporary)
 
 
-def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+def load_state(path: Path, settings: dict[str, Any], inputs: Mapping[str, str]) -> dict[str, Any] | None:
     """Read the state, or None where there is none yet.
 
+    Args:
+        inputs: a digest of every file that the training reads, by its name.
+
     Raises:
-        UserError: the file is damaged, or belongs to a training with other settings (the keys are named).
+        UserError: the file is damaged, or belongs to a training with other settings or files (they are named).
     """
     if not path.is_file():
         return None
@@ -33,5 +38,9 @@ def load_state(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     if differing:
         raise UserError(
             f"{path.parent} holds a training with another {', '.join(differing)}: choose another `out`, or delete it"
+        )
+    if changed := changed_files(state.get("inputs", {}), inputs):
+        raise UserError(
+            f"{path.parent} holds a training of other files ({changed} changed): choose another `out`, or delete it"
         )
     return state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Streams, image_seed
-from udc_robust.classifiers.data import LabelledImages, load_images
+from udc_robust.classifiers.data import LabelledImages, load_images, torchvision_folder
 from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.registry import build_defence
+from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
 from udc_robust.networks.weights import save_weights
+from udc_robust.training.card import common_facts, model_card, table
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig, about
+from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
-from udc_robust.training.loop import Validation, start, train
+from udc_robust.training.loop import Validation, share, start, train
 from udc_robust.training.masks import MaskedClassifier
 
 Defences = Mapping[str, Defence | None]
@@ -80,8 +80,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
     plain = config.mode not in ("transformed", "hybrid", "hybrid_adversarial")
     mode, setup = MODES[config.mode], ClassifierSetup(config, classifier, [None] if plain else learnt)
     batches = LabelledBatches(
-        images, pad=config.pad, flip=config.flip, batch=config.batch_size, steps=config.steps, seed=config.seed,
-        rank=accelerator.process_index, ranks=accelerator.num_processes,
+        images, pad=config.pad, flip=config.flip, **share(config, accelerator),
     )  # fmt: skip
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
@@ -94,22 +93,21 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         told = ", ".join(f"{name} {share:.1%}" for name, share in top1.items())
         return Validation({"accuracy": figures}, {f"top1_{name}": share for name, share in top1.items()}, told)
 
-    trained = train(accelerator, config, out, network, batches, loss, check)
+    also = [name for block in config.transforms for name in stated_texts(block.kind, block.options)]
+    also += [folder for source in (config.train, config.validation) for folder in torchvision_folder(source)]
+    trained = train(accelerator, config, out, network, batches, loss, check, also)
     result = trained.network.classifier if isinstance(trained.network, MaskedClassifier) else trained.network
     assert isinstance(result, Classifier)
     facts = {
-        "name": config.name, "network": config.network,
+        **common_facts(config, trained, result.network), "network": config.network,
         "options": {**config.options, "num_classes": len(images.classes)},
         "mean": result.mean.flatten().tolist(), "std": result.std.flatten().tolist(), "classes": images.classes,
         "mode": config.mode, "transforms": [block.model_dump(mode="json") for block in config.transforms],
-        "parameters": sum(p.numel() for p in result.network.parameters()), "steps": config.steps,
-        "seconds": round(trained.seconds), "data": images.name, "images": len(images),
-        "validation_images": len(validation), "validation": trained.validation, "licence": config.licence,
-        "seed": config.seed,
+        "data": images.name, "images": len(images), "validation_images": len(validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_weights(out / f"{config.name}.safetensors", result.network, facts)
-        write_text(out / f"{config.name}.md", classifier_card(config, facts))
+        write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
 
 
@@ -127,36 +125,18 @@ def _difference(images: LabelledImages, validation: LabelledImages) -> str:
     return f"{', '.join(sorted(only)[:3])} is in one only" if only else "their order differs"
 
 
-def classifier_card(config: ClassifierConfig, facts: dict[str, Any]) -> str:
-    """The card that travels with the weights, as Markdown."""
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
-    rows = "\n".join(
-        f"| {name} | " + " | ".join(f"{100 * share:.2f} %" for share in figure.values()) + " |"
-        for name, figure in facts["validation"]["accuracy"].items()
-    )
-    kinds = list(next(iter(facts["validation"]["accuracy"].values())))
-    return f"""---
-license: {config.licence.lower()}
-library_name: udc_robust
-tags: [image-classification, adversarial-robustness]
----
-# {config.name}
-
-{about(config, f"A {config.network}")}
-
-- network: `{config.network}`, {facts["parameters"]:,} parameters; raw scores, normalisation inside; mode: {config.mode}
-- data: {facts["images"]} images of {facts["data"]}; tested on {facts["validation_images"]} images never trained on
-- trained for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
-
-| test images | {" | ".join(kinds)} |
-|---|{"---|" * len(kinds)}
-{rows}
-
-Clean figures: they say nothing about attacks.
-
-Made by `udc-robust train classifier` with
-
-```json
-{json.dumps(settings, indent=1)}
-```
-"""
+def _card(config: ClassifierConfig, facts: dict[str, Any]) -> str:
+    accuracy = facts["validation"]["accuracy"]
+    head = ["test images", *next(iter(accuracy.values()))]
+    rows = [[name, *(f"{100 * part:.2f} %" for part in figure.values())] for name, figure in accuracy.items()]
+    network = f"`{config.network}`, {facts['parameters']:,} parameters"
+    tested = f"tested on {facts['validation_images']} images never trained on"
+    return model_card(
+        config, facts, command="train classifier", what=f"A {config.network}",
+        tags="image-classification, adversarial-robustness",
+        lines=[
+            f"network: {network}; raw scores, normalisation inside; mode: {config.mode}",
+            f"data: {facts['images']} images of {facts['data']}; {tested}",
+        ],
+        figures=f"{table(head, rows)}\n\nClean figures: they say nothing about attacks.",
+    )  # fmt: skip

@@ -23,9 +23,11 @@ from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
+from udc_robust.networks.memory_guard import MemoryGuard
 from udc_robust.training.batches import NoisyBatches
-from udc_robust.training.config import DiffusionConfig, about
-from udc_robust.training.loop import Validation, start, train
+from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.config import DiffusionConfig
+from udc_robust.training.loop import Validation, share, start, train
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -84,8 +86,7 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
     scheduler = _scheduler(config)
     batches = NoisyBatches(
         train_images, scheduler.alphas_cumprod, config.max_noise_level, patch=config.patch_size,
-        batch=config.batch_size, steps=config.steps, seed=config.seed,
-        rank=accelerator.process_index, ranks=accelerator.num_processes,
+        **share(config, accelerator),
     )  # fmt: skip
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
@@ -104,15 +105,11 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
 
     trained = train(accelerator, config, out, _unet(config).train(), batches, loss, check)
     facts = {
-        "name": config.name, "parameters": sum(p.numel() for p in trained.network.parameters()),
-        "steps": config.steps, "seconds": round(trained.seconds), "images": len(train_images),
+        **common_facts(config, trained, trained.network), "images": len(train_images),
         "validation_images": len(validation_images), "domain": train_images[0].domain,
-        "validation": trained.validation, "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_pipeline(
-            _pipeline(config, trained.network, scheduler), out / config.name, diffusion_card(config, facts), facts
-        )
+        save_pipeline(_pipeline(config, trained.network, scheduler), out / config.name, _card(config, facts), facts)
     return facts
 
 
@@ -129,11 +126,12 @@ def _unet(config: DiffusionConfig) -> nn.Module:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     levels = len(config.block_out_channels)
-    return UNet2DModel(
-        sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
-        layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
-        down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
-    )  # fmt: skip
+    with MemoryGuard("block_out_channels and layers_per_block"):
+        return UNet2DModel(
+            sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
+            layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
+            down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
+        )  # fmt: skip
 
 
 def _scheduler(config: DiffusionConfig) -> DDPMScheduler:
@@ -165,38 +163,21 @@ def save_pipeline(pipeline: PurificationPipeline, folder: Path, card: str, facts
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def diffusion_card(config: DiffusionConfig, facts: dict[str, Any]) -> str:
-    """The card that travels with the pipeline, as Markdown."""
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
-    rows = "\n".join(
-        f"| {level} | {noisy:.2f} | {purified:.2f} |"
-        for level, (noisy, purified) in facts["validation"]["one_step"].items()
-    )
-    return f"""---
-license: {config.licence.lower()}
-library_name: diffusers
-tags: [unconditional-image-generation, adversarial-purification, under-display-camera]
----
-# {config.name}
+def _card(config: DiffusionConfig, facts: dict[str, Any]) -> str:
+    levels = facts["validation"]["one_step"].items()
+    rows = [[level, f"{noisy:.2f}", f"{purified:.2f}"] for level, (noisy, purified) in levels]
+    chain = f"{config.ddpm_num_steps} ({config.ddpm_beta_schedule})"
+    return model_card(
+        config, facts, command="train diffusion", what="A purifier's diffusion model", library="diffusers",
+        tags="unconditional-image-generation, adversarial-purification, under-display-camera",
+        lines=[
+            f"U-Net without attention, {facts['parameters']:,} parameters, noise prediction; domain: {facts['domain']}",
+            f"data: {facts['images']} images; validated on {facts['validation_images']} images never trained on",
+            f"noise levels 0..{config.max_noise_level} of {chain}; it knows no others",
+        ],
+        figures=f"""PSNR in dB of a held-out image under the noise of a level, and of its one-step purification:
 
-{about(config, "A purifier's diffusion model")}
+{table(["noise level", "noisy", "one step"], rows)}
 
-- U-Net without attention, {facts["parameters"]:,} parameters, noise prediction; domain: {facts["domain"]}
-- data: {facts["images"]} images; validated on {facts["validation_images"]} images never trained on
-- noise levels 0..{config.max_noise_level} of {config.ddpm_num_steps} ({config.ddpm_beta_schedule}); it knows no others
-- trained for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
-
-PSNR in dB of a held-out image under the noise of a level, and of its one-step purification:
-
-| noise level | noisy | one step |
-|---|---|---|
-{rows}
-
-These figures say how well it denoises, not how well it defends: attack a restorer through it to know that.
-
-Made by `udc-robust train diffusion` with
-
-```json
-{json.dumps(settings, indent=1)}
-```
-"""
+These figures say how well it denoises, not how well it defends: attack a restorer through it to know that.""",
+    )  # fmt: skip

@@ -20,10 +20,11 @@ from udc_robust.metrics import psnr
 from udc_robust.networks.weights import save_weights
 from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
-from udc_robust.training.batches import SeededPairs, open_pairs
-from udc_robust.training.config import FinetuneConfig, PurifierConfig, about
+from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.config import FinetuneConfig, PurifierConfig
 from udc_robust.training.diffusion import save_pipeline
-from udc_robust.training.loop import Validation, start, train
+from udc_robust.training.loop import Validation, train
+from udc_robust.training.pairs import start_on_pairs
 from udc_robust.training.recipes import RECIPES, FinetuneSetup, jittered
 from udc_robust.training.vgg import load_vgg, weights_file
 
@@ -48,22 +49,14 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         UserError: bad data, a parent or purifier that does not fit, another training in ``out``, a full disk, or a loss
             that is not finite (the last state is kept).
     """
-    accelerator = start(config, out)
-    train_pairs, validation_pairs = open_pairs(config)
-    domain = train_pairs[0].domain
+    pairs = start_on_pairs(config, out)
+    accelerator, domain = pairs.accelerator, pairs.domain
     restorer, parent = load_parent(config, domain), load_parent(config, domain).to(accelerator.device)
     note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
-    batches = SeededPairs(
-        train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
-        rank=accelerator.process_index, ranks=accelerator.num_processes,
-    )  # fmt: skip
-    crops = centre_crops(validation_pairs, config.validation_crops, config.validation_size)
     restorer.train()
     restorer.network.eval()
-    perceptual = load_vgg() if config.perceptual else None
-    if config.perceptual and perceptual is None and accelerator.is_main_process:
-        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
     pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
+    perceptual = load_perceptual(config, accelerator.is_main_process)
     for module in (*purifiers, *filter(None, [perceptual])):
         module.to(accelerator.device).eval().requires_grad_(False)
     learner: nn.Module = restorer
@@ -72,6 +65,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         learner.requires_grad_(True)
         restorer.to(accelerator.device).requires_grad_(False)
     recipe, setup = RECIPES[config.recipe], FinetuneSetup(config, restorer, purifiers, perceptual)
+    crops = centre_crops(pairs.validation, config.validation_crops, config.validation_size)
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
         lq, gt, seeds = batch
@@ -81,7 +75,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
 
     def figures_of(restorer: nn.Module, purifier: Purifier | None) -> dict[str, float]:
         victim = restorer if purifier is None else Defended(purifier, restorer)
-        return robust_figures(victim, validation_pairs, crops, config.validation_eps, accelerator.device)
+        return robust_figures(victim, pairs.validation, crops, config.validation_eps, accelerator.device)
 
     def check(network: nn.Module) -> Validation:
         deployed = purifiers[len(purifiers) // 2] if purifiers else None
@@ -89,15 +83,15 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
         return Validation(figures, figures, f"validation {note}")
 
-    trained = train(accelerator, config, out, learner, batches, loss, check)
+    also = [config.purifier.name] if config.purifier else []
+    also += [str(weights_file())] if config.perceptual else []
+    trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        "name": config.name, **parent.recipe, "domain": parent.network_domain, 
+        **common_facts(config, trained, learner), **parent.architecture, "domain": parent.network_domain,
         "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
-        "parameters": sum(p.numel() for p in learner.parameters()), "finetuning": config.recipe,
+        "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
-        "perceptual": perceptual is not None, "steps": config.steps, "seconds": round(trained.seconds),
-        "pairs": len(train_pairs), "validation_pairs": len(validation_pairs), "validation": trained.validation,
-        "parent_validation": figures_of(parent, None), "licence": config.licence, "seed": config.seed,
+        "perceptual": perceptual is not None, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_result(out, config, trained.network, pipeline, facts)
@@ -112,7 +106,7 @@ def save_result(
     Raises:
         UserError: a full disk.
     """
-    card = finetune_card(config, facts)
+    card = _card(config, facts)
     if pipeline is not None and isinstance(learnt, Purifier):
         pipeline.unet.load_state_dict(learnt.model.unet.state_dict())  # type: ignore[attr-defined]
         pipeline.register_to_config(noise_level=learnt.plan.noise_level)
@@ -128,10 +122,8 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
     """The restorer to fine-tune, for images of ``domain``.
 
     Raises:
-        UserError: linear images, no such checkpoint, or weights of another network.
+        UserError: no such checkpoint, or weights of another network.
     """
-    if domain == "linear":
-        raise UserError("training pairs must be tone-mapped or sRGB images: attacks have their budget in [0,1]")
     if config.parent in shipped_checkpoints():
         weights = str(shipped_checkpoints()[config.parent])
     elif Path(config.parent).is_file():
@@ -158,6 +150,16 @@ def load_purifiers(config: PurifierConfig, domain: str) -> tuple[PurificationPip
     low, high = config.noise_level
     plans = [pipeline.plan(noise_level=level, samples=config.samples) for level in range(low, high + 1)]
     return pipeline, [pipeline.purifier(plan) for plan in plans]
+
+
+def load_perceptual(config: FinetuneConfig, tell: bool) -> nn.Module | None:
+    """The perceptual loss where it is wanted and can be had; to ``tell`` is to say where it cannot."""
+    if not config.perceptual:
+        return None
+    found = load_vgg()
+    if found is None and tell:
+        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
+    return found
 
 
 def centre_crops(pairs: Sequence[Sample], count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -202,11 +204,9 @@ def robust_figures(
     return {name: torch.cat(rows).mean().item() for name, rows in columns.items()}
 
 
-def finetune_card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
-    """The card that travels with the weights, as Markdown."""
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+def _card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
     before, after = facts["parent_validation"], facts["validation"]
-    rows = "\n".join(f"| {what} | {before[key]:.2f} | {after[key]:.2f} |" for key, what in CARD_ROWS.items())
+    rows = [[what, f"{before[key]:.2f}", f"{after[key]:.2f}"] for key, what in CARD_ROWS.items()]
     learner, behind = f"network: `{facts['network']}`", ""
     if config.purifier:
         level = config.purifier.deployed_level
@@ -214,33 +214,19 @@ def finetune_card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
         if config.recipe == "purifier":
             learner = "U-Net of a purifier"
             behind = f", a purifier that began as `{config.purifier.name}`, at noise level {level} before the parent"
-    levels = config.validation_eps * 255
-    return f"""---
-license: {config.licence.lower()}
-library_name: udc_robust
-tags: [image-restoration, under-display-camera, adversarial-robustness]
----
-# {config.name}
+    budget = f"Linf {config.validation_eps * 255:.3g}/255"
+    return model_card(
+        config, facts, what=f"`{facts['parent']}`, fine-tuned by the recipe `{config.recipe}`", command="finetune",
+        tags="image-restoration, under-display-camera, adversarial-robustness",
+        lines=[
+            f"parent: `{facts['parent']}`, sha256 of its weights {facts['parent_sha256']}; recipe: `{config.recipe}`",
+            f"{learner}, {facts['parameters']:,} parameters, domain: {facts['domain']}",
+            f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
+        ],
+        figures=f"""PSNR in dB, budget {budget}; this checkpoint{behind}, its parent alone:
 
-{about(config, f"`{facts['parent']}`, fine-tuned by the recipe `{config.recipe}`")}
-
-- parent: `{facts["parent"]}`, sha256 of its weights {facts["parent_sha256"]}; recipe: `{config.recipe}`
-- {learner}, {facts["parameters"]:,} parameters, domain: {facts["domain"]}
-- data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
-- fine-tuned for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
-
-PSNR in dB, budget Linf {levels:.3g}/255; this checkpoint{behind}, its parent alone:
-
-| validation | parent | this |
-|---|---|---|
-{rows}
+{table(["validation", "parent", "this"], rows)}
 
 {config.validation_crops} crops of {config.validation_size} px and ten steps say how a training went; `udc-robust
-evaluate` says how robust the result is.
-
-Made by `udc-robust finetune` with
-
-```json
-{json.dumps(settings, indent=1)}
-```
-"""
+evaluate` says how robust the result is.""",
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from udc_robust.classifiers.data import LabelledImages
 from udc_robust.errors import UserError
-from udc_robust.training.batches import StepBatches
+from udc_robust.training.batches import Share, StepBatches
 
 
 class LabelledBatches(StepBatches):
@@ -23,23 +24,13 @@ class LabelledBatches(StepBatches):
         UserError: no ``side`` of the images, or a batch larger than the data.
     """
 
-    def __init__(
-        self,
-        images: LabelledImages,
-        *,
-        pad: int,
-        flip: bool,
-        batch: int,
-        steps: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        if batch > len(images):
-            raise UserError(f"batch_size {batch} is larger than the data ({len(images)} images)")
+    def __init__(self, images: LabelledImages, *, pad: int, flip: bool, **share: Unpack[Share]) -> None:
+        if share["batch"] > len(images):
+            raise UserError(f"batch_size {share['batch']} is larger than the data ({len(images)} images)")
         assert images.side is not None
-        super().__init__(batch=batch, steps=steps, seed=seed, rank=rank, ranks=ranks)
-        self._labelled, self._side, self._pad, self._flip, self._batch = images, images.side, pad, flip, batch
+        super().__init__(**share)
+        self._labelled, self._side, self._pad, self._flip = images, images.side, pad, flip
+        self._batch = share["batch"]
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         rows = [self._row(step, row) for row in self._rows]
@@ -60,5 +51,5 @@ class LabelledBatches(StepBatches):
 @functools.lru_cache(maxsize=2)
 def _order(count: int, seed: int, epoch: int) -> list[int]:
     """The order in which an epoch takes the images."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
     return torch.randperm(count, generator=generator).tolist()

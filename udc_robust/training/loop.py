@@ -1,9 +1,10 @@
 """The one training loop, over ``accelerate``: one process, or ``accelerate launch`` on many.
 
 Batches are a pure function of the step and a loss of its batch and step, so a training that was killed goes on to the
-same weights. A training is four lines::
+same weights. A training is five lines::
 
     accelerator = start(config, out)                  # seeds everything: build the network after it
+    batches = SomeBatches(data, **share(config, accelerator))
     trained = train(accelerator, config, out, network, batches, loss, validate)
     if accelerator.is_main_process:
         write(trained.network, trained.validation, trained.seconds)
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from udc_robust.errors import UserError
+from udc_robust.grid.identity import input_digests
 from udc_robust.progress import progress
-from udc_robust.training.batches import StepBatches, loader
+from udc_robust.training.batches import Share, StepBatches, loader
 from udc_robust.training.checkpoint import load_state, save_state
 from udc_robust.training.config import Training
 from udc_robust.training.learning_rate import learning_rate, moving_average
@@ -86,8 +88,107 @@ def start(config: Training, out: Path) -> Accelerator:
         project_dir=out,
         cpu=not torch.cuda.is_available(),
     )
-    set_seed(config.seed)
+    set_seed(config.seed % 2**32)  # NumPy takes no larger ones
     return accelerator
+
+
+def share(config: Training, accelerator: Accelerator) -> Share:
+    """This process's share of the batches."""
+    return {
+        "batch": config.batch_size, "steps": config.steps, "seed": config.seed,
+        "rank": accelerator.process_index, "ranks": accelerator.num_processes,
+    }  # fmt: skip
+
+
+class _State:
+    """What changes in a training, with the file that it is kept in: a training that was stopped goes on from there."""
+
+    def __init__(
+        self, accelerator: Accelerator, config: Training, out: Path, network: nn.Module, also: Sequence[str]
+    ) -> None:  # fmt: skip
+        if config.channels_last:
+            network.to(memory_format=torch.channels_last)
+        self.accelerator, self.config, self.file = accelerator, config, out / "state.pt"
+        self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if not self.trained:
+            raise UserError(f"network {config.name!r} has no weights to train: choose another `network`")
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
+        self.settings = json.loads(
+            config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"})
+        )
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, Any]] = []
+        self.inputs = {
+            name: found for name, found in input_digests(config, also).items() if not _lies_in(Path(name), out)
+        }
+        if state := load_state(self.file, self.settings, self.inputs):
+            network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average.load_state_dict(state["average"])
+            self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.average.to(accelerator.device)
+        self.model, self.optimizer = accelerator.prepare(network, self.optimizer)
+
+    def update(self, loss: Loss, batch: tuple[Tensor, ...]) -> float:
+        """Take one step and return its loss.
+
+        Raises:
+            UserError: a loss or a gradient that is not finite.
+        """
+        accelerator, config = self.accelerator, self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, config)
+        with accelerator.autocast():
+            value = loss(self.model, tuple(part.to(accelerator.device) for part in batch), self.step)
+        # The mean over the processes: they stop together, or one would wait for the others for ever.
+        shown = accelerator.reduce(value.detach(), "mean").item()
+        self._stop_unless_finite("loss", shown)
+        if not value.requires_grad:
+            raise UserError("the loss has no gradient: the network's code cuts it (`torch.no_grad` or `detach`?)")
+        self.optimizer.zero_grad()
+        accelerator.backward(value)
+        norm = accelerator.clip_grad_norm_(self.trained, config.clip_grad)
+        if config.mixed_precision != "fp16" and norm is not None:  # fp16's scaler skips such steps by itself
+            self._stop_unless_finite("gradient", float(norm))
+        self.optimizer.step()
+        self.average.update_parameters(accelerator.unwrap_model(self.model))
+        self.step += 1
+        return shown
+
+    def _stop_unless_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            kept = f"the last state is {self.file}" if self.file.is_file() else f"no {self.file} was saved yet"
+            raise UserError(f"the {what} is {value} at step {self.step}: lower `lr`; {kept}")
+
+    def stop_unless_sound(self, curves: Mapping[str, float] | None = None) -> None:
+        """Refuse to go on with weights that are not finite, or with a figure of the validation that is NaN.
+
+        Raises:
+            UserError: nothing of it is saved.
+        """
+        for weights in (self.model, self.average):
+            self._stop_unless_finite("largest weight", _largest(weights))
+        for name, figure in (curves or {}).items():
+            if math.isnan(figure):
+                self._stop_unless_finite(f"{name} of the validation", figure)
+
+    def due(self, every: int) -> bool:
+        """Whether something is due that happens every so many steps, and at the end."""
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def save(self) -> None:
+        """Write the state, on one process only."""
+        if self.accelerator.is_main_process:
+            state = {
+                "settings": self.settings, "inputs": self.inputs, "step": self.step, "seconds": self.seconds,
+                "history": self.history,
+                "network": self.accelerator.unwrap_model(self.model).state_dict(),
+                "optimizer": self.optimizer.state_dict(), "average": self.average.state_dict(),
+            }  # fmt: skip
+            save_state(self.file, state)
 
 
 def train(
@@ -98,6 +199,7 @@ def train(
     batches: StepBatches,
     loss: Loss,
     validate: Callable[[nn.Module], Validation],
+    also: Sequence[str] = (),
 ) -> Trained:
     """Train, or resume where a former call was stopped; the state is ``out/state.pt``.
 
@@ -108,68 +210,44 @@ def train(
         loss: called once a step.
         validate: called with the averaged network, on the device, every ``validate_every`` steps and at the end; it
             puts the modes back that it changes.
+        also: files and folders that the config means without naming them, see `grid.identity.input_digests`.
 
     Raises:
         UserError: another training in ``out``, a full disk, or a loss that is not finite (the last state is kept).
     """
-    if config.channels_last:
-        network.to(memory_format=torch.channels_last)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-    average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
-    settings = json.loads(config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"}))
-    state_file = out / "state.pt"
-    state = load_state(state_file, settings)
-    first_step, seconds = 0, 0.0
-    history: list[dict[str, Any]] = []
-    if state:
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        first_step, seconds, history = state["step"], state["seconds"], state["history"]
-    average.to(accelerator.device)
-    model, optimizer = accelerator.prepare(network, optimizer)
+    state = _State(accelerator, config, out, network, also)
     accelerator.init_trackers("tensorboard")
-
-    def stop_unless_finite(what: str, value: float, step: int) -> None:
-        if not math.isfinite(value):
-            kept = f"the last state is {state_file}" if state_file.is_file() else f"no {state_file} was saved yet"
-            raise UserError(f"the {what} is {value} at step {step}: lower `lr`; {kept}")
-
-    with progress(f"training {config.name}", config.steps, first_step, quiet=not accelerator.is_main_process) as tick:
+    quiet = not accelerator.is_main_process
+    with progress(f"training {config.name}", config.steps, state.step, quiet=quiet) as tick:
         started = time.perf_counter()
-        for step, batch in enumerate(loader(batches, first_step), first_step):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            with accelerator.autocast():
-                value = loss(model, tuple(part.to(accelerator.device) for part in batch), step)
-            # The mean over the processes: they stop together, or one would wait for the others for ever.
-            shown = accelerator.reduce(value.detach(), "mean").item()
-            stop_unless_finite("loss", shown, step)
-            optimizer.zero_grad()
-            accelerator.backward(value)
-            norm = accelerator.clip_grad_norm_(trained, config.clip_grad)
-            if config.mixed_precision != "fp16" and norm is not None:  # fp16's scaler skips such steps by itself
-                stop_unless_finite("gradient", float(norm), step)
-            optimizer.step()
-            average.update_parameters(accelerator.unwrap_model(model))
-            done = step + 1
+        for batch in loader(batches, state.step):
+            shown = state.update(loss, batch)
             tick(f"loss {shown:.4f}")
-            if done % 20 == 0:
-                accelerator.log({"loss": shown, "lr": learning_rate(step, config)}, step=done)
-            if done % config.validate_every == 0 or done == config.steps:
-                found = validate(average.module)
-                history.append({"step": done, **found.figures})
-                accelerator.log({f"validation/{name}": number for name, number in found.curves.items()}, step=done)
+            if state.step % 20 == 0:
+                accelerator.log({"loss": shown, "lr": learning_rate(state.step - 1, config)}, step=state.step)
+            if state.due(config.validate_every):
+                state.stop_unless_sound()
+                found = validate(state.average.module)
+                state.stop_unless_sound(found.curves)
+                state.history.append({"step": state.step, **found.figures})
+                curves = {f"validation/{name}": number for name, number in found.curves.items()}
+                accelerator.log(curves, step=state.step)
                 tick(found.note, advance=0)
-            if done % config.save_every == 0 or done == config.steps:
-                seconds, started = seconds + time.perf_counter() - started, time.perf_counter()
-                if accelerator.is_main_process:
-                    state = {
-                        "settings": settings, "step": done, "seconds": seconds, "history": history,
-                        "network": accelerator.unwrap_model(model).state_dict(),
-                        "optimizer": optimizer.state_dict(), "average": average.state_dict(),
-                    }  # fmt: skip
-                    save_state(state_file, state)
+            if state.due(config.save_every):
+                state.stop_unless_sound()
+                now = time.perf_counter()
+                state.seconds, started = state.seconds + now - started, now
+                state.save()
     accelerator.end_training()
-    return Trained(average.module, seconds, history)
+    return Trained(state.average.module, state.seconds, state.history)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a file is one of this training's own: they change as it goes."""
+    return folder.absolute() in path.absolute().parents
+
+
+def _largest(network: nn.Module) -> float:
+    """The largest absolute value of what a network is saved with; NaN where one is."""
+    numbers = [part for part in network.state_dict().values() if part.is_floating_point() and part.numel()]
+    return float(torch.stack([part.abs().max().float() for part in numbers]).max()) if numbers else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,15 @@ from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.data.samples import Sample
 from udc_robust.defences.defence import Defence, fresh
-from udc_robust.defences.registry import build_defence
-from udc_robust.errors import UserError
+from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training.batches import SeededPairs, open_pairs
-from udc_robust.training.config import TrainConfig, about
-from udc_robust.training.loop import Validation, start, train
+from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.config import TrainConfig
+from udc_robust.training.loop import Validation, train
+from udc_robust.training.pairs import start_on_pairs
 
 
 def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -72,18 +71,14 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     Raises:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
-    accelerator = start(config, out)
-    train_pairs, validation_pairs = open_pairs(config)
-    restorer = _restorer(config, train_pairs[0].domain).train()
+    pairs = start_on_pairs(config, out)
+    accelerator = pairs.accelerator
+    restorer = _restorer(config, pairs.domain).train()
     degradation = config.degradation and build_defence(config.degradation.kind, config.degradation.options)
-    judged: Sequence[Sample] = validation_pairs
+    judged: Sequence[Sample] = pairs.validation
     if degradation:
-        judged = [degraded_pair(degradation, pair) for pair in validation_pairs]
+        judged = [degraded_pair(degradation, pair) for pair in pairs.validation]
         degradation.to(accelerator.device)
-    batches = SeededPairs(
-        train_pairs, patch=config.patch_size, batch=config.batch_size, steps=config.steps, seed=config.seed,
-        rank=accelerator.process_index, ranks=accelerator.num_processes,
-    )  # fmt: skip
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
         lq, gt, seeds = batch
@@ -94,25 +89,20 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         curves = {key: figures[key] for key in ("psnr", "ssim", "gain")}
         return Validation(figures, curves, f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})")
 
-    trained = train(accelerator, config, out, restorer, batches, loss, check)
+    also = stated_texts(config.degradation.kind, config.degradation.options) if config.degradation else []
+    trained = train(accelerator, config, out, restorer, pairs.batches, loss, check, also)
     facts = {
-        "name": config.name, "network": config.network, "options": config.options, "domain": config.domain,
-        "parameters": sum(p.numel() for p in trained.network.parameters()), "steps": config.steps,
-        "seconds": round(trained.seconds), "pairs": len(train_pairs), "validation_pairs": len(validation_pairs),
-        "validation": trained.validation, "licence": config.licence, "seed": config.seed,
+        **common_facts(config, trained, trained.network), "network": config.network, "options": config.options,
+        "domain": config.domain, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
-        write_text(out / f"{config.name}.md", model_card(config, facts))
+        write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
 
 
 def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
     """The network in its own domain, trained on what it makes of the data's: UDC-UNet's loss, for one."""
-    if data_domain == "linear":
-        raise UserError(
-            "training pairs must be tone-mapped or sRGB images, not linear light: `udc-robust synth` makes them"
-        )
     network = build_network(config.network, config.options)
     if config.weights:
         load_into(network, read_weights(config.weights)[0], config.weights)
@@ -121,33 +111,18 @@ def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
     )
 
 
-def model_card(config: TrainConfig, facts: dict[str, Any]) -> str:
-    """The card that travels with the weights, as Markdown."""
+def _card(config: TrainConfig, facts: dict[str, Any]) -> str:
     figures = facts["validation"]
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
-    return f"""---
-license: {config.licence.lower()}
-library_name: udc_robust
-tags: [image-restoration, under-display-camera]
----
-# {config.name}
-
-{about(config, f"A {config.network}")}
-
-- network: `{config.network}`, {facts["parameters"]:,} parameters, domain: {config.domain}
-- data: {facts["pairs"]} pairs; validated on {facts["validation_pairs"]} pairs never trained on
-- trained for {facts["steps"]} steps, {facts["seconds"]} seconds; the averaged (EMA {config.ema}) weights are shipped
-
-| validation | dB |
-|---|---|
-| degraded input PSNR | {figures["input_psnr"]:.2f} |
-| restored PSNR | {figures["psnr"]:.2f} |
-| gain | {figures["gain"]:.2f} |
-| restored SSIM | {figures["ssim"]:.4f} |
-
-Made by `udc-robust train restorer` with
-
-```json
-{json.dumps(settings, indent=1)}
-```
-"""
+    rows = {
+        "degraded input PSNR": f"{figures['input_psnr']:.2f}", "restored PSNR": f"{figures['psnr']:.2f}",
+        "gain": f"{figures['gain']:.2f}", "restored SSIM": f"{figures['ssim']:.4f}",
+    }  # fmt: skip
+    return model_card(
+        config, facts, command="train restorer", what=f"A {config.network}",
+        tags="image-restoration, under-display-camera",
+        lines=[
+            f"network: `{config.network}`, {facts['parameters']:,} parameters, domain: {config.domain}",
+            f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
+        ],
+        figures=table(["validation", "dB"], rows.items()),
+    )  # fmt: skip

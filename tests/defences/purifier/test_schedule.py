@@ -55,7 +55,7 @@ def test_steps_are_diffusers_trailing_ones() -> None:
 
 def test_a_share_of_the_chain_is_its_nearest_level() -> None:
     levels = {0.0: 0, 0.0194: 19, 0.0196: 20, 0.9994: 999, 0.9999: 999}
-    assert {share: SCHEDULE.level(strength=share) for share in levels} == levels
+    assert {share: SCHEDULE.level_of_strength(share) for share in levels} == levels
     assert SCHEDULE.strength(250) == 0.25
 
 
