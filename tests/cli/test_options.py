@@ -69,3 +69,8 @@ def test_a_config_of_ones_own_keeps_what_it_says(tmp_path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     settings, _ = read_config(tmp_path / "mine.yaml", "train restorer", TrainConfig, ["train=mine"], None)
     assert settings.licence == "CC0-1.0" and settings.about
+
+
+def test_no_mixed_precision_may_be_written_plainly() -> None:
+    settings, _ = read_config(Path("nafnet_mini_adversarial"), "finetune", FinetuneConfig, ["mixed_precision=no"], None)
+    assert settings.mixed_precision == "no"

@@ -19,6 +19,11 @@ def _range(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value, value]
 
 
+def _written_no(value: Any) -> Any:
+    """YAML reads a plain ``no`` as false."""
+    return "no" if value is False else value
+
+
 Range = Annotated[tuple[Number, Number], BeforeValidator(_range)]
 LevelRange = Annotated[tuple[CountOrNone, CountOrNone], BeforeValidator(_range)]
 
@@ -59,7 +64,7 @@ class Training(Strict):
     clip_grad: Annotated[Number, Field(gt=0)] = 1.0
     validate_every: Count = 500
     save_every: Count = 200
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_written_no)] = "no"
     channels_last: bool = False
     licence: str = "unknown"
     about: str = ""
