@@ -6,13 +6,14 @@ import ast
 import operator
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.outputs import file_name
 from udc_robust.yaml_text import read_yaml
 
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
@@ -45,6 +46,7 @@ def number(value: Any, **names: float) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+FileName = Annotated[str, AfterValidator(file_name)]
 
 
 class Strict(BaseModel):
@@ -68,6 +70,11 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
             blocks = values[key] if isinstance(values[key], list) else [values[key]]
             values[key] = [{main: block} if main and isinstance(block, str) else block for block in blocks]
     return values
+
+
+def plain(config: BaseModel, exclude: Set[str] = frozenset()) -> dict[str, Any]:
+    """A config as the plain values of a YAML file, without some of its keys."""
+    return config.model_dump(mode="json", exclude=set(exclude))
 
 
 def is_path(name: str) -> bool:

@@ -9,10 +9,10 @@ import shutil
 
 import psutil
 import torch
-from rich.console import Console
 
 import udc_robust
 from udc_robust.metrics.perceptual import BACKBONES, MEGABYTES, weights_file
+from udc_robust.progress import plain_console
 from udc_robust.restorers.zoo import shipped_checkpoints
 
 PACKAGES = (
@@ -23,7 +23,7 @@ PACKAGES = (
 
 def print_findings() -> None:
     """Print versions, devices, weights and tools, each with the fix where something is missing."""
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(f"udc_robust {udc_robust.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in PACKAGES:
         console.print(f"  {name} {_version(name)}")

@@ -6,9 +6,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +21,15 @@ from rich.progress import (
 
 from udc_robust.processes import is_main
 
-console = Console(stderr=True)
+from udc_robust.terminal import shown
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that takes no text for markup or emoji."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
+
+
+console = plain_console(stderr=True)
 _PATIENCE = 15.0
 Tick = Callable[..., None]
 
@@ -29,7 +37,7 @@ Tick = Callable[..., None]
 def note(text: str) -> None:
     """One line to the user on stderr, once for all processes; what looks like markup in it is text."""
     if is_main():
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(shown(text), soft_wrap=True)
 
 
 _running: list[Callable[[str], None]] = []
@@ -52,10 +60,11 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
         yield lambda note="", advance=1: None
         return
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        title = shown(title)
         task = bar.add_task(title, total=total, completed=done, note="")
         started = last_line = time.monotonic()
         over = threading.Event()
@@ -63,12 +72,13 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
         def line(text: str) -> None:
             nonlocal last_line
             last_line = time.monotonic()
-            console.print(f"{title}: {bar.tasks[0].completed:.0f}/{total} {text}", highlight=False, markup=False)
+            console.print(f"{title}: {bar.tasks[0].completed:.0f}/{total} {text}")
 
         def tick(note: str = "", advance: int = 1) -> None:
             bar.update(task, advance=advance)
+            note = shown(note)
             if note:
-                bar.update(task, note=escape(note))
+                bar.update(task, note=note)
             if not console.is_terminal and (
                 time.monotonic() - last_line > _PATIENCE or bar.tasks[0].completed == total
             ):
@@ -79,7 +89,7 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
                 if time.monotonic() - last_line > _PATIENCE:
                     line(f"{bar.tasks[0].fields['note']} ({time.monotonic() - started:.0f} s)")
 
-        _running.append(lambda text: bar.update(task, note=escape(text)))
+        _running.append(lambda text: bar.update(task, note=shown(text)))
         if not console.is_terminal:
             threading.Thread(target=beat, daemon=True).start()
         try:

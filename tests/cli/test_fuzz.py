@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from udc_robust.cli import main
-from udc_robust.data.images import read_image, write_image
+from udc_robust.data.images import list_images, read_image, write_image
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import build_network
 
@@ -188,7 +188,7 @@ def try_damage(place: Path, name: str, change: Any) -> None:
         (here / name).write_bytes(change((here / name).read_bytes()))
         weights = name if name in ("tiny.safetensors", "bare.pth") else "tiny.safetensors"
         if run("restore", "lq", "scene.npy", "--weights", weights, "--out", "restored") == 0:
-            assert all(read_image(path).pixels.isfinite().all() for path in (here / "restored").iterdir())
+            assert all(read_image(path).pixels.isfinite().all() for path in list_images(here / "restored"))
         run("evaluate", "run.yaml", f"restorers.0.weights={weights}", "--out", "out")
         run("psf-code", "psf.npy", "--out", "made.npz")
         run("psf-code", "psf.npy", "--basis", "basis.npz")

@@ -280,3 +280,12 @@ def test_settings_out_of_range_are_named(change: dict[str, object]) -> None:
 def test_no_source_left(stills: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="leave none of the 3 sources"):
         synthesise(stills, tmp_path / "set", SETTINGS, exclude=["still0", "still1", "still2"])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"{}", b"\xff\xfe{", b"[" * 3000, b'{"pairs": 5}'])
+def test_a_manifest_damaged_in_any_way_is_named(tmp_path, content) -> None:
+    write_image(tmp_path / "photos" / "a.png", torch.rand(3, 40, 40))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest.json is damaged .*delete that folder"):
+        synthesise(tmp_path / "photos", tmp_path / "set", SynthSettings(kind="photo", size=24))

@@ -41,6 +41,19 @@ def test_too_much_overlap_is_refused() -> None:
         tiled(nn.Identity(), torch.rand(1, 3, 9, 9), 8, 4)
 
 
+@given(st.integers(-9, 40), st.integers(-9, 20), st.integers(1, 50))
+def test_any_tile_and_overlap_end_or_are_refused(tile, overlap, side) -> None:
+    try:
+        boxes = list(tile_boxes(side, side, tile, overlap))
+    except (UserError, ValueError):
+        assert tile <= 2 * max(overlap, 0) or overlap < 0
+        return
+    seen = torch.zeros(side, side)
+    for _, _, rows, columns in boxes:
+        seen[rows, columns] += 1
+    assert (seen == 1).all()
+
+
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 4, 8, 16]))
 @settings(max_examples=30, deadline=None)
 def test_padding_gives_multiples_and_takes_them_back(height, width, multiple) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -125,6 +127,16 @@ def test_weights_that_are_not_finite_are_refused(network, value) -> None:
     state["1.weight"][2, 1, 0, 0] = value
     with pytest.raises(UserError, match=r"NaN or infinite weights in 1\.weight: get it again"):
         load_into(network, state, "bad.pth")
+
+
+def test_the_same_weights_and_metadata_make_the_same_bytes(tmp_path) -> None:
+    network, metadata = nn.Linear(3, 2), {name: name for name in "zyxwvutsrqponm"}
+    save_weights(tmp_path / "a.safetensors", network, metadata)
+    save_weights(tmp_path / "b.safetensors", network, dict(sorted(metadata.items())))
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    state, read = read_weights(tmp_path / "a.safetensors")
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+    assert read == {name: json.dumps(name) for name in metadata}
 
 
 @pytest.mark.parametrize(

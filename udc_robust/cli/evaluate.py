@@ -25,13 +25,16 @@ from udc_robust.cli.options import (
     Weights,
     attack_block,
     known_restorer,
+    output_page,
     read_run_config,
     restorer_block,
     there,
     this_command,
 )
 from udc_robust.errors import UserError
+from udc_robust.outputs import output_folder
 from udc_robust.processes import is_main
+from udc_robust.terminal import say
 
 
 def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -52,7 +55,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     if is_main():
         page = write_report([folder])
         print_held(list(read_run(folder, TASKS).panels()))
-        typer.echo(f"report: {page}")
+        say(f"report: {page}")
         after_evaluation(settings)
 
 
@@ -72,9 +75,10 @@ def report(
 
     Example: `udc-robust report runs/before runs/after --out compare.html`
     """
+    page = output_page(out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html")), runs)
     from udc_robust.tasks import write_report
 
-    typer.echo(f"report: {write_report(runs, out)}")
+    say(f"report: {write_report(runs, page)}")
 
 
 def noise_level(
@@ -122,15 +126,16 @@ def noise_level(
         raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")
     where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
     data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
-    folder = out or Path("runs/levels")
     victim = restorer_block(restorer, network, options, weights, network_domain)
+    reads = filter(None, [images, gt, Path(victim.get("weights", purifier))])
+    folder = output_folder(out or Path("runs/levels"), reads, apart=True)
     figures = study(
         victim, purifier, data, parse_levels(levels), folder, module=module, seed=seed, device=device,
         attack=attack_block("pgd", norm, [eps], steps, objective) | {"eot": eot}, samples=samples,
         command=this_command(),
     )  # fmt: skip
     print_levels(figures)
-    typer.echo(f"table and plot: {folder / 'levels.csv'}, {folder / 'levels.png'}")
+    say(f"table and plot: {folder / 'levels.csv'}, {folder / 'levels.png'}")
     kept, near = restoration_level(figures, max_cost), anls_level(figures)
     typer.echo(f"by restoration level {kept.level} ({kept.reason}); by features level {near.level} ({near.reason})")
     defence = block({"kind": "purifier", "purifier": purifier, "noise_level": kept.level, "samples": samples})

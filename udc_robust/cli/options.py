@@ -12,7 +12,10 @@ import typer
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
+from udc_robust.outputs import output_file, output_folder
+from udc_robust.portable import portable
 from udc_robust.processes import is_main
+from udc_robust.terminal import say
 
 if TYPE_CHECKING:
     from udc_robust.config_file import Config
@@ -114,7 +117,7 @@ def config_path(given: Path, schema: str) -> Path:
 
     path, new_name = find_config(given, schema)
     if new_name is not None and is_main():
-        typer.echo(f"udc-robust: the config {given} is now called {new_name}", err=True)
+        say(f"udc-robust: the config {given} is now called {new_name}", err=True)
     return path
 
 
@@ -129,8 +132,11 @@ def read_config(
     values = read_values(path, overrides)
     if shipped("configs") in path.parents:  # what it claims is ours, and of our data
         values = without_claims(values, overrides)
-    settings = check_config(values, model, str(path))
-    return settings, out or settings.out or Path("runs/train") / settings.name  # type: ignore[attr-defined]
+    settings: Any = check_config(values, model, str(path))
+    folder = out or settings.out or Path("runs/train") / settings.name
+    from udc_robust.grid.identity import input_paths
+
+    return settings, output_folder(folder, input_paths(settings).values(), below=[settings.name], apart=True)
 
 
 def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | None) -> tuple[RunConfig, Path]:
@@ -142,7 +148,26 @@ def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | Non
     from udc_robust.tasks import load_run_config
 
     settings = load_run_config(path, overrides or [])
-    return settings, out or settings.out or Path("runs") / settings.name
+    return settings, run_folder(settings, out or settings.out or Path("runs") / settings.name)
+
+
+def run_folder(settings: RunConfig, out: Path) -> Path:
+    """The folder of a run, which can be written to and is none of what the run reads."""
+    from udc_robust.grid.identity import input_paths
+
+    return output_folder(out, input_paths(settings).values(), apart=True)
+
+
+def output_page(out: Path, runs: Sequence[Path]) -> Path:
+    """The HTML file of a report: a new one, or one that a report of ours may replace.
+
+    Raises:
+        UserError: it is no HTML file, one that something else wrote, or the page of one of several runs.
+    """
+    output_file(out, (".html", ".htm"), [run / "report.html" for run in runs] if len(runs) > 1 else [])
+    if out.is_file() and b": robustness report</title>" not in out.read_bytes()[: 1 << 20]:
+        raise UserError(f"--out {out} is there already, and is no report of ours: choose another name")
+    return out
 
 
 def restorer_block(
@@ -188,5 +213,5 @@ def yaml_of(option: str, text: str | None) -> Any:
 
 
 def this_command() -> str:
-    """The command line that is running, as a run's folder keeps it."""
-    return shlex.join(["udc-robust", *sys.argv[1:]])
+    """The command line that is running, as a run's folder keeps it: it says nothing of whose machine it ran on."""
+    return shlex.join(["udc-robust", *portable(sys.argv[1:])])

@@ -28,11 +28,14 @@ from udc_robust.cli.options import (
     Weights,
     attack_block,
     restorer_block,
+    run_folder,
     there,
     this_command,
     yaml_of,
 )
 from udc_robust.errors import UserError
+from udc_robust.outputs import output_folder
+from udc_robust.terminal import say
 
 
 def attack(
@@ -84,13 +87,14 @@ def attack(
         RestorationConfig,
         "options",
     )  # fmt: skip
+    folder = run_folder(settings, out or Path("attacked"))
     if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
         settings = settings.model_copy(update={"round_8_bit": False})
-    folder = out or Path("attacked")
     run(settings, folder, this_command())
     page = write_report([folder])
     print_held(list(read_run(folder, TASKS).panels()))
-    typer.echo(f"attacked images: {folder / 'images'}\nreport: {page}")
+    say(f"attacked images: {folder / 'images'}")
+    say(f"report: {page}")
     next_step("report", folder, "--out", f"{folder.name}.html")
 
 
@@ -118,8 +122,9 @@ def restore(
     from udc_robust.restorers.zoo import RestorerSpec
 
     spec = RestorerSpec(**restorer_block(restorer, network, options, weights, network_domain))
-    for path in restore_files(images, spec, out or Path("restored"), domain, tile, overlap, device, bits):
-        typer.echo(path)
+    folder = output_folder(out or Path("restored"), images)
+    for path in restore_files(images, spec, folder, domain, tile, overlap, device, bits):
+        say(path)
     said = {"--network": network, "--options": options, "--weights": weights, "--network-domain": network_domain}
     which = [word for option, value in said.items() if value is not None for word in (option, value)]
     next_step("attack", *images, "--restorer", restorer, *which)
@@ -153,7 +158,7 @@ def purify(
     except ValueError as error:
         raise UserError(f"--sigma {error}") from None
     more = {"sampler": sampler, "steps": steps, "samples": samples, "eta": eta, "tile": tile, "overlap": overlap}
-    folder = out or Path("purified")
+    folder = output_folder(out or Path("purified"), images)
     for path in purify_files(images, model, folder, options | more, seed=seed, device=device):
-        typer.echo(path)
+        say(path)
     next_step("restore", folder)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 
 POLY_HAVEN = "https://dl.polyhaven.org/file/ph-assets/HDRIs/hdr/1k/{name}_1k.hdr"
@@ -131,7 +132,7 @@ def fetch(
     downloads = panoramas() if downloads is None else downloads
     recorded = {entry.file: entry for entry in read_list(out / CHECKSUMS)} if (out / CHECKSUMS).is_file() else {}
     paths = []
-    with progress("fetching", len(downloads)) as tick:
+    with sole_writer(out), progress("fetching", len(downloads)) as tick:
         for wanted in downloads:
             known = recorded.get(wanted.file, wanted)
             expected = Download(wanted.file, wanted.url, wanted.size or known.size, wanted.sha256 or known.sha256)
@@ -160,6 +161,8 @@ def _download(path: Path, expected: Download, tries: int, pause: Callable[[float
                     f"{expected.url} answers {error.code} {error.reason}; correct the name or list"
                 ) from error
             problem: Exception = error
+        except ValueError as error:  # of the standard library, which reads the address before our handler does
+            raise UserError(f"{expected.url} sends us on to a malformed address ({error}); correct the list") from error
         except (OSError, HTTPException) as error:
             problem = error
         if attempt + 1 == tries:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from udc_robust.data.images import image_size, list_images, read_image
 from udc_robust.errors import UserError
+from udc_robust.terminal import shown
 
 MANIFEST = "manifest.json"
 Paths = Path | str | Sequence[Path | str]
@@ -163,7 +164,7 @@ def _keyed(files: list[Path]) -> dict[str, Path]:
     stems = Counter(path.stem for path in files)
     keyed: dict[str, Path] = {}
     for path in files:
-        key = path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}"
+        key = shown(path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}")
         if key in keyed:
             raise UserError(f"{path} and {keyed[key]} both are {key!r}; rename one of them")
         keyed[key] = path

@@ -20,6 +20,7 @@ from udc_robust.data.psf_files import load_psf, psf_told
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
 from udc_robust.limits import Count, Seed, Side
+from udc_robust.lock import sole_writer
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
 from udc_robust.optics.domains import convert
@@ -109,6 +110,15 @@ def synthesise(
     for name, psf in psfs.items():
         for line in psf_told(name, psf, settings.size):
             note(line)
+    with sole_writer(out):
+        return _synthesise(sources, out, settings, paths, psfs, header)
+
+
+def _synthesise(
+    sources: Path, out: Path, settings: SynthSettings, paths: Sequence[Path], psfs: dict[str, Tensor],
+    header: dict[str, Any],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make what a former call has not made yet."""
     manifest = out / "manifest.json"
     former = _former(manifest, header)
     entries: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
-from udc_robust.config_file import Number, Strict, as_lists, may_load, number, told
+from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, number, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.named import find_method, find_metric
 from udc_robust.limits import MOST, Count, Device, Seed
@@ -169,7 +169,7 @@ class RunConfig(Strict):
     short_forms: ClassVar[Mapping[str, str | None]] = {"defences": "kind", "attacks": "method", "eps": None}
 
     task: str
-    name: str
+    name: FileName
     out: Path | None = None
     seed: Seed = 0
     device: Device = "cpu"

@@ -59,7 +59,13 @@ def tile_boxes(height: int, width: int, tile: int, overlap: int) -> Iterator[tup
     """Cover an image: input rows and columns of each tile, and the output rows and columns it is trusted for.
 
     Neighbouring tiles share ``2 * overlap`` pixels, and each is trusted up to ``overlap`` from its inner borders.
+
+    Raises:
+        UserError: see `check_tiles`.
     """
+    check_tiles(tile, overlap)
+    if not tile:
+        raise ValueError("no tiles: take the whole image")
     for rows_in, rows_out in _spans(height, tile, overlap):
         for columns_in, columns_out in _spans(width, tile, overlap):
             yield rows_in, columns_in, rows_out, columns_out

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError
-from udc_robust.files import atomic_path
+from udc_robust.files import write_bytes
 
 _CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net_g")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
@@ -192,9 +192,21 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], origin: Path | st
 
 
 def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Write a safetensors file, whole or not at all; metadata values are stored as JSON text."""
-    from safetensors.torch import save_file
+    """Write a safetensors file, whole or not at all; metadata values are stored as JSON text.
+
+    The same weights and metadata make the same bytes: what differs from run to run, such as seconds, belongs elsewhere.
+    """
+    from safetensors.torch import save
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})
+    write_bytes(path, _ordered(save(state, {key: json.dumps(value) for key, value in metadata.items()})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file (length of the header, JSON header, tensors) with its header in order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]

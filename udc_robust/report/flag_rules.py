@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from udc_robust.config_file import number
 from udc_robust.grid.budget import Budget
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 
 Settings = tuple[object, ...]
 Gap = tuple[float, str]

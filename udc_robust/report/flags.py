@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from udc_robust.report import flag_rules as rules
-from udc_robust.report.run_folder import Panel
+from udc_robust.report.panel import Panel
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
+from udc_robust.portable import portable
 from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
-from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, read_run
+from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
 
@@ -37,7 +39,10 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     """
     read = _named([read_run(Path(path), tasks) for path in runs])
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
-    panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
+    panels: list[Panel] = []
+    for run in read:
+        with damage_told(run.path):
+            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
     page = _template().render(
@@ -176,7 +181,7 @@ def _template() -> Any:
 def _named(runs: Sequence[Run]) -> list[Run]:
     """Give runs of one name their folders too, so that they can be told apart."""
     names = [run.name for run in runs]
-    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(run.path)):
+    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(portable(str(run.path)))):
         if len(set(names)) < len(names):
             names = [name_of(run) for run in runs]
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
@@ -233,8 +238,8 @@ def _source(run: Run, out: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "network": run.task.network,
-        "facts": run.facts,
-        "weights": run.fingerprint.get("weights", {}),
-        "config": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True),
+        "facts": portable(run.facts),
+        "weights": portable(run.fingerprint.get("weights", {})),
+        "config": yaml.safe_dump(portable(run.settings), sort_keys=False, allow_unicode=True),
         "files": [(name, quote((folder / name).as_posix())) for name in names],
     }

@@ -10,7 +10,7 @@ from typing import Any
 from udc_robust.grid.budget import Budget, rising
 from udc_robust.grid.statistics import Interval, mean_interval
 from udc_robust.metrics import Metric
-from udc_robust.report.run_folder import Panel
+from udc_robust.report.panel import Panel
 from udc_robust.report.worst import attacked_at, worst_by_image
 
 

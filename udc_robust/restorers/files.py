@@ -13,8 +13,10 @@ from udc_robust.errors import UserError, unknown_name
 from udc_robust.limits import usable_device
 from udc_robust.networks.tiles import check_tiles, count_tiles, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
+from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import note, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+from udc_robust.terminal import shown
 
 
 def restore_files(
@@ -43,6 +45,7 @@ def restore_files(
     check_tiles(tile, overlap)
     usable_device(device)
     files = files_by_stem(images, "restore")
+    check_files(out, (f"{stem}{ending}" for stem in files for ending in (".png", ".npy")))
     restorers = {}
     for stem, path in files.items():
         picture = read_image(path)
@@ -71,7 +74,7 @@ def restore_files(
                 f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}"
             )
         if own_domain == "linear":
-            write_image(out / f"{stem}.npy", restored[0].cpu())
+            write_image(note_file(out / f"{stem}.npy"), restored[0].cpu())
         target = out / f"{stem}.png"
-        write_image(target, for_metrics(restored, own_domain)[0].cpu(), bits)
+        write_image(note_file(target), for_metrics(restored, own_domain)[0].cpu(), bits)
         yield target

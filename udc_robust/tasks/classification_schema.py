@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from udc_robust.attacks.classification import CLASSIFICATION
-from udc_robust.config_file import Strict, told
+from udc_robust.config_file import FileName, Strict, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
@@ -119,7 +119,7 @@ class ClassificationConfig(RunConfig):
     short_forms: ClassVar[Mapping[str, str | None]] = {"data": "source", "classifiers": "name"}
 
     task: Literal["classification"] = "classification"
-    name: str = "classifying"
+    name: FileName = "classifying"
     batch_size: Count = 100
     data: list[ImagesConfig] = Field(min_length=1)
     validation: ImagesConfig | None = None

@@ -113,7 +113,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
         if config.lpips_objectives:
             raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
         reason = str(error).replace(str(Path.home()), "~")  # reports travel; a user's folders need not
-        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow", highlight=False, markup=False)
+        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow")
         return found, reason
 
 

@@ -10,13 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.attacks.objectives import DAMAGES
-from udc_robust.config_file import Number, Strict, may_load, told
+from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.names import Domain
 from udc_robust.networks.weights import named_by_file
+from udc_robust.terminal import shown
 
 OBJECTIVES = (*DAMAGES, "psnr")
 
@@ -64,7 +65,7 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else Path(os.path.realpath(self.lq[0])).name)
+        return self.name or (self.kind if self.lq is None else shown(Path(os.path.realpath(self.lq[0])).name))
 
 
 class RestorerConfig(Strict):
@@ -137,7 +138,7 @@ class RestorationConfig(RunConfig):
     short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
 
     task: Literal["restoration"] = "restoration"
-    name: str = "evaluation"
+    name: FileName = "evaluation"
     batch_size: Count = 4
     data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
     validation: DataConfig | None = None

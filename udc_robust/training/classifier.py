@@ -19,7 +19,7 @@ from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
 from udc_robust.networks.weights import save_weights
-from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
@@ -106,7 +106,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         "data": images.name, "images": len(images), "validation_images": len(validation),
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", result.network, facts)
+        save_weights(out / f"{config.name}.safetensors", result.network, metadata(facts))
         write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from udc_robust.config_file import Number, Strict, told
+from udc_robust.config_file import FileName, Number, Strict, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
 from udc_robust.names import Domain, Norm
@@ -49,7 +49,7 @@ class Training(Strict):
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
-    name: str
+    name: FileName
     out: Path | None = None
     seed: Seed = 0
     train: Path

@@ -24,6 +24,7 @@ from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.memory_guard import MemoryGuard
+from udc_robust.portable import portable
 from udc_robust.training.batches import NoisyBatches
 from udc_robust.training.card import common_facts, model_card, table
 from udc_robust.training.config import DiffusionConfig
@@ -156,7 +157,7 @@ def save_pipeline(pipeline: PurificationPipeline, folder: Path, card: str, facts
         try:
             pipeline.save_pretrained(temporary, safe_serialization=True)
             write_text(temporary / "README.md", card)
-            write_text(temporary / "facts.json", json.dumps(facts, indent=1) + "\n")
+            write_text(temporary / "facts.json", json.dumps(portable(facts), indent=1) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         finally:

@@ -18,9 +18,10 @@ from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import sha256_of, write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.weights import save_weights
+from udc_robust.portable import portable
 from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
-from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.config import FinetuneConfig, PurifierConfig
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, train
@@ -111,10 +112,10 @@ def save_result(
         pipeline.unet.load_state_dict(learnt.model.unet.state_dict())  # type: ignore[attr-defined]
         pipeline.register_to_config(noise_level=learnt.plan.noise_level)
         for part in (pipeline, pipeline.unet):  # diffusers would write the path of the folder it was loaded from
-            part.register_to_config(_name_or_path=facts["purifier"]["name"])
+            part.register_to_config(_name_or_path=portable(facts["purifier"]["name"]))
         save_pipeline(pipeline, out / config.name, card, facts)
     else:
-        save_weights(out / f"{config.name}.safetensors", learnt.network, facts)  # type: ignore[arg-type]
+        save_weights(out / f"{config.name}.safetensors", learnt.network, metadata(facts))  # type: ignore[arg-type]
         write_text(out / f"{config.name}.md", card)
 
 
@@ -158,7 +159,7 @@ def load_perceptual(config: FinetuneConfig, tell: bool) -> nn.Module | None:
         return None
     found = load_vgg()
     if found is None and tell:
-        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
+        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it")
     return found
 
 

@@ -12,7 +12,6 @@ same weights. A training is five lines::
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from udc_robust.config_file import plain
 from udc_robust.errors import UserError
+from udc_robust.files import disk_errors
 from udc_robust.grid.identity import input_digests
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 from udc_robust.training.batches import Share, StepBatches, loader
-from udc_robust.training.checkpoint import load_state, save_state
+from udc_robust.training.checkpoint import CURVES, STATE, check_result, load_state, save_state, whole
 from udc_robust.training.config import Training
 from udc_robust.training.learning_rate import learning_rate, moving_average
 
@@ -82,6 +84,8 @@ def start(config: Training, out: Path) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
+    for ending in ("", ".safetensors", ".md"):
+        check_result(out / f"{config.name}{ending}")
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with="tensorboard",
@@ -108,7 +112,7 @@ class _State:
     ) -> None:  # fmt: skip
         if config.channels_last:
             network.to(memory_format=torch.channels_last)
-        self.accelerator, self.config, self.file = accelerator, config, out / "state.pt"
+        self.accelerator, self.config, self.file = accelerator, config, out / STATE
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not self.trained:
             raise UserError(f"network {config.name!r} has no weights to train: choose another `network`")
@@ -116,19 +120,18 @@ class _State:
             self.trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
         self.average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
-        self.settings = json.loads(
-            config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"})
-        )
+        self.settings = plain(config, {"out", "validate_every", "save_every", "about", "licence"})
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.inputs = {
             name: found for name, found in input_digests(config, also).items() if not _lies_in(Path(name), out)
         }
         if state := load_state(self.file, self.settings, self.inputs):
-            network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.average.load_state_dict(state["average"])
-            self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+            with whole(self.file):
+                network.load_state_dict(state["network"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.average.load_state_dict(state["average"])
+                self.step, self.seconds, self.history = int(state["step"]), float(state["seconds"]), state["history"]
         self.average.to(accelerator.device)
         self.model, self.optimizer = accelerator.prepare(network, self.optimizer)
 
@@ -213,32 +216,34 @@ def train(
         also: files and folders that the config means without naming them, see `grid.identity.input_digests`.
 
     Raises:
-        UserError: another training in ``out``, a full disk, or a loss that is not finite (the last state is kept).
+        UserError: another training or process in ``out``, a full disk, or a loss that is not finite (the last state
+            is kept).
     """
-    state = _State(accelerator, config, out, network, also)
-    accelerator.init_trackers("tensorboard")
-    quiet = not accelerator.is_main_process
-    with progress(f"training {config.name}", config.steps, state.step, quiet=quiet) as tick:
-        started = time.perf_counter()
-        for batch in loader(batches, state.step):
-            shown = state.update(loss, batch)
-            tick(f"loss {shown:.4f}")
-            if state.step % 20 == 0:
-                accelerator.log({"loss": shown, "lr": learning_rate(state.step - 1, config)}, step=state.step)
-            if state.due(config.validate_every):
-                state.stop_unless_sound()
-                found = validate(state.average.module)
-                state.stop_unless_sound(found.curves)
-                state.history.append({"step": state.step, **found.figures})
-                curves = {f"validation/{name}": number for name, number in found.curves.items()}
-                accelerator.log(curves, step=state.step)
-                tick(found.note, advance=0)
-            if state.due(config.save_every):
-                state.stop_unless_sound()
-                now = time.perf_counter()
-                state.seconds, started = state.seconds + now - started, now
-                state.save()
-    accelerator.end_training()
+    with disk_errors(out), sole_writer(out):
+        state = _State(accelerator, config, out, network, also)
+        accelerator.init_trackers(CURVES)
+        quiet = not accelerator.is_main_process
+        with progress(f"training {config.name}", config.steps, state.step, quiet=quiet) as tick:
+            started = time.perf_counter()
+            for batch in loader(batches, state.step):
+                shown = state.update(loss, batch)
+                tick(f"loss {shown:.4f}")
+                if state.step % 20 == 0:
+                    accelerator.log({"loss": shown, "lr": learning_rate(state.step - 1, config)}, step=state.step)
+                if state.due(config.validate_every):
+                    state.stop_unless_sound()
+                    found = validate(state.average.module)
+                    state.stop_unless_sound(found.curves)
+                    state.history.append({"step": state.step, **found.figures})
+                    curves = {f"validation/{name}": number for name, number in found.curves.items()}
+                    accelerator.log(curves, step=state.step)
+                    tick(found.note, advance=0)
+                if state.due(config.save_every):
+                    state.stop_unless_sound()
+                    now = time.perf_counter()
+                    state.seconds, started = state.seconds + now - started, now
+                    state.save()
+        accelerator.end_training()
     return Trained(state.average.module, state.seconds, state.history)
 
 

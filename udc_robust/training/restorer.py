@@ -19,7 +19,7 @@ from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.loop import Validation, train
 from udc_robust.training.pairs import start_on_pairs
@@ -96,7 +96,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         "domain": config.domain, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
+        save_weights(out / f"{config.name}.safetensors", trained.network.network, metadata(facts))  # type: ignore[arg-type]
         write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
 
