@@ -70,6 +70,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def sha256_of(path: Path | str) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Write ``content`` whole or not at all."""
     with atomic_path(path) as temporary:

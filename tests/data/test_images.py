@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from udc_robust.data.images import files_by_stem, image_size, list_images, read_image, write_image
+from udc_robust.data.images import image_size, list_images, read_image, write_image
+from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError
 
 

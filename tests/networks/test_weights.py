@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, save_weights
+from udc_robust.networks.weights import facts_of, load_into, named_by_file, no_code, read_weights, save_weights
 
 
 @pytest.fixture
@@ -26,6 +26,10 @@ def network() -> nn.Module:
         lambda s: {"params": s},
         lambda s: {"params_ema": s, "params": {k: v * 0 for k, v in s.items()}},
         lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3},
+        lambda s: {"model": {f"module.{k}": v for k, v in s.items()}, "optimizer": {"state": {}}},
+        lambda s: {"state_dict": {f"model.net_g.{k}": v for k, v in s.items()}, "global_step": 3},
+        lambda s: {"model": {"state_dict": s}},
+        lambda s: {f"net_g.{k}": v for k, v in s.items()},
     ],
 )
 def test_basicsr_containers(network, wrap, tmp_path) -> None:
@@ -35,6 +39,28 @@ def test_basicsr_containers(network, wrap, tmp_path) -> None:
     other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
     load_into(other, state, path)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), network.parameters(), strict=True))
+
+
+def test_only_what_all_names_begin_with_is_stripped(network) -> None:
+    state = {f"{'module.' if k.startswith('0') else ''}{k}": v for k, v in network.state_dict().items()}
+    with pytest.raises(UserError, match=r"2 missing \(0\.bias, 0\.weight\); 2 unexpected \(module"):
+        load_into(network, state, "net.pth")
+    inner = nn.Sequential(network)  # its names all begin with "0.", and must keep it
+    load_into(inner, {f"module.{k}": v for k, v in inner.state_dict().items()}, "net.pth")
+
+
+@pytest.mark.parametrize(
+    "written, read",
+    [
+        ({"name": "runs/mine/mine.safetensors"}, {"name": "mine", "weights": "runs/mine/mine.safetensors"}),
+        ({"name": "nets.py:Net", "domain": "srgb"}, {"name": "Net", "network": "nets.py:Net", "domain": "srgb"}),
+        ({"name": "mine", "weights": "a.pth"}, {"name": "mine", "weights": "a.pth"}),
+        ({"name": "a.pth", "weights": "b.pth"}, {"name": "a.pth", "weights": "b.pth"}),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_file_is_a_name(written, read) -> None:
+    assert named_by_file(written) == read
 
 
 def test_safetensors_round_trip_with_facts(network, tmp_path) -> None:
@@ -101,12 +127,6 @@ def test_weights_that_are_not_finite_are_refused(network, value) -> None:
     state["1.weight"][2, 1, 0, 0] = value
     with pytest.raises(UserError, match=r"NaN or infinite weights in 1\.weight: get it again"):
         load_into(network, state, "bad.pth")
-
-
-def test_one_leading_module_is_stripped(tmp_path) -> None:
-    names = {"module.a.module.weight": "a.module.weight", "module.module.b": "module.b", "submodule.c": "submodule.c"}
-    torch.save({name: torch.ones(1) for name in names}, tmp_path / "net.pth")
-    assert sorted(read_weights(tmp_path / "net.pth")[0]) == sorted(names.values())
 
 
 def test_the_same_weights_and_metadata_make_the_same_bytes(tmp_path) -> None:

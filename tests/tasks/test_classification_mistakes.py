@@ -132,3 +132,9 @@ def test_the_command_line_writes_a_report(place, monkeypatch, capsys) -> None:
 def test_shipped_studies_are_valid_and_their_classifiers_ship(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", ClassificationConfig)
     assert {classifier.name for classifier in config.classifiers} <= set(shipped_classifiers())
+
+
+def test_a_restorers_data_block_is_told_what_a_classifiers_is() -> None:
+    values = {"data": {"kind": "folder", "lq": "photos"}, "classifiers": "digits_mini", "attacks": ["pgd"]}
+    with pytest.raises(UserError, match=r"are for restorers: labelled images are `\{source: FOLDER, side: 224\}`"):
+        check_config(values, ClassificationConfig, "mine.yaml")

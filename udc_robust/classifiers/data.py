@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from udc_robust.data.images import list_images, read_image
 from udc_robust.errors import UserError, unknown_name
@@ -43,7 +42,7 @@ class LabelledImages(Sequence[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:  # type: ignore[override]
         image = self.read(range(len(self))[index])
         if self.side is not None and image.shape[-2:] != (self.side, self.side):
-            image = v2.functional.center_crop(v2.functional.resize(image, [self.side], antialias=True), [self.side])
+            image = _square(image, self.side)
         return image, self.labels[index]
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -72,6 +71,13 @@ class LabelledImages(Sequence[tuple[Tensor, int]]):
             self, labels=tuple(self.labels[i] for i in chosen), keys=tuple(self.keys[i] for i in chosen),
             read=lambda i: self.read(chosen[i]),
         )  # fmt: skip
+
+
+def _square(image: Tensor, side: int) -> Tensor:
+    """The shorter side resized, and the middle."""
+    from torchvision.transforms import v2  # imports much
+
+    return v2.functional.center_crop(v2.functional.resize(image, [side], antialias=True), [side])
 
 
 def load_images(source: str | Path, side: int | None = None) -> LabelledImages:
@@ -204,6 +210,7 @@ def torchvision_set(description: str) -> LabelledImages:
         UserError: a description of another form, an unknown set, or one that is not under ROOT.
     """
     import torchvision
+    from torchvision.transforms import v2
 
     name, _, rest = description.partition(":")
     split, _, root = rest.partition(":")

@@ -14,7 +14,7 @@ from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, Res
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.user_code import answered, build, network_builder
-from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
 
 DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56)}
 """Our CIFAR networks by name; ResNet-8 is one for tests."""
@@ -171,7 +171,7 @@ def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A state dict and what is known of it: from its metadata, or from the names of a public CIFAR ResNet."""
     state, metadata = read_weights(weights)
     facts = facts_of(metadata, weights)
-    public = None if facts else from_public(state)
+    public = None if facts else from_public(without_prefix(state, ("conv1.weight", "linear.weight", "fc.weight")))
     if public is None:
         return state, facts
     state, facts = public

@@ -12,7 +12,7 @@ import traceback
 
 import typer
 
-from udc_robust.cli import data, evaluate, info, pictures, train
+from udc_robust.cli import data, evaluate, info, init, pictures, train
 from udc_robust.errors import UserError
 from udc_robust.files import DISK
 from udc_robust.processes import first_to_speak, several
@@ -32,6 +32,7 @@ app.add_typer(trainings, name="train")
 trainings.command("restorer")(train.train_restorer)
 trainings.command("classifier")(train.train_classifier)
 trainings.command("diffusion")(train.train_diffusion)
+app.command()(init.init)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.classify)
 app.command()(evaluate.report)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from udc_robust.cli.next_step import after_synthesis, next_step
 from udc_robust.cli.options import there
 from udc_robust.outputs import output_file, output_folder
 from udc_robust.terminal import say
@@ -49,6 +50,7 @@ def synth(
     pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
     mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
     say(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
+    after_synthesis(sources, out, {"--kind": [kind], "--psf": list(settings.psfs), "--size": [str(size)]})
 
 
 def fetch(
@@ -64,6 +66,7 @@ def fetch(
 
     output_folder(out)
     say(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
+    next_step("synth", out, "--out", "sets/train")
 
 
 def psf_code(
@@ -76,12 +79,15 @@ def psf_code(
 
     Example: `udc-robust psf-code measured.npy --out basis.npz`, then `options: {psf_code: [...]}` in a config.
     """
-    from udc_robust.data.synth import load_psf
+    from udc_robust.data.psf_files import load_psf, psf_told
     from udc_robust.optics.psf_code import fit_basis, load_basis, turned
 
     if basis is None:
         output_file(out, (".npz",), map(Path, psfs))
     loaded = [load_psf(name) for name in psfs]
+    for name, psf in zip(psfs, loaded, strict=True):
+        for line in psf_told(name, psf, psf.shape[-1]):
+            say(line, err=True)
     if basis is not None:
         found = load_basis(basis)
     else:
@@ -90,3 +96,4 @@ def psf_code(
         found.save(out)
         say(f"basis: {out}", err=True)
     typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])
+    next_step("synth", "hdr", "--psf", psfs[0], "--out", "sets/train")

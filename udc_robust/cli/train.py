@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from udc_robust.cli.next_step import after_classifier, after_diffusion, after_finetuning, after_training
 from udc_robust.cli.options import ConfigPath, OutFolder, Overrides, read_config
 from udc_robust.processes import is_main
 from udc_robust.terminal import say
@@ -25,6 +26,7 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
         f"{folder / settings.name}.safetensors: {figures['psnr']:.2f} dB on validation, "
         f"{figures['gain']:+.2f} dB over the degraded input, {facts['seconds']} s"
     )
+    after_training(settings, folder / f"{settings.name}.safetensors")
 
 
 def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -43,6 +45,7 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
     say(f"{folder / settings.name}.safetensors, {facts['seconds']} s; share of test images classified rightly:")
     for name, figures in facts["validation"]["accuracy"].items():
         say(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
+    after_classifier(settings, folder / f"{settings.name}.safetensors")
 
 
 def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -61,6 +64,7 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
     say(f"{folder / settings.name}, {facts['parameters']:,} parameters, {facts['seconds']} s; PSNR in dB:")
     for level, (noisy, purified) in facts["validation"]["one_step"].items():
         say(f"noise level {level}: noisy {noisy:.2f}, one step {purified:.2f}")
+    after_diffusion(settings, folder / settings.name)
 
 
 def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -83,3 +87,4 @@ def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
         f"{folder / settings.name}{ending}: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
         f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
     )
+    after_finetuning(settings, folder / f"{settings.name}{ending}")

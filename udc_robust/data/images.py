@@ -10,7 +10,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,11 @@ def image_size(path: Path | str) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def write_image(path: Path | str, pixels: Tensor) -> None:
-    """Write (3,H,W), whole or not at all: as 8-bit PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
+    """Write (3,H,W), whole or not at all: as PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+
+    Args:
+        bits: of a channel of a PNG, 8 or 16.
 
     Raises:
         UserError: on another ending, and when the disk refuses.
@@ -118,11 +121,18 @@ def write_image(path: Path | str, pixels: Tensor) -> None:
     if path.suffix.lower() == ".npy":
         with atomic_path(path) as temporary:
             np.save(temporary, array.numpy())
+    elif path.suffix.lower() == ".png" and bits == 16:  # which Pillow does not write
+        import cv2
+
+        with atomic_path(path) as temporary:
+            sixteen = (array.clamp(0, 1).double() * 65535).round().numpy().astype(np.uint16)
+            if not cv2.imwrite(str(temporary), sixteen[..., ::-1]):
+                raise OSError(f"OpenCV could not write {temporary}")
     elif path.suffix.lower() == ".png":
         from PIL import Image
 
         with atomic_path(path) as temporary:
-            Image.fromarray((array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()).save(temporary)
+            Image.fromarray((array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()).save(temporary, compress_level=2)
     else:
         raise UserError(f"cannot write {path}: name it .png or .npy")
 
@@ -140,21 +150,6 @@ def list_images(folder: Path | str) -> list[Path]:
     if not found:
         raise UserError(f"{folder} holds no image; put files with the endings {', '.join(SUFFIXES)} there")
     return sorted(found)
-
-
-def files_by_stem(images: Sequence[Path], verb: str) -> dict[str, Path]:
-    """List image files and the images of folders by the stem that their results are written under.
-
-    Raises:
-        UserError: two of them would write the same file (``verb`` says what was to be done with them).
-    """
-    files: dict[str, Path] = {}
-    for path in (path for image in images for path in (list_images(image) if image.is_dir() else [image])):
-        stem = path.name.split(".")[0]
-        if stem in files:
-            raise UserError(f"several images are called {stem!r}: {verb} them into different folders")
-        files[stem] = path
-    return files
 
 
 def _decode(path: Path) -> tuple[np.ndarray, str, int]:

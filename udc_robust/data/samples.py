@@ -52,7 +52,9 @@ class SingleFolder(Sequence[Sample]):
             UserError: on missing, empty or doubtful folders and files, from their headers.
         """
         self._files = _keyed(_expand(lq))
-        self._domain = domain or _domain_of_set(next(iter(self._files.values())))
+        said = _domain_of_set(next(iter(self._files.values())))
+        self._domain = domain or said
+        self._reason = "as the config says" if domain else f"as {MANIFEST} says" if said else ""
         self._sizes = [image_size(path) for path in self._files.values()]
 
     def __len__(self) -> int:
@@ -65,6 +67,18 @@ class SingleFolder(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+    @property
+    def domain_told(self) -> str:
+        """Why the images count as of their domain, and the mend where it was guessed."""
+        domain = self._domain or self[0].domain
+        guess = (
+            "files of integers without a tag are taken for sRGB; say `domain: tonemapped` if they are x/(x+0.25) of "
+            "linear light"
+            if domain == "srgb"
+            else "float files are taken for linear light; say `domain` if they are not"
+        )
+        return f"domain {domain}: {self._reason or guess}"
 
     def keys(self) -> list[str]:
         """Return the file stems, with their folder in front where two folders share one."""
@@ -121,6 +135,21 @@ class PairedFolders(SingleFolder):
     def files(self) -> list[Path]:
         """Return the files of all images and their truths."""
         return [*super().files(), *self._truths]
+
+
+def files_by_stem(images: Sequence[Path], verb: str) -> dict[str, Path]:
+    """List image files and the images of folders by the stem that their results are written under.
+
+    Raises:
+        UserError: two of them would write the same file (``verb`` says what was to be done with them).
+    """
+    files: dict[str, Path] = {}
+    for path in (path for image in images for path in (list_images(image) if image.is_dir() else [image])):
+        stem = path.name.split(".")[0]
+        if stem in files:
+            raise UserError(f"several images are called {stem!r}: {verb} them into different folders")
+        files[stem] = path
+    return files
 
 
 def _expand(paths: Paths) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from udc_robust.config_file import Number, Strict
 from udc_robust.data.images import list_images, read_image, write_image
 from udc_robust.data.panorama import perspective_view
+from udc_robust.data.psf_files import load_psf, psf_told
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
 from udc_robust.limits import Count, Seed, Side
@@ -23,8 +24,7 @@ from udc_robust.lock import sole_writer
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
 from udc_robust.optics.domains import convert
-from udc_robust.optics.psf import named_psf, psf_names, read_psf
-from udc_robust.progress import progress
+from udc_robust.progress import note, progress
 
 FIELD = 256
 """Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
@@ -80,11 +80,6 @@ def make_pair(
     return (torch.round(lq * 255) / 255, torch.round(gt * 255) / 255) if round_8_bit else (lq, gt)
 
 
-def load_psf(name: str) -> Tensor:
-    """A simulated display by name, else a PSF file."""
-    return named_psf(name) if name in psf_names() else read_psf(name)
-
-
 def synthesise(
     sources: Path, out: Path, settings: SynthSettings, *, only: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -112,6 +107,9 @@ def synthesise(
         "settings": settings.model_dump(mode="json"),
         "psf_sha256": {name: _digest(psf) for name, psf in psfs.items()},
     }
+    for name, psf in psfs.items():
+        for line in psf_told(name, psf, settings.size):
+            note(line)
     with sole_writer(out):
         return _synthesise(sources, out, settings, paths, psfs, header)
 
@@ -136,10 +134,28 @@ def _synthesise(
                 entries.append(entry | {"licence": settings.licence})
                 tick(name)
             write_text(manifest, json.dumps({**header, "pairs": entries}, indent=1))
+    for line in pairs_told(entries, settings):
+        note(line)
     kept = [entry for entry in entries if entry["kept"]]
     if not kept:
         raise UserError(f"no view of {sources} has a degraded PSNR within {settings.difficulty}: widen --difficulty")
     return kept
+
+
+def pairs_told(entries: Sequence[Mapping[str, Any]], settings: SynthSettings) -> list[str]:
+    """How many pairs were kept, and which were not and why, a line each."""
+    low, high = settings.difficulty
+    dropped = [entry for entry in entries if not entry["kept"]]
+    lines = [f"{len(entries) - len(dropped)} of {len(entries)} pairs kept"]
+    if dropped:
+        lines[0] += (
+            f"; {len(dropped)} dropped: in {settings.tries} views none had a degraded PSNR of {low:g} to {high:g} dB "
+            "(--difficulty). The last views tried:"
+        )
+    for entry in dropped[:5]:
+        side = "too hard" if entry["degraded_psnr"] < low else "too easy"
+        lines.append(f"  {entry['name']} through {entry['psf']}: {entry['degraded_psnr']:.1f} dB, {side}")
+    return lines + ([f"  ... and {len(dropped) - 5} more, see manifest.json"] if len(dropped) > 5 else [])
 
 
 def _chosen(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:

@@ -22,7 +22,7 @@ import udc_robust
 from udc_robust.config_file import plain
 from udc_robust.defences.registry import stated_texts
 from udc_robust.errors import UserError
-from udc_robust.files import disk_errors, shipped, write_text
+from udc_robust.files import disk_errors, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
@@ -190,11 +190,7 @@ def digest(value: Any) -> str:
 
 def file_digest(origin: str) -> str:
     """A short hash of a file; what is no file is told as it is."""
-    path = Path(origin)
-    if not path.is_file():
-        return origin
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return sha256_of(origin)[:16] if Path(origin).is_file() else origin
 
 
 def versions() -> dict[str, str]:

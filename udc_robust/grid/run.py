@@ -23,12 +23,13 @@ from udc_robust.grid.plan import Networks, Plan, loaded, opened, planned
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
+from udc_robust.grid.told import data_told, left_out, networks_told
 from udc_robust.grid.units import keep_names, run_unit, unit_name
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.portable import portable
 from udc_robust.processes import Processes
-from udc_robust.progress import progress
+from udc_robust.progress import note, progress
 
 
 def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str, Any]:
@@ -44,6 +45,8 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)
+    for line in (*data_told(sets), *networks_told(networks)):
+        note(line)
     check_victims(task, config, sets, networks)
     task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
     with sole_writer(out):
@@ -59,6 +62,8 @@ def _run(
         claim_folder(task, config, out, sets, networks)
         tuned = tune(task, config, networks, out)
     plan = planned(task, config, out, sets, networks, tuned)
+    for line in left_out(config, [victim for mine in plan.victims.values() for victim in mine]):
+        note(line)
     if processes.is_main:
         keep_names(plan)
     _work(plan, processes)

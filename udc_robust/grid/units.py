@@ -21,6 +21,7 @@ from udc_robust.grid.plan import Plan
 from udc_robust.grid.victims import Victim
 from udc_robust.optics.domains import for_metrics
 from udc_robust.portable import portable
+from udc_robust.progress import doing
 
 Unit = tuple[list[dict[str, Any]], dict[str, Any]]
 """Rows, one an image, and what the unit cost."""
@@ -55,13 +56,17 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     Raises:
         UserError: the victim answers with NaN or infinity.
     """
+    where = f"{victim.label} {cell.label if cell else 'clean'}"
+    doing(f"{where}: {'attacking' if cell else 'answering'}")
     if cell is None:
         judged = unattacked(batch, victim)
         if not judged.outputs.isfinite().all():
             raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.network.origin}")
     else:
         judged = attacked(plan.task, batch, victim, cell, plan.round_8_bit)
+    doing(f"{where}: scoring")
     figures = plan.task.figures(judged, plan.metrics) | ({} if judged.result is None else measured(judged.result))
+    doing(f"{where}: writing pictures")
     _keep_pictures(plan, judged)
     names = _names(plan, judged)
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from udc_robust.errors import UserError
 from udc_robust.files import write_bytes
 
-_CONTAINERS = ("params_ema", "params", "state_dict")
+_CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net_g")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
+"""Endings of weights files."""
 
 
 def _is_list(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
@@ -26,6 +28,7 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "options": (lambda value: isinstance(value, dict), "options by name"),
     "domain": (lambda value: isinstance(value, str), "a name"),
     "parent": (lambda value: isinstance(value, str), "a name"),
+    "parent_sha256": (lambda value: isinstance(value, str), "hexadecimal digits"),
     "mean": (_is_list((int, float)), "a list of numbers"),
     "std": (_is_list((int, float)), "a list of numbers"),
     "classes": (_is_list(str), "a list of names"),
@@ -35,8 +38,8 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a state dict and its text metadata (empty for ``.pth``).
 
-    Takes safetensors, and what ``torch.save`` made of tensors: bare, or under ``params_ema``, ``params`` or
-    ``state_dict``; one leading ``module.`` is stripped.
+    Takes safetensors, and what ``torch.save`` made of tensors: bare, or under ``params_ema``, ``params``,
+    ``state_dict``, ``model`` and the like, as BasicSR, Lightning and people's own loops write them.
 
     Raises:
         UserError: the file is missing, damaged, not a state dict, or a pickle that carries code.
@@ -44,12 +47,35 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no weights at {path}: check the path")
-    if path.suffix == ".safetensors":
-        state, metadata = _read_safetensors(path)
-    else:
-        state, metadata = _read_pth(path), {}
-    prefix = "module."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, metadata
+    return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
+
+
+def named_by_file(values: Any) -> Any:
+    """A block of a config whose ``name`` is a weights file, or code: that file's stem, or the class, is its name.
+
+    So ``restorers: runs/train/mine/mine.safetensors`` and ``restorers: nets.py:Net`` work wherever a name does.
+    """
+    name = values.get("name") if isinstance(values, Mapping) else None
+    if not isinstance(name, str):
+        return values
+    if name.endswith(SUFFIXES) and values.get("weights") is None:
+        return {**values, "name": Path(name).stem, "weights": name}
+    if ":" in name and values.get("network") is None:
+        return {**values, "name": name.rpartition(":")[2], "network": name}
+    return values
+
+
+def without_prefix(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """A state dict without what wrappers put before all of its names: ``module.``, ``model.``, ``net_g.``.
+
+    Args:
+        names: those of the network: as much is stripped as makes most of them appear.
+    """
+    layouts, inner = [dict(state)], dict(state)
+    while inner and len({name.partition(".")[0] for name in inner}) == 1 and all("." in name for name in inner):
+        inner = {name.partition(".")[2]: tensor for name, tensor in inner.items()}
+        layouts.append(inner)
+    return max(layouts, key=lambda layout: len(layout.keys() & set(names)))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -72,10 +98,7 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
                 "save its state dict alone, best as .safetensors"
             ) from error
         raise UserError(f"{path} is not a readable checkpoint ({_short(error)}): get it again") from error
-    for key in _CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    content = _unpacked(content)
     named = isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
     if not named or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(
@@ -120,6 +143,15 @@ def no_code(network: str, origin: Path | str) -> str:
     return network
 
 
+def _unpacked(content: Any) -> Any:
+    """What lies in the containers of a checkpoint, one in another if need be."""
+    if isinstance(content, Mapping):
+        for key in _CONTAINERS:
+            if isinstance(content.get(key), Mapping):
+                return _unpacked(content[key])
+    return content
+
+
 def _describe(content: Any) -> str:
     return f"keys {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else type(content).__name__
 
@@ -129,15 +161,16 @@ def _short(error: Exception) -> str:
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -> None:
-    """Load strictly; weight-norm networks take legacy names through torch's own hook.
+    """Load strictly, past a wrapper's prefix; weight-norm networks take legacy names through torch's own hook.
 
     Raises:
         UserError: names the missing, unexpected and differently shaped entries in short.
     """
+    ours = network.state_dict()
+    state = without_prefix(state, ours.keys())
     try:
-        network.load_state_dict(dict(state), strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        ours = network.state_dict()
         missing, unexpected = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
         shapes = [
             f"{name} {tuple(state[name].shape)} instead of {tuple(ours[name].shape)}"

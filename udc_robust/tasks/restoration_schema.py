@@ -16,6 +16,7 @@ from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.names import Domain
+from udc_robust.networks.weights import named_by_file
 from udc_robust.terminal import shown
 
 OBJECTIVES = (*DAMAGES, "psnr")
@@ -75,6 +76,11 @@ class RestorerConfig(Strict):
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_is_a_name(cls, values: Any) -> Any:
+        return named_by_file(values)
 
 
 class RestorationAttack(AttackConfig):

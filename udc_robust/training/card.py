@@ -10,6 +10,7 @@ from torch import nn
 
 from udc_robust.config_file import plain
 from udc_robust.portable import portable
+from udc_robust.training.claims import about
 from udc_robust.training.config import Training
 from udc_robust.training.loop import Trained
 
@@ -43,6 +44,7 @@ def model_card(
     *,
     command: str,
     tags: str,
+    what: str,
     lines: Sequence[str],
     figures: str,
     library: str = "udc_robust",
@@ -52,6 +54,7 @@ def model_card(
     Args:
         facts: those of `common_facts` and the training's own.
         command: that made it.
+        what: it is, for a config that says nothing about it.
         lines: one fact each: network, data ...
         figures: tables and words on how good it is.
     """
@@ -66,7 +69,7 @@ tags: [{tags}]
 ---
 # {config.name}
 
-{config.about.strip()}
+{about(config, what)}
 
 {listed}
 

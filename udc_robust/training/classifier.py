@@ -132,7 +132,8 @@ def _card(config: ClassifierConfig, facts: dict[str, Any]) -> str:
     network = f"`{config.network}`, {facts['parameters']:,} parameters"
     tested = f"tested on {facts['validation_images']} images never trained on"
     return model_card(
-        config, facts, command="train classifier", tags="image-classification, adversarial-robustness",
+        config, facts, command="train classifier", what=f"A {config.network}",
+        tags="image-classification, adversarial-robustness",
         lines=[
             f"network: {network}; raw scores, normalisation inside; mode: {config.mode}",
             f"data: {facts['images']} images of {facts['data']}; {tested}",

@@ -19,6 +19,11 @@ def _range(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value, value]
 
 
+def _written_no(value: Any) -> Any:
+    """YAML reads a plain ``no`` as false."""
+    return "no" if value is False else value
+
+
 Range = Annotated[tuple[Number, Number], BeforeValidator(_range)]
 LevelRange = Annotated[tuple[CountOrNone, CountOrNone], BeforeValidator(_range)]
 
@@ -38,7 +43,8 @@ class Training(Strict):
         mixed_precision: of the arithmetic; the weights stay in float32.
         channels_last: layout of the weights; with ``bf16`` a step of NAFNet takes less than half the time on a CPU that
             has bfloat16, others gain little, and a network that calls ``view`` may refuse it.
-        about: text of the model card.
+        licence: of the weights, which follows from that of the data and the parent.
+        about: text of the model card; empty: what was trained on what.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
@@ -58,9 +64,9 @@ class Training(Strict):
     clip_grad: Annotated[Number, Field(gt=0)] = 1.0
     validate_every: Count = 500
     save_every: Count = 200
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_written_no)] = "no"
     channels_last: bool = False
-    licence: str = "Apache-2.0"
+    licence: str = "unknown"
     about: str = ""
 
     @model_validator(mode="after")

@@ -169,7 +169,7 @@ def _card(config: DiffusionConfig, facts: dict[str, Any]) -> str:
     rows = [[level, f"{noisy:.2f}", f"{purified:.2f}"] for level, (noisy, purified) in levels]
     chain = f"{config.ddpm_num_steps} ({config.ddpm_beta_schedule})"
     return model_card(
-        config, facts, command="train diffusion", library="diffusers",
+        config, facts, command="train diffusion", what="A purifier's diffusion model", library="diffusers",
         tags="unconditional-image-generation, adversarial-purification, under-display-camera",
         lines=[
             f"U-Net without attention, {facts['parameters']:,} parameters, noise prediction; domain: {facts['domain']}",

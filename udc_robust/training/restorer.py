@@ -118,7 +118,8 @@ def _card(config: TrainConfig, facts: dict[str, Any]) -> str:
         "gain": f"{figures['gain']:.2f}", "restored SSIM": f"{figures['ssim']:.4f}",
     }  # fmt: skip
     return model_card(
-        config, facts, command="train restorer", tags="image-restoration, under-display-camera",
+        config, facts, command="train restorer", what=f"A {config.network}",
+        tags="image-restoration, under-display-camera",
         lines=[
             f"network: `{config.network}`, {facts['parameters']:,} parameters, domain: {config.domain}",
             f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",

@@ -10,7 +10,8 @@ import torch
 
 from udc_robust.attacks.streams import image_seed
 from udc_robust.config_file import Strict, check_config
-from udc_robust.data.images import files_by_stem, read_image, write_image
+from udc_robust.data.images import read_image, write_image
+from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError
 from udc_robust.limits import Seed, usable_device
 from udc_robust.optics.domains import convert
