@@ -20,7 +20,6 @@ from rich.progress import (
 )
 
 from udc_robust.processes import is_main
-
 from udc_robust.terminal import shown
 
 

@@ -16,7 +16,6 @@ from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import note, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
-from udc_robust.terminal import shown
 
 
 def restore_files(
