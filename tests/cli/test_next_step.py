@@ -22,7 +22,8 @@ def _told(capsys) -> list[str]:
 
 def test_what_was_trained_is_evaluated_on_its_validation_pairs(capsys) -> None:
     after_training(
-        SimpleNamespace(validation=Path("sets/my validation"), name="mine"), Path("runs/train/mine.safetensors")
+        SimpleNamespace(validation=Path("sets/my validation"), name="mine", network="NAFNet"),
+        Path("runs/train/mine.safetensors"),
     )
     verb, config, restorers, data, *out = _told(capsys)
     assert (verb, config, out) == ("evaluate", "quickstart", ["--out", "runs/mine"])
@@ -33,11 +34,21 @@ def test_what_was_trained_is_evaluated_on_its_validation_pairs(capsys) -> None:
 
 
 def test_what_was_hardened_is_put_beside_its_parent(capsys) -> None:
-    settings = SimpleNamespace(recipe="adversarial", parent="mine.pth", validation=Path("v"), name="hard")
+    settings = SimpleNamespace(recipe="adversarial", parent="mine.pth", validation=Path("v"), name="hard", network=None)
     after_finetuning(settings, Path("runs/train/hard/hard.safetensors"))
     restorers = yaml.safe_load(_told(capsys)[2].partition("=")[2])
     config = check_config({"restorers": restorers, "attacks": ["pgd"]}, RestorationConfig, "t")
     assert [block.name for block in config.restorers] == ["mine", "hard"]
+
+
+def test_a_class_of_ones_own_is_named_beside_its_weights(capsys) -> None:
+    settings = SimpleNamespace(recipe="noise", parent="m.pth", validation=Path("v"), name="hard", network="n.py:Net")
+    after_finetuning(settings, Path("hard.safetensors"))
+    restorers = yaml.safe_load(_told(capsys)[2].partition("=")[2])
+    assert restorers == [
+        {"name": "m", "network": "n.py:Net", "weights": "m.pth"},
+        {"name": "hard", "network": "n.py:Net", "weights": "hard.safetensors"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from udc_robust.cli.next_step import next_step
 from udc_robust.cli.options import Domain, NetworkDomain, NetworkName, NetworkOptions, Weights, there, yaml_of
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
+from udc_robust.terminal import say
 
 PAIRS = (("lq", "gt"), ("degraded", "clean"), ("input", "target"), ("lq", "hq"), ("low", "high"), ("blur", "sharp"))
 """What people call the folders of degraded images and of their truths."""
@@ -56,7 +57,7 @@ def init(
         data = _data(lq, gt, images, domain)
         text = restoration_text(name, data, {"name": name, **said, "domain": network_domain})
     write_text(config, text)
-    typer.echo(f"{config} is written")
+    say(f"{config} is written")
     next_step("evaluate", config, "--out", f"runs/{name}")
 
 
@@ -106,7 +107,7 @@ def _only(found: list[str], what: str, option: str) -> str | None:
     if len(found) > 1:
         raise UserError(f"several {what} here ({', '.join(found[:5])}): say which by {option}")
     if found:
-        typer.echo(f"found {what}: {found[0]}", err=True)
+        say(f"found {what}: {found[0]}", err=True)
     return found[0] if found else None
 
 
@@ -116,7 +117,7 @@ def _data(lq: Path | None, gt: Path | None, images: Path | None, domain: str | N
         raise UserError("--gt goes with --lq, the folder of the degraded images")
     if lq is None and images is None and (pair := find_pairs()) is not None:
         lq, gt = pair
-        typer.echo(f"found pairs: {lq} and {gt}", err=True)
+        say(f"found pairs: {lq} and {gt}", err=True)
     lq = lq or images
     if lq is None:
         typer.echo("found no folders of pairs: the config takes the embedded ones; see --lq, --gt, --images", err=True)

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from udc_robust.files import shipped
 from udc_robust.processes import is_main
+from udc_robust.terminal import say
 
 
 def next_step(*words: object) -> None:
     """Print a command line of ours."""
     if is_main():
-        typer.echo(f"next: {shlex.join(['udc-robust', *map(str, words)])}", err=True)
+        say(f"next: {shlex.join(['udc-robust', *map(str, words)])}", err=True)
 
 
 def block(values: Mapping[str, Any]) -> str:
@@ -31,17 +30,26 @@ def pairs(folder: Path) -> str:
     return block({"kind": "pairs", "lq": str(folder / "lq"), "gt": str(folder / "gt"), "limit": 8})
 
 
+def weights_of(weights: Path | str, network: str | None) -> str:
+    """A weights file as a network of a config; one of somebody's own class is never loaded without its name."""
+    if network is None or not {":", "."} & set(network):
+        return str(weights)
+    return block({"name": Path(weights).stem, "network": network, "weights": str(weights)})
+
+
 def after_training(settings: Any, weights: Path) -> None:
     """A restorer was trained: attack it on its validation pairs."""
     data = pairs(Path(settings.validation))
-    next_step("evaluate", "quickstart", f"restorers={weights}", f"data={data}", "--out", f"runs/{settings.name}")
+    next_step("evaluate", "quickstart", f"restorers={weights_of(weights, settings.network)}", f"data={data}",
+              "--out", f"runs/{settings.name}")  # fmt: skip
 
 
 def after_classifier(settings: Any, weights: Path) -> None:
     """A classifier was trained: attack it on its validation images."""
     data = block({"source": str(settings.validation), "side": settings.patch_size, "limit": 100})
     config = "classifiers_quickstart"
-    next_step("classify", config, f"classifiers={weights}", f"data={data}", "--out", f"runs/{settings.name}")
+    next_step("classify", config, f"classifiers={weights_of(weights, settings.network)}", f"data={data}",
+              "--out", f"runs/{settings.name}")  # fmt: skip
 
 
 def after_diffusion(settings: Any, folder: Path) -> None:
@@ -58,9 +66,10 @@ def after_finetuning(settings: Any, result: Path) -> None:
     if settings.recipe == "purifier":
         level = settings.purifier.deployed_level
         defence = block({"kind": "purifier", "purifier": str(result), "noise_level": level})
-        changed = [f"restorers={settings.parent}", f"defences=[none, {defence}]"]
+        changed = [f"restorers={weights_of(settings.parent, settings.network)}", f"defences=[none, {defence}]"]
     else:
-        changed = [f"restorers=[{settings.parent}, {result}]"]
+        both = (weights_of(file, settings.network) for file in (settings.parent, result))
+        changed = [f"restorers=[{', '.join(both)}]"]
     next_step("evaluate", "quickstart", *changed, f"data={data}", "--out", out)
 
 
