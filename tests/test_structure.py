@@ -12,7 +12,10 @@ import udc_robust
 ROOT = Path(udc_robust.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_FUNCTION, LONGEST_FILE = 60, 300
-BASE = {"config_file", "errors", "files", "names", "processes", "progress"}
+BASE = {
+    "config_file", "errors", "files", "limits", "lock", "names", "outputs", "portable", "processes", "progress",
+    "terminal",
+}  # fmt: skip
 MAY_IMPORT = {
     "metrics": set(),
     "attacks": {"metrics"},

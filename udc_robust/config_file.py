@@ -6,14 +6,15 @@ import ast
 import operator
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.outputs import file_name
+from udc_robust.yaml_text import read_yaml
 
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -40,12 +41,12 @@ def number(value: Any, **names: float) -> Any:
 
     try:
         return walk(ast.parse(value.strip(), mode="eval").body)
-    except (ValueError, SyntaxError, ZeroDivisionError):
+    except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
         raise ValueError(f"{value!r} is not a number: write 0.0157 or 4/255") from None
 
 
-Number = Annotated[float, BeforeValidator(number)]
-Size = Annotated[int, Field(ge=1)]
+Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+FileName = Annotated[str, AfterValidator(file_name)]
 
 
 class Strict(BaseModel):
@@ -69,6 +70,11 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
             blocks = values[key] if isinstance(values[key], list) else [values[key]]
             values[key] = [{main: block} if main and isinstance(block, str) else block for block in blocks]
     return values
+
+
+def plain(config: BaseModel, exclude: Set[str] = frozenset()) -> dict[str, Any]:
+    """A config as the plain values of a YAML file, without some of its keys."""
+    return config.model_dump(mode="json", exclude=set(exclude))
 
 
 def is_path(name: str) -> bool:
@@ -114,10 +120,7 @@ def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no config at {path}: check the path, or see `udc-robust configs`")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path.read_bytes(), str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
     for override in overrides:
@@ -145,11 +148,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r} must be key=value, for example seed=1 or attacks.0.eps=4/255")
     block: Any = values
     *path, last = key.split(".")
+    value = read_yaml(text, f"override {override!r}")
     try:
         for part in path:
             block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
-        block[int(last) if isinstance(block, list) else last] = yaml.safe_load(text)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        block[int(last) if isinstance(block, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"override {override!r} does not fit the config: {error}") from error
 
 

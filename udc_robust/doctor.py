@@ -9,10 +9,10 @@ import shutil
 
 import psutil
 import torch
-from rich.console import Console
 
 import udc_robust
-from udc_robust.metrics.perceptual import BACKBONES, weights_file
+from udc_robust.metrics.perceptual import BACKBONES, MEGABYTES, weights_file
+from udc_robust.progress import plain_console
 from udc_robust.restorers.zoo import shipped_checkpoints
 
 PACKAGES = (
@@ -23,7 +23,7 @@ PACKAGES = (
 
 def print_findings() -> None:
     """Print versions, devices, weights and tools, each with the fix where something is missing."""
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(f"udc_robust {udc_robust.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in PACKAGES:
         console.print(f"  {name} {_version(name)}")
@@ -38,7 +38,7 @@ def print_findings() -> None:
     console.print("shipped checkpoints: " + (", ".join(shipped_checkpoints()) or "none found"))
     for backbone in BACKBONES:
         path = weights_file(backbone)
-        mend = "" if path.is_file() else ": fetched on first use; without a network copy the file there yourself"
+        mend = "" if path.is_file() else f": `udc-robust doctor --fix-lpips {backbone}` ({MEGABYTES[backbone]} MB)"
         console.print(f"LPIPS {backbone} backbone: {'present' if path.is_file() else 'absent'} ({path}){mend}")
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     console.print(f"Chromium, for the browser test of the report: {browser or 'absent (the test skips)'}")

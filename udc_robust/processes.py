@@ -5,11 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def is_main() -> bool:
     """Whether this process is the only one or the first: the one that speaks and writes what all share."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def several() -> bool:
+    """Whether this process was launched with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def first_to_speak() -> bool:
+    """Of the processes of one launch on one machine, the first to ask is the one that tells why the run ends."""
+    if not several():
+        return True
+    place = os.environ.get("TORCHELASTIC_ERROR_FILE")  # .../launch/attempt/rank/error.json
+    if place is None:
+        return is_main()
+    try:
+        os.close(os.open(Path(place).parents[1] / "told", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    except OSError:
+        return is_main()
+    return True
 
 
 class Processes:
@@ -22,7 +44,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.rank, self.count, self._state = 0, 1, None
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if several():
             from accelerate import PartialState
 
             self._state = PartialState(cpu=True)  # units need no communication: the processes only wait for one another

@@ -17,6 +17,7 @@ FAST = {
     "pgd": {"steps": 4, "restarts": 2},
     "cw": {"steps": 12, "search_steps": 4, "lr": 0.02},
     "ddn": {"steps": 12},
+    "brightness": {},
     "simba": {"steps": 12, "step_size": 0.1},
     "square": {"steps": 12},
 }

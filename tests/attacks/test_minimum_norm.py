@@ -85,7 +85,8 @@ def test_cw_searches_its_weight_from_either_side(initial_c, monkeypatch) -> None
 
 
 def test_cw_knows_other_boxes() -> None:
-    victim, x = Linear(), _images()
+    victim, x = Linear(), 0.5 + 2.6 * (_images() - 0.5)  # nearly from end to end
+    assert x.min() < 0.15 and x.max() > 0.85
     wider = lambda images: victim((images - 1) / 4)  # noqa: E731
     threat = L2(float("inf"), low=1.0, high=5.0)
     options = {"steps": 40, "search_steps": 7, "initial_c": 0.3, "round_8_bit": False}
@@ -107,7 +108,8 @@ def test_cw_with_confidence_goes_decibels_beyond_the_goal() -> None:
 @pytest.mark.parametrize("initial_norm, gamma", [(1.0, 0.05), (0.4, 0.1)])
 def test_ddn_takes_the_steps_of_the_paper(initial_norm, gamma) -> None:
     """Algorithm 1 of Rony et al.: the direction turns by a falling step, the norm shrinks and grows by gamma."""
-    victim, x, steps = Linear(), _images(), 12
+    linear, x, steps = Linear(), _images(), 12
+    victim = lambda images: linear(0.5 + (9 * images).sin() / 9)  # noqa: E731  curved, so that its gradient turns
     seen: list[torch.Tensor] = []
     attack(
         lambda images: seen.append(images.detach().clone()) or victim(images), x, objective("margin"),

@@ -199,3 +199,15 @@ def test_bumps_have_unit_norm_and_both_signs(side) -> None:
     eta = _two_bumps(OnlyStreams(0), 0, side)
     assert eta.shape == (side, side) and torch.linalg.vector_norm(eta).item() == pytest.approx(1)
     assert side == 1 or (eta.min() < 0 < eta.max())
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=["linf", "l2"])
+def test_brightness_shifts_every_value_alike_to_the_side_that_hurts(threat) -> None:
+    x = torch.full((2, 3, 4, 4), 0.5)
+    target = torch.stack([torch.full((3, 4, 4), 0.4), torch.full((3, 4, 4), 0.6)])
+    result = attack(
+        lambda y: y, x, objective("mse"), threat, "brightness", target=target, seeds=[1, 2], round_8_bit=False
+    )
+    size = 0.1 if threat.norm == "linf" else 0.5 / 48**0.5
+    assert torch.allclose(result.x_adv[0], x[0] + size) and torch.allclose(result.x_adv[1], x[1] - size)
+    assert result.meter.queries.tolist() == [2, 2] and result.meter.backwards.sum() == 0

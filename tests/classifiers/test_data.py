@@ -146,3 +146,30 @@ def test_a_single_class_is_none(tmp_path) -> None:
     write_image(tmp_path / "only" / "a.png", torch.zeros(3, 4, 4))
     with pytest.raises(UserError, match="holds 1 folders"):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key, values, message",
+    [
+        ("label", np.array(["a", "b", "c"]), "label must be a row of whole numbers"),
+        ("label", np.array(1), "label must be a row of whole numbers"),
+        ("offs", np.array([0.0, 1, 2, 3]), "offs must be a row of whole numbers"),
+        ("offs", np.array([0, -5, 2, 3]), "offsets must rise"),
+        ("offs", np.array([0, 1, 2, 10**9]), "offsets must rise"),
+        ("buf", np.zeros((2, 2), np.uint8), "buf must be a row of bytes"),
+        ("name", np.array([1, 2, 3]), "name must be a row of texts"),
+    ],
+)
+def test_archives_of_other_types(key, values, message, tmp_path) -> None:
+    _archive(tmp_path / "set.npz")
+    with np.load(tmp_path / "set.npz") as archive:
+        np.savez(tmp_path / "set.npz", **{**dict(archive), key: values})
+    with pytest.raises(UserError, match=message):
+        load_images(tmp_path / "set.npz")
+
+
+def test_a_batch_that_memory_cannot_hold(folders, monkeypatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20}))
+    with pytest.raises(UserError, match="a batch of 6 images of 256 px needs at least"):
+        load_images(folders, side=256).batch(range(6))
+    load_images(folders, side=16).batch(range(6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from clean_folder import VERBS
@@ -28,6 +29,11 @@ def test_every_verb_has_help(verb, capsys) -> None:
         ["restore", "nowhere.png"],
         ["report", "nowhere"],
         ["synth", "nowhere", "--out", "x"],
+        ["attack", ".", "--method", "pdg"],
+        ["attack", ".", "--restorer", "nafnet_mimi"],
+        ["attack", ".", "--lpips", "alexa"],
+        ["restore", ".", "--restorer", "nafnet_mimi"],
+        ["evaluate", "broken.yaml"],
     ],
     ids=" ".join,
 )
@@ -38,6 +44,7 @@ def test_what_only_parses_or_fails_loads_nothing_heavy(arguments) -> None:
         "atexit.register(lambda: print([m for m in heavy if m in sys.modules]));"
         "main()"
     )
+    Path("broken.yaml").write_text("name: [")
     told = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert told.returncode in (0, 2) and told.stdout.endswith("[]\n"), told.stdout + told.stderr
 

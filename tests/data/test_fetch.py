@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
     failures: list[int]
     ranges: bool
     asked: list[str | None]
+    onward: str
 
     @property
     def url(self) -> str:
@@ -37,6 +38,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.asked.append(wanted)
+        if self.server.onward:
+            self.send_response(302)
+            self.send_header("Location", self.server.onward)
+            self.end_headers()
+            return
         if self.server.failures:
             self.send_error(self.server.failures.pop(0))
             return
@@ -57,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
-    server.break_after, server.failures, server.ranges, server.asked = [], [], True, []
+    server.break_after, server.failures, server.ranges, server.asked, server.onward = [], [], True, [], ""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield server
@@ -172,3 +178,18 @@ def test_the_default_list_is_poly_haven() -> None:
     assert all(
         entry.url.startswith("https://dl.polyhaven.org/") and entry.url.endswith("_1k.hdr") for entry in downloads
     )
+
+
+@pytest.mark.parametrize("onward", ["ftp://127.0.0.1/a.hdr", "file:///etc/passwd", "http://[bad/a.hdr"])
+def test_no_server_sends_us_out_of_the_web(server: Server, tmp_path: Path, onward: str) -> None:
+    server.onward = onward
+    with pytest.raises(UserError, match=r"sends us on to|Redirection to url .* is not allowed"):
+        fetch(tmp_path, [Download("a.hdr", server.url)], tries=1, pause=no_pause)
+    assert len(server.asked) == 1 and not (tmp_path / "a.hdr").exists()
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "https://", "http://a b/", "http://x:port/", "http://\n/x"])
+def test_malformed_addresses_are_named(tmp_path: Path, url: str) -> None:
+    (tmp_path / "list.json").write_text(json.dumps([{"file": "a.hdr", "url": url}]))
+    with pytest.raises(UserError, match=r"the address of a\.hdr, .* is malformed"):
+        read_list(tmp_path / "list.json")

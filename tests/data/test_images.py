@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from udc_robust.data.images import files_by_stem, image_size, list_images, read_image, write_image
+from udc_robust.data.images import image_size, list_images, read_image, write_image
+from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError
 
 
@@ -287,3 +288,11 @@ def test_empty_and_missing_folders(tmp_path: Path) -> None:
         list_images(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         list_images(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 4), (4, 8, 9)])
+def test_four_channels_may_be_raw_and_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "a.npy", np.full(shape, 0.5, np.float32))
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match="RAW data"):
+            read(tmp_path / "a.npy")

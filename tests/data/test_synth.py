@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from udc_robust.config_file import check_config
 from udc_robust.data import synth
 from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import PairedFolders
@@ -35,6 +35,10 @@ def stills(tmp_path: Path) -> Path:
 
 
 SETTINGS = SynthSettings(kind="hdr", per_source=2, size=96, licence="CC0", difficulty=(10.0, 40.0))
+
+
+def replace(settings: SynthSettings, **changes: object) -> SynthSettings:
+    return check_config({**settings.model_dump(), **changes}, SynthSettings, "options")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -242,3 +246,46 @@ def test_a_damaged_manifest_is_named(stills: Path, tmp_path: Path) -> None:
     (tmp_path / "set" / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json"):
         synthesise(stills, tmp_path / "set", SETTINGS)
+
+
+def test_a_pair_that_is_not_as_it_was_written_is_made_again(stills: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    synthesise(stills, out, SETTINGS)
+    whole = contents(out)
+    (out / "gt" / "still1_001.png").write_bytes(b"")
+    write_image(out / "lq" / "still0_000.png", torch.zeros(3, 96, 96))
+    synthesise(stills, out, SETTINGS)
+    assert contents(out) == whole
+
+
+def test_a_source_that_changed_is_named(stills: Path, tmp_path: Path) -> None:
+    synthesise(stills, tmp_path / "set", SETTINGS)
+    write_image(stills / "still1.npy", night(7, 160, 200))
+    with pytest.raises(UserError, match=r"other settings or sources \(still1\.npy changed\)"):
+        synthesise(stills, tmp_path / "set", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 0}, {"size": 20_000}, {"shot": -1.0}, {"read": float("nan")}, {"per_source": 0}, {"seed": -1},
+        {"difficulty": (30.0, 20.0)}, {"difficulty": (0.0, float("inf"))}, {"psfs": ()}, {"kind": "film"},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(change: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(change))):
+        replace(SETTINGS, **change)
+
+
+def test_no_source_left(stills: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leave none of the 3 sources"):
+        synthesise(stills, tmp_path / "set", SETTINGS, exclude=["still0", "still1", "still2"])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"{}", b"\xff\xfe{", b"[" * 3000, b'{"pairs": 5}'])
+def test_a_manifest_damaged_in_any_way_is_named(tmp_path, content) -> None:
+    write_image(tmp_path / "photos" / "a.png", torch.rand(3, 40, 40))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest.json is damaged .*delete that folder"):
+        synthesise(tmp_path / "photos", tmp_path / "set", SynthSettings(kind="photo", size=24))

@@ -104,7 +104,7 @@ def test_options_are_those_of_the_builder() -> None:
         ("blurr", {}, "unknown kind of defence 'blurr': did you mean 'blur'"),
         ("blur", {"sgima": 1}, "defence 'blur': unknown key 'sgima': did you mean 'sigma'"),
         ("blur", {"sigma": "wide"}, "defence 'blur': sigma: 'wide' is not a number"),
-        ("blur", {"sigma": -1}, "defence 'blur': sigma must be 0 or more pixels, not -1"),
+        ("blur", {"sigma": -1}, "defence 'blur': sigma must be in 0..100 pixels, not -1"),
         ("jpeg", {"quality": 7.5}, "defence 'jpeg': quality: .* integer"),
         ("jpeg", {"quality": 101}, r"defence 'jpeg': quality must be in 1\.\.100"),
         ("none", {"sigma": 1}, "defence 'none': unknown key 'sigma'"),
@@ -142,7 +142,7 @@ def test_mistakes_in_files(files, tmp_path) -> None:
         ("denoiser", {**files["denoiser"], "noise_level": 151}, "defence 'denoiser': noise_level 151 .* is above 150"),
         ("quilting", {"images": str(tmp_path)}, "defence 'quilting': .* holds no image"),
         ("quilting", {**files["quilting"], "size": 21}, "20x24; quilting needs at least 21 px"),
-        ("quilting", {**files["quilting"], "count": 0}, "count must be 1 or more"),
+        ("quilting", {**files["quilting"], "count": 0}, "count must be in 1..1000000 patches"),
     ):
         with pytest.raises(UserError, match=message):
             build_defence(kind, options)

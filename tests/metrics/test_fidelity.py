@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udc_robust.metrics import gmsd, ms_ssim, mse, psnr, ssim
+from udc_robust.metrics import fidelity, gmsd, ms_ssim, mse, psnr, ssim
 from udc_robust.restorers.basicsr_bridge import import_basicsr
 
 ALL = [psnr, ssim, ms_ssim, gmsd]
@@ -132,3 +132,15 @@ def test_ms_ssim_of_a_negative_is_finite() -> None:
 def test_too_small_for_the_window_is_said() -> None:
     with pytest.raises(ValueError, match="11x11"):
         ssim(torch.rand(1, 3, 10, 64), torch.rand(1, 3, 10, 64))
+
+
+@pytest.mark.parametrize("rows", [74, 75, 138, 201])
+def test_bands_of_rows_are_the_whole_image(rows) -> None:
+    a, b = torch.rand(2, 2, 3, rows, 150, dtype=torch.float64).unbind()
+    window = fidelity._gaussian_window(a)
+    kernel = (window[:, None] * window).expand(3, 1, 11, 11)
+    blurred = [torch.nn.functional.conv2d(x, kernel, groups=3) for x in (a, b, a * a, b * b, a * b)]
+    mean_a, mean_b, square_a, square_b, product = blurred
+    top = (2 * mean_a * mean_b + 0.01**2) * (2 * (product - mean_a * mean_b) + 0.03**2)
+    below = (mean_a**2 + mean_b**2 + 0.01**2) * (square_a - mean_a**2 + square_b - mean_b**2 + 0.03**2)
+    assert torch.allclose(ssim(a, b), (top / below).flatten(1).mean(1), rtol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+from pathlib import Path
 
 import lpips
 import pytest
@@ -44,3 +45,23 @@ def test_missing_weights_are_a_reason_not_a_failure(monkeypatch, tmp_path) -> No
             load_lpips("vgg")
     finally:
         perceptual._try_load.cache_clear()
+
+
+def test_a_missing_backbone_is_fetched_or_it_is_said_what_to_copy_where(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def fetched(url: str, path: str, hash_prefix: str) -> None:
+        assert url.endswith("/squeezenet1_1-b8a52dc0.pth") and hash_prefix == "b8a52dc0"
+        Path(path).write_bytes(b"weights")
+
+    def offline(url: str, path: str, hash_prefix: str) -> None:
+        raise OSError("no route")
+
+    path = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    with pytest.raises(LpipsUnavailable, match=r"no route\): copy https://\S+ \(5 MB\) to .*checkpoints/squeezenet"):
+        perceptual.fetch_backbone("squeeze")
+    monkeypatch.setattr("torch.hub.download_url_to_file", fetched)
+    assert str(path) in perceptual.fetch_backbone("squeeze") and path.is_file()
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    assert "there already" in perceptual.fetch_backbone("squeeze")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.networks.tiles import padded, tile_boxes, tiled
+from udc_robust.networks.tiles import check_tiles, count_tiles, padded, tile_boxes, tiled
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(8, 40), st.integers(0, 3))
@@ -39,6 +39,19 @@ def test_a_local_network_gives_the_same_in_tiles() -> None:
 def test_too_much_overlap_is_refused() -> None:
     with pytest.raises(UserError, match="more than twice the overlap"):
         tiled(nn.Identity(), torch.rand(1, 3, 9, 9), 8, 4)
+
+
+@given(st.integers(-9, 40), st.integers(-9, 20), st.integers(1, 50))
+def test_any_tile_and_overlap_end_or_are_refused(tile, overlap, side) -> None:
+    try:
+        boxes = list(tile_boxes(side, side, tile, overlap))
+    except (UserError, ValueError):
+        assert tile <= 2 * max(overlap, 0) or overlap < 0
+        return
+    seen = torch.zeros(side, side)
+    for _, _, rows, columns in boxes:
+        seen[rows, columns] += 1
+    assert (seen == 1).all()
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 4, 8, 16]))
@@ -75,3 +88,20 @@ def test_padding_repeats_the_last_row_and_column(height, width) -> None:
     expected = x[..., rows, :][..., columns]
     assert torch.equal(seen[0], expected)
     assert torch.equal(y, (expected + expected.flip(-1, -2))[..., :height, :width])
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 15))
+def test_any_tiles_end_or_are_refused(height, width, tile, overlap) -> None:
+    if tile <= 2 * overlap:
+        with pytest.raises(UserError, match="more than twice the overlap"):
+            count_tiles(height, width, tile, overlap)
+    else:
+        assert count_tiles(height, width, tile, overlap) == len(list(tile_boxes(height, width, tile, overlap)))
+
+
+def test_tiles_that_would_hardly_end_are_refused() -> None:
+    with pytest.raises(UserError, match="into 11,556,096"):
+        count_tiles(3000, 4000, 65, 32)
+    for tile, overlap in ((-1, 0), (64, -4), (64, 32)):
+        with pytest.raises(UserError, match=f"tile {tile}"):
+            check_tiles(tile, overlap)

@@ -10,7 +10,7 @@ import torch
 
 from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
 from udc_robust.errors import UserError
-from udc_robust.networks.user_code import build, load_object, network_builder
+from udc_robust.networks.user_code import answered, build, guarded, load_object, network_builder
 from udc_robust.restorers.zoo import build_network
 
 
@@ -94,3 +94,61 @@ def test_a_network_may_come_from_a_function(tmp_path) -> None:
         build_network(f"{tmp_path}/bad.py:net", {})
     with pytest.raises(UserError, match=r"does not take these options.*depth"):
         build_network(f"{tmp_path}/bad.py:net", {"depth": 1})
+
+
+MINE = """
+import torch
+from torch import nn
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+
+class Raises(Base):
+    def forward(self, x):
+        return self.layer(x).nonsense
+
+class Pair(Base):
+    def forward(self, x):
+        return self.layer(x), x
+
+class Named(Base):
+    def forward(self, x):
+        return {"out": self.layer(x)}
+
+class Whole(Base):
+    def forward(self, x):
+        return (self.layer(x) * 255).long()
+"""
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Raises", r"AttributeError: .*'nonsense' \(.*mine\.py, line 12\)"),
+        ("Pair", r"answers with a tuple of 2 \(\(1, 3, 8, 8\), \(1, 3, 8, 8\)\)"),
+        ("Named", "answers with a dict of 'out'"),
+        ("Whole", r"answers with torch\.int64"),
+    ],
+)
+def test_an_answer_that_is_no_tensor_of_numbers(name, message, tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    network = build_network(f"{tmp_path}/mine.py:{name}", {})
+    with pytest.raises(UserError, match=f"^restorer 'mine' .*{message}"):
+        answered(network, torch.rand(1, 3, 8, 8), "restorer 'mine'")
+
+
+def test_a_fault_of_ours_stays_one() -> None:
+    network = build_network("NAFNet", {"width": 2, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]})
+    network.intro = None
+    with pytest.raises(TypeError):
+        answered(network, torch.rand(1, 3, 8, 8), "restorer 'ours'")
+
+
+def test_a_function_of_the_user_is_blamed_by_its_line(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text("def f(a, *, b=1):\n    return a / (b - 1)\n")
+    call = guarded(load_object(f"{tmp_path}/mine.py:f", "metric"), "metric 'f'")
+    assert call(4, b=3) == 2
+    with pytest.raises(UserError, match=r"metric 'f': ZeroDivisionError: division by zero \(.*mine\.py, line 2\)"):
+        call(4)

@@ -10,7 +10,7 @@ import torch
 
 from udc_robust.errors import UserError
 from udc_robust.optics.layout import rasterise
-from udc_robust.optics.psf import Camera, encircled_energy, named_psf, psf_names, read_psf, simulate_psf
+from udc_robust.optics.psf import Camera, array_shapes, encircled_energy, named_psf, psf_names, read_psf, simulate_psf
 
 ROW = {"radii": [10, 20, 40, 80], "energy": [0.684, 0.809, 0.905, 0.975]}
 
@@ -110,6 +110,18 @@ def test_npz_and_mat(tmp_path: Path) -> None:
     assert other[0, 3, 3] > expected[0, 3, 3]
     with pytest.raises(UserError, match="choose one of"):
         read_psf(tmp_path / "a.npz", key="third")
+
+
+def test_the_arrays_of_a_file_the_one_that_is_taken_first(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    arrays = {"half": np.ones((5, 5)), "psf": np.ones((9, 9, 3))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    savemat(tmp_path / "a.mat", arrays)
+    for ending in ("npz", "mat"):
+        assert list(array_shapes(tmp_path / f"a.{ending}").items()) == [("psf", (9, 9, 3)), ("half", (5, 5))]
+        assert next(iter(array_shapes(f"{tmp_path}/a.{ending}:half"))) == "half"
+    assert array_shapes(tmp_path / "a.npy") == {}
 
 
 def test_exr(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from udc_robust.errors import UserError
+from udc_robust.optics.psf import read_psf
 from udc_robust.optics.psf_code import fit_basis, load_basis, turned
 
 
@@ -53,3 +55,30 @@ def test_mistakes(tmp_path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="is no PSF basis"):
         load_basis(tmp_path / "x.npz")
+
+
+def test_psfs_without_components_are_told() -> None:
+    with pytest.raises(UserError, match="1 px a side has no 5 components"):
+        fit_basis([torch.ones(3, 1, 1)] * 9)
+    with pytest.raises(UserError, match="all the same"):
+        fit_basis([_psf(0)] * 9)
+    for degrees in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match="cannot be turned by"):
+            turned(_psf(), degrees)
+
+
+def test_a_basis_has_any_name_and_no_other_file_is_one(tmp_path) -> None:
+    basis = fit_basis([_psf(angle) for angle in range(-12, 13, 4)], 5)
+    for name in ("basis", "basis.txt", "basis.npz"):
+        basis.save(tmp_path / name)
+        assert torch.equal(load_basis(tmp_path / name).mean, basis.mean)
+    np.savez(tmp_path / "other.npz", mean=np.zeros((3, 5, 5)), components=np.zeros((5, 3, 4, 4)))
+    (tmp_path / "text.npz").write_text("no")
+    for name in ("other.npz", "text.npz"):
+        with pytest.raises(UserError, match=f"{name} is no PSF basis"):
+            load_basis(tmp_path / name)
+
+
+def test_values_near_the_largest_that_there_are(tmp_path) -> None:
+    np.save(tmp_path / "psf.npy", np.full((5, 5), 1e308))
+    assert torch.allclose(read_psf(tmp_path / "psf.npy"), torch.full((3, 5, 5), 1 / 25))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 from fake_run import write_fake_run
 
 from udc_robust.report.flags import red_flags
 from udc_robust.report.run_folder import read_run
 from udc_robust.tasks import TASKS
+from udc_robust.tasks.restoration_schema import RestorationConfig as AttackLines
 
 DEFENDED = {
     "restorers": ["nafnet_mini"],
@@ -108,3 +110,36 @@ def test_the_share_of_dead_gradients_is_of_gradients_not_of_answers(run, share, 
     dead = {"eot": eot, "backwards": steps * eot, "images": images, "bad_gradients": share * steps * images}
     clear = replace(panel, outcomes=[replace(o, summary={**o.summary, "bad_gradients": 0}) for o in panel.outcomes])
     assert _flags(_edited(clear, "pgd adaptive", 0, **dead))["dead or broken gradients"].state == state
+
+
+def test_noise_is_measured_wherever_its_figure_stands_beside_an_attack(tmp_path) -> None:
+    write_fake_run(tmp_path / "run", **{**DEFENDED, "attacks": [{"method": "pgd"}]})
+    panel = _panels(tmp_path / "run")["none"]
+    assert _flags(panel)["noise beats white box"].state == "clear"
+    outcomes = [replace(o, rows=[{**row, "psnr_noise": 1.0} for row in o.rows]) for o in panel.outcomes]
+    loud = replace(panel, outcomes=outcomes)
+    assert _flags(loud)["noise beats white box"].state == "raised"
+
+
+def test_a_flag_that_is_raised_or_not_measured_says_what_to_paste(run) -> None:
+    flags = _flags(_panels(run)["pure"])
+    assert flags["brightness beats the gradient"].state == "not measured"
+    assert flags["brightness beats the gradient"].remedy == "brightness"
+    for flag in flags.values():
+        AttackLines.model_validate({"attacks": [yaml.safe_load(flag.remedy)], "restorers": ["r"]})
+
+
+def test_a_constant_shift_that_beats_the_gradient_raises_its_flag(tmp_path, monkeypatch) -> None:
+    import fake_run
+
+    for strength, state in ((0.3, "clear"), (9.0, "raised")):
+        monkeypatch.setitem(fake_run.STRENGTH, "brightness", strength)
+        write_fake_run(tmp_path / state, **{**DEFENDED, "attacks": [{"method": "pgd"}, {"method": "brightness"}]})
+        assert _flags(_panels(tmp_path / state)["none"])["brightness beats the gradient"].state == state
+
+
+@pytest.mark.parametrize("step_size, state", [("eps/20", "clear"), ("eps/21", "raised")])
+def test_steps_that_cannot_reach_the_border_raise_their_flag(tmp_path, step_size, state) -> None:
+    attacks = [{"method": "pgd", "steps": 20, "step_size": step_size}]
+    write_fake_run(tmp_path / "run", **{**DEFENDED, "attacks": attacks})
+    assert _flags(_panels(tmp_path / "run")["none"])["steps too short"].state == state

@@ -52,6 +52,20 @@ def test_linear_files_come_back_linear(photos) -> None:
     assert np.load(photos / "out" / "scene.npy").max() > 1 and (photos / "out" / "scene.png").is_file()
 
 
+def test_sixteen_bits_go_in_and_come_out(photos) -> None:
+    import tifffile
+
+    gradient = np.linspace(20_000, 21_000, 40 * 40).reshape(40, 40).astype(np.uint16)
+    tifffile.imwrite(photos / "deep.tif", np.stack([gradient, gradient + 7, gradient + 900], -1), photometric="rgb")
+    (photos / "same.py").write_text("from torch.nn import Identity as Same\n")
+    same = RestorerSpec("same", f"{photos / 'same.py'}:Same")
+    (deep,) = restore_files([photos / "deep.tif"], same, photos / "out", bits=16)
+    before, after = read_image(photos / "deep.tif"), read_image(deep)
+    assert after.bits == 16 and torch.equal(after.pixels, before.pixels)
+    (shallow,) = restore_files([photos / "deep.tif"], same, photos / "out8")
+    assert read_image(shallow).bits == 8
+
+
 def test_mistakes(photos) -> None:
     with pytest.raises(UserError, match="unknown domain 'sgrb'"):
         list(restore_files([photos / "photos"], TINY, photos / "out", domain="sgrb"))

@@ -96,8 +96,8 @@ def test_the_light_is_what_the_user_says_then_the_file_then_the_network_then_the
         (RestorerSpec("a", "torch.nn:Identity"), "srgb"),
         (RestorerSpec("a", lit), "linear"),
         (RestorerSpec("a", lit, domain="tonemapped"), "tonemapped"),
-        (RestorerSpec("a", weights=path), "tonemapped"),
-        (RestorerSpec("a", weights=path, domain="linear"), "linear"),
+        (RestorerSpec("a", "torch.nn:Conv2d", weights=path), "tonemapped"),
+        (RestorerSpec("a", "torch.nn:Conv2d", weights=path, domain="linear"), "linear"),
     ):
         assert load_restorer(spec, "srgb").network_domain == expected
     with pytest.raises(UserError, match="unknown domain 'sRGB': known are linear, srgb, tonemapped"):
@@ -122,8 +122,8 @@ def test_what_a_network_says_of_sizes_is_known(multiple, smallest, needed) -> No
 
 
 def test_a_published_networks_options_give_way_to_the_users() -> None:
-    theirs = load_restorer(RestorerSpec("uformer_t"), "srgb").recipe["options"]
-    ours = load_restorer(RestorerSpec("uformer_t", options={"embed_dim": 8}), "srgb").recipe
+    theirs = load_restorer(RestorerSpec("uformer_t"), "srgb").architecture["options"]
+    ours = load_restorer(RestorerSpec("uformer_t", options={"embed_dim": 8}), "srgb").architecture
     assert ours == {"network": "Uformer", "options": {**theirs, "embed_dim": 8}} and theirs["embed_dim"] != 8
 
 
@@ -163,6 +163,27 @@ def test_a_checkpoint_of_another_variant_is_recognised(name, tmp_path) -> None:
     with pytest.raises(UserError, match=f"does not fit NAFNet.*it looks like '{name}'"):
         load_restorer(RestorerSpec("mine", "NAFNet", TINY, str(tmp_path / "net.pth")), "srgb")
     assert load_restorer(RestorerSpec(name, weights=str(tmp_path / "net.pth")), "srgb").trained
+
+
+@pytest.mark.parametrize("name", ["uformer_t", "nafnet_mini", "discnet_mini"])
+def test_a_bare_checkpoint_of_a_known_network_loads_and_says_as_what(name, tmp_path, capsys) -> None:
+    theirs = load_restorer(RestorerSpec(name), "tonemapped")
+    state = {f"module.{key}": tensor for key, tensor in published_state_dict(theirs.network.state_dict()).items()}
+    torch.save({"model": state}, tmp_path / "net_g.pth")
+    mine = load_restorer(RestorerSpec("net_g", weights=str(tmp_path / "net_g.pth")), "tonemapped")
+    assert f"taken for {name} by its names and shapes" in capsys.readouterr().err
+    x = torch.rand(1, 3, 32, 32)
+    assert mine.trained and mine.network_domain == theirs.network_domain and torch.equal(mine(x), theirs(x))
+
+
+def test_weights_for_the_kind_of_a_shipped_checkpoint(tmp_path) -> None:
+    theirs = load_restorer(RestorerSpec("nafnet_mini"), "tonemapped").network.state_dict()
+    torch.save({key: 2 * tensor for key, tensor in theirs.items()}, tmp_path / "mine.pth")
+    for spec in (RestorerSpec("nafnet_mini", weights=str(tmp_path / "mine.pth")),
+                 RestorerSpec("mine", "nafnet_mini", weights=str(tmp_path / "mine.pth"))):  # fmt: skip
+        mine = load_restorer(spec, "srgb")
+        assert mine.network_domain == "tonemapped"
+        assert torch.equal(mine.network.intro.weight, 2 * theirs["intro.weight"])
 
 
 def test_random_weights_depend_on_the_seed_only() -> None:

@@ -90,7 +90,7 @@ def test_images_of_other_sizes_are_told(place) -> None:
     (place / "insects" / "ants" / "1.png").unlink()
     for name in ("ants", "bees"):
         write_image(place / "insects" / name / "0.png", torch.rand(3, 1, 1))
-    with pytest.raises(UserError, match="does not take the images of insects, 1 x 1 px"):
+    with pytest.raises(UserError, match=r"does not take images of \(1, 3, 1, 1\)"):
         run(place, "out", **changes)
 
 
@@ -132,3 +132,9 @@ def test_the_command_line_writes_a_report(place, monkeypatch, capsys) -> None:
 def test_shipped_studies_are_valid_and_their_classifiers_ship(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", ClassificationConfig)
     assert {classifier.name for classifier in config.classifiers} <= set(shipped_classifiers())
+
+
+def test_a_restorers_data_block_is_told_what_a_classifiers_is() -> None:
+    values = {"data": {"kind": "folder", "lq": "photos"}, "classifiers": "digits_mini", "attacks": ["pgd"]}
+    with pytest.raises(UserError, match=r"are for restorers: labelled images are `\{source: FOLDER, side: 224\}`"):
+        check_config(values, ClassificationConfig, "mine.yaml")

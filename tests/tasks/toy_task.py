@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from udc_robust.attacks import Damage
-from udc_robust.config_file import Size, Strict
+from udc_robust.config_file import Strict
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.images import Images
 from udc_robust.grid.schema import AttackConfig, RunConfig
 from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Column, Scale, Task
+from udc_robust.limits import Count
 from udc_robust.metrics import Metric
 
 _error = lambda output, target: (output - target).abs().flatten(1).mean(1)  # noqa: E731
@@ -42,7 +43,7 @@ class ToyConfig(RunConfig):
     short_forms: ClassVar = {"data": "name", "meters": "name"}
     task: Literal["brightness"] = "brightness"
     name: str = "toy"
-    batch_size: Size = 2
+    batch_size: Count = 2
     data: list[Named]
     meters: list[Named]
     defences: list[Defence]

@@ -11,9 +11,9 @@ from udc_robust.training.checkpoint import load_state, save_state
 
 def test_a_state_belongs_to_its_settings(tmp_path) -> None:
     path, settings = tmp_path / "out" / "state.pt", {"lr": 0.1, "weights": None, "steps": 3}
-    assert load_state(path, settings) is None
-    save_state(path, {"settings": settings, "step": 2, "network": {"w": torch.ones(2)}})
-    state = load_state(path, dict(settings))
+    assert load_state(path, settings, {}) is None
+    save_state(path, {"settings": settings, "inputs": {}, "step": 2, "network": {"w": torch.ones(2)}})
+    state = load_state(path, dict(settings), {})
     assert state is not None and state["step"] == 2 and state["network"]["w"].tolist() == [1, 1]
     for change, named in (
         ({"lr": 0.2}, "lr"),
@@ -21,4 +21,4 @@ def test_a_state_belongs_to_its_settings(tmp_path) -> None:
         ({"weights": "x", "steps": 4}, "weights, steps"),
     ):
         with pytest.raises(UserError, match=f"holds a training with another {named}: choose another `out`"):
-            load_state(path, {**settings, **change})
+            load_state(path, {**settings, **change}, {})

@@ -15,6 +15,7 @@ from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
+from udc_robust.files import sha256_of
 from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import finetune as finetuning
@@ -60,9 +61,13 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     assert after["psnr"] > before["psnr"] + 7.5 and after["attacked_psnr"] > before["attacked_psnr"] + 6.4
     restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
     assert restorer.architecture == {"network": "NAFNet", "options": TINY}
+    assert restorer.parent == "NAFNet" and restorer.parent_sha256 == sha256_of(sets / "NAFNet.safetensors")
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
     card = (sets / "out" / "hard.md").read_text()
-    assert "NAFNet.safetensors" in card and "recipe: `adversarial`" in card
+    assert f"weights {restorer.parent_sha256}; recipe: `adversarial`" in card
+    assert (
+        "license: unknown" in card and "fine-tuned by the recipe `adversarial`, trained on `train` for 40 steps" in card
+    )
     assert f"| PGD-10, crops | {before['attacked_psnr']:.2f} | {after['attacked_psnr']:.2f} |" in card
     assert json.loads(card.split("```json")[1].split("```")[0])["inner_steps"] == 2
     assert any((sets / "out").rglob("events.out.tfevents.*"))

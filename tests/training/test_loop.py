@@ -125,3 +125,51 @@ def test_a_resumed_training_has_the_weights_the_average_and_the_history_of_a_who
     done, _ = _train(tmp_path / "cut", stops)
     assert len(steps) == stop + 1 + 12 - stop // 4 * 4 and done.seconds == resumed.seconds
     assert done.history == whole.history
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path) -> None:
+    def bursts(network, batch, step):
+        if step == 11:  # after the last gradient: only the weights themselves tell
+            with torch.no_grad():
+                network.weight[0, 0] = torch.inf
+            return (network.bias * 0).sum()
+        return _loss(network, batch, step)
+
+    with pytest.raises(UserError, match=r"largest weight is (nan|inf) at step 12: lower `lr`; the last state is .*pt"):
+        _train(tmp_path, bursts)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 8
+
+
+def test_a_loss_without_a_gradient_and_a_network_without_weights_are_told(tmp_path) -> None:
+    with pytest.raises(UserError, match="the loss has no gradient"):
+        _train(tmp_path, lambda network, batch, step: _loss(network, batch, step).detach())
+    config = _config()
+    with pytest.raises(UserError, match="'line' has no weights to train"):
+        train(start(config, tmp_path), config, tmp_path, nn.Identity(), Numbers(batch=4, steps=1, seed=0), _loss, None)
+
+
+def test_a_file_that_changed_is_named_and_another_one_too(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.png").write_bytes(b"one")
+    (tmp_path / "more.txt").write_bytes(b"one")
+    config = _config(out=str(tmp_path / "x" / "out"))
+
+    def once() -> None:
+        out = tmp_path / "x" / "out"  # its own files change, and are no input
+        batches, found = Numbers(batch=4, steps=12, seed=0), Validation({}, {}, "")
+        train(start(config, out), config, out, _network(), batches, _loss, lambda network: found, ["more.txt"])
+
+    once()
+    once()
+    for name in ("x/a.png", "more.txt"):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b"two")
+        with pytest.raises(UserError, match=rf"a training of other files \({name} changed\)"):
+            once()
+        (tmp_path / name).write_bytes(before)
+    once()
+
+
+def test_a_seed_of_any_size(tmp_path) -> None:
+    _train(tmp_path, seed=2**63 - 1)

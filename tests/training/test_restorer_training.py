@@ -169,3 +169,61 @@ def test_settings_in_the_card_are_those_of_the_run(sets) -> None:
     facts = training.train_restorer(config, sets / "out")
     block = (sets / "out" / "tiny.md").read_text().split("```json")[1].split("```")[0]
     assert json.loads(block)["lr"] == config.lr and facts["steps"] == 10
+
+
+@pytest.mark.parametrize("state", [{}, [1], {"settings": 5}, {"settings": None}, b"PK", "a folder"])
+def test_a_damaged_state_is_named(sets, state) -> None:
+    path = sets / "out" / "state.pt"
+    path.parent.mkdir()
+    if isinstance(state, bytes):
+        path.write_bytes(state)
+    elif state == "a folder":
+        path.mkdir()
+    else:
+        torch.save(state, path)
+    with pytest.raises(UserError, match=r"state.pt is damaged \(\w+\): delete it to start again"):
+        training.train_restorer(_config(sets, steps=1), sets / "out")
+
+
+def test_a_state_that_has_lost_a_part_is_named(sets) -> None:
+    config = _config(sets, steps=2, warmup=1)
+    training.train_restorer(config, sets / "out")
+    state = torch.load(sets / "out" / "state.pt", weights_only=True)
+    for part in ("network", "optimizer", "average", "step", "history"):
+        torch.save({key: value for key, value in state.items() if key != part}, sets / "out" / "state.pt")
+        with pytest.raises(UserError, match=r"state.pt is damaged"):
+            training.train_restorer(config, sets / "out")
+    (sets / "out" / "state.pt").unlink()  # as the message says
+    assert training.train_restorer(config, sets / "out")["steps"] == 2
+
+
+def test_what_a_training_did_not_make_is_left_alone(sets) -> None:
+    (sets / "out" / "tiny").mkdir(parents=True)
+    with pytest.raises(UserError, match="tiny is there already, and no training of it"):
+        training.train_restorer(_config(sets, steps=1), sets / "out")
+
+
+def test_a_disk_that_is_full_leaves_the_last_state(sets, monkeypatch) -> None:
+    """torch tells a full disk as a RuntimeError of its own."""
+    true_save, calls = torch.save, []
+
+    def full(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 704 vs 598")
+        true_save(*arguments)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"cannot write .*state.pt: the disk is full"):
+        training.train_restorer(_config(sets, steps=4, save_every=2), sets / "out")
+    monkeypatch.setattr(torch, "save", true_save)
+    assert torch.load(sets / "out" / "state.pt", weights_only=True)["step"] == 2
+
+
+def test_weights_and_card_name_no_place_of_a_machine(sets, monkeypatch) -> None:
+    begin = training.train_restorer(_config(sets, steps=1), sets / "first") and sets / "first" / "tiny.safetensors"
+    config = _config(sets, steps=1, weights=str(begin), degradation={"kind": "blur"})
+    training.train_restorer(config, sets / "second")
+    for name in ("tiny.safetensors", "tiny.md"):
+        assert str(sets).encode() not in (sets / "second" / name).read_bytes()
+    assert "first/tiny.safetensors" in (sets / "second" / "tiny.md").read_text()

@@ -29,6 +29,13 @@ def test_its_plan_is_that_of_linear_programming_for_a_small_eps() -> None:
     assert float(found) == pytest.approx(float(cost[rows, columns].mean()), rel=0.03)
 
 
+def test_batches_of_different_size_weigh_the_same() -> None:
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64) + 1
+    assert float(sinkhorn_divergence(x, torch.cat([x, x]), tolerance=1e-9)) == pytest.approx(0, abs=1e-6)
+    once, twice = (sinkhorn_divergence(x, other, steps=500, tolerance=1e-9) for other in (y, torch.cat([y, y])))
+    assert float(twice) == pytest.approx(float(once), rel=1e-6)
+
+
 def test_its_gradient_pulls_the_batches_together() -> None:
     x, y = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64).requires_grad_(True)
     before = sinkhorn_divergence(x, y)

@@ -13,6 +13,18 @@ from udc_robust.attacks.threat import Threat
 
 
 @method("query")
+def brightness(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
+    """Every value by the same amount, up or down, whichever does more: two queries, no gradient, nothing to learn.
+
+    What it leaves is a cap on what any restorer faithful to brightness can hold.
+    """
+    shift = threat.step(torch.zeros_like(x), torch.ones_like(x), threat.eps)
+    for sign in (1, -1):
+        oracle.values(threat.project(x, x + sign * shift))
+    return oracle.best_x
+
+
+@method("query")
 def simba(
     oracle: Oracle,
     x: Tensor,

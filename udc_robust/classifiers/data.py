@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from udc_robust.data.images import list_images, read_image
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.limits import require_memory
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LabelledImages(Sequence[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:  # type: ignore[override]
         image = self.read(range(len(self))[index])
         if self.side is not None and image.shape[-2:] != (self.side, self.side):
-            image = v2.functional.center_crop(v2.functional.resize(image, [self.side], antialias=True), [self.side])
+            image = _square(image, self.side)
         return image, self.labels[index]
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -51,6 +51,8 @@ class LabelledImages(Sequence[tuple[Tensor, int]]):
         Raises:
             UserError: images of different sizes, when no ``side`` is set.
         """
+        if self.side is not None:
+            require_memory(2 * 3 * len(indices) * self.side**2, f"a batch of {len(indices)} images of {self.side} px")
         images, labels = zip(*(self[i] for i in indices), strict=True)
         sizes = {
             tuple(image.shape[-2:]): key for image, key in zip(images, (self.keys[i] for i in indices), strict=True)
@@ -69,6 +71,13 @@ class LabelledImages(Sequence[tuple[Tensor, int]]):
             self, labels=tuple(self.labels[i] for i in chosen), keys=tuple(self.keys[i] for i in chosen),
             read=lambda i: self.read(chosen[i]),
         )  # fmt: skip
+
+
+def _square(image: Tensor, side: int) -> Tensor:
+    """The shorter side resized, and the middle."""
+    from torchvision.transforms import v2  # imports much
+
+    return v2.functional.center_crop(v2.functional.resize(image, [side], antialias=True), [side])
 
 
 def load_images(source: str | Path, side: int | None = None) -> LabelledImages:
@@ -123,6 +132,9 @@ def class_folders(root: Path) -> LabelledImages:
     )  # fmt: skip
 
 
+_KINDS = {"u": "bytes", "iu": "whole numbers", "US": "texts"}
+
+
 def read_archive(path: Path) -> LabelledImages:
     """Images in one ``.npz``: ``buf`` holds the JPEG (or PNG) files one after another, ``offs`` where each begins.
 
@@ -140,8 +152,14 @@ def read_archive(path: Path) -> LabelledImages:
             buffer, offsets, labels, names = (archive[key] for key in ("buf", "offs", "label", "name"))
     except Exception as error:  # zip and NumPy answer damaged files with almost any type
         raise UserError(f"{path} is no archive of labelled images (buf, offs, label, name): {error}") from error
+    parts = (("buf", buffer, "u"), ("offs", offsets, "iu"), ("label", labels, "iu"), ("name", names, "US"))
+    for key, values, kinds in parts:
+        if values.ndim != 1 or values.dtype.kind not in kinds:
+            raise UserError(f"{path}: {key} must be a row of {_KINDS[kinds]}, not {values.dtype} {values.shape}")
     if not len(labels) == len(names) == len(offsets) - 1 or not len(labels):
         raise UserError(f"{path} is damaged: {len(labels)} labels, {len(names)} names, {len(offsets)} offsets")
+    if (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[0] < 0 or offsets[-1] > len(buffer):
+        raise UserError(f"{path} is damaged: its offsets must rise from 0 to the end of its {len(buffer)} bytes")
     classes = {int(label): Path(str(name)).parent.name for label, name in zip(labels, names, strict=True)}
     if sorted(classes) != list(range(len(classes))):
         raise UserError(f"{path}: labels must be 0, 1, ... without a gap, not {sorted(classes)}")
@@ -150,7 +168,7 @@ def read_archive(path: Path) -> LabelledImages:
         data = buffer[offsets[index] : offsets[index + 1]].tobytes()
         try:
             pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-        except OSError as error:
+        except Exception as error:  # decoders answer damaged files with almost any type
             raise UserError(f"{names[index]} in {path} cannot be decoded: {error}; get the archive again") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
@@ -179,6 +197,12 @@ def digits(split: str) -> LabelledImages:
     )  # fmt: skip
 
 
+def torchvision_folder(source: str | Path) -> list[str]:
+    """The folder ROOT that ``torchvision:NAME:train:ROOT`` reads; nothing for other sources."""
+    parts = str(source).split(":", 3)
+    return parts[3:] if parts[0] == "torchvision" else []
+
+
 def torchvision_set(description: str) -> LabelledImages:
     """A data set of torchvision that is on disk already: ``CIFAR10:train:ROOT``; nothing is downloaded.
 
@@ -186,6 +210,7 @@ def torchvision_set(description: str) -> LabelledImages:
         UserError: a description of another form, an unknown set, or one that is not under ROOT.
     """
     import torchvision
+    from torchvision.transforms import v2
 
     name, _, rest = description.partition(":")
     split, _, root = rest.partition(":")

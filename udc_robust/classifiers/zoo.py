@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, ResNetCifar, from_public
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.networks.user_code import build, network_builder
-from udc_robust.networks.weights import load_into, read_weights
+from udc_robust.networks.user_code import answered, build, network_builder
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
 
 DEPTHS = {f"resnet{depth}": depth for depth in (8, 20, 32, 44, 56)}
 """Our CIFAR networks by name; ResNet-8 is one for tests."""
@@ -57,7 +56,13 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores of a batch."""
-        return self.network((x - self.mean) / self.std)
+        scores = answered(self.network, (x - self.mean) / self.std, f"classifier {self.name!r}")
+        if scores.ndim != 2 or len(scores) != len(x):
+            raise UserError(
+                f"classifier {self.name!r} answers to {tuple(x.shape)} with {tuple(scores.shape)}: "
+                "a classifier gives scores (B,K)"
+            )
+        return scores
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,9 @@ def load_classifier(spec: ClassifierSpec, device: str | torch.device = "cpu", se
     weights = weights or facts.get("weights")
     state, told = _read(weights) if weights else (None, {})
     facts = {**facts, **told}
-    network = facts.get("network") if spec.network is None or name in shipped_classifiers() else spec.network
-    if network is None:
-        network = name  # an unknown one is told by its builder
+    network = spec.network
+    if network is None or name in shipped_classifiers():
+        network = no_code(facts["network"], str(weights)) if "network" in facts else name  # its builder knows it or not
     options = {**_own_options(network, facts), **(spec.options or {})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -165,14 +170,8 @@ def _official(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A state dict and what is known of it: from its metadata, or from the names of a public CIFAR ResNet."""
     state, metadata = read_weights(weights)
-    facts: dict[str, Any] = {}
-    for key in ("network", "options", "mean", "std", "classes"):
-        if key in metadata:
-            try:
-                facts[key] = json.loads(metadata[key])
-            except json.JSONDecodeError as error:
-                raise UserError(f"{weights}: its metadata {key!r} is not JSON ({error}): get it again") from error
-    public = None if facts else from_public(state)
+    facts = facts_of(metadata, weights)
+    public = None if facts else from_public(without_prefix(state, ("conv1.weight", "linear.weight", "fc.weight")))
     if public is None:
         return state, facts
     state, facts = public

@@ -5,13 +5,19 @@ Exit codes: 0 done, 2 the user's mistake (one line, no traceback), 1 ours.
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import traceback
 
 import typer
 
-from udc_robust.cli import data, evaluate, info, pictures, train
+from udc_robust.cli import data, evaluate, info, init, pictures, train
 from udc_robust.errors import UserError
+from udc_robust.files import DISK
+from udc_robust.processes import first_to_speak, several
+from udc_robust.stopping import stoppable
+from udc_robust.terminal import shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +32,7 @@ app.add_typer(trainings, name="train")
 trainings.command("restorer")(train.train_restorer)
 trainings.command("classifier")(train.train_classifier)
 trainings.command("diffusion")(train.train_diffusion)
+app.command()(init.init)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.classify)
 app.command()(evaluate.report)
@@ -42,22 +49,46 @@ app.command()(info.configs)
 app.command()(info.doctor)
 
 
+_LINES = re.compile(r"\s*\n\s*")
+
+
 def main() -> None:
     """Entry point of ``udc-robust`` and ``python -m udc_robust``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks stops nothing
+    with stoppable():
+        sys.exit(_answered())
+
+
+def _answered() -> int:
+    """Run the command; its exit code, once what went wrong is told: in one line for all processes of a launch."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        return app(standalone_mode=False) or 0
     except UserError as error:
-        typer.secho(f"udc-robust: {error}", fg="red", err=True)
-        sys.exit(2)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        typer.secho("udc-robust: stopped; the same command goes on where it was", err=True)
-        sys.exit(130)
+        _tell(str(error))
+        return 2
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
-            sys.exit(error.exit_code)
-        traceback.print_exc()
-        typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
-        sys.exit(1)
+            return error.exit_code
+        if isinstance(error, OSError) and (error.errno in DISK or _names_a_path(error)):
+            _tell(f"cannot read or write {str(error.filename or 'the answer')[:200]}: {error.strerror}; check the path")
+            return 2
+        if several() and re.search("gloo|Connection (reset|closed)|store", str(error)):
+            _tell("another process of this run is gone; the same command goes on where it was")
+        elif first_to_speak():
+            traceback.print_exc()
+            typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
+        return 1
+
+
+def _names_a_path(error: OSError) -> bool:
+    """Too long a name, a loop of links: what the system says of a path of the user's."""
+    return error.filename is not None and not isinstance(error, FileNotFoundError)
+
+
+def _tell(message: str) -> None:
+    """One line, also of what a library told in several."""
+    if first_to_speak():
+        typer.secho(f"udc-robust: {shown(_LINES.sub(' ', message))}", fg="red", err=True)

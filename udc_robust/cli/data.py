@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from udc_robust.cli.next_step import after_synthesis, next_step
 from udc_robust.cli.options import there
+from udc_robust.outputs import output_file, output_folder
+from udc_robust.terminal import say
 
 
 def synth(
@@ -35,15 +38,19 @@ def synth(
 
     Example: `udc-robust synth hdr/ --psf phone --psf poled --out sets/train --exclude vestibule --licence CC0-1.0`
     """
+    from udc_robust.config_file import check_config
     from udc_robust.data.synth import SynthSettings, synthesise
 
-    settings = SynthSettings(
-        kind=kind, psfs=tuple(psf or ["phone"]), per_source=per_source, size=size, seed=seed, licence=licence,
-        difficulty=difficulty, shot=shot, read=read,
-    )  # fmt: skip
+    values = {
+        "kind": kind, "psfs": psf or ["phone"], "per_source": per_source, "size": size, "seed": seed,
+        "licence": licence, "difficulty": difficulty, "shot": shot, "read": read,
+    }  # fmt: skip
+    settings = check_config(values, SynthSettings, "options")
+    output_folder(out, [sources, *(Path(name) for name in settings.psfs)], below=["lq", "gt"])
     pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
     mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
-    typer.echo(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
+    say(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
+    after_synthesis(sources, out, {"--kind": [kind], "--psf": list(settings.psfs), "--size": [str(size)]})
 
 
 def fetch(
@@ -57,7 +64,9 @@ def fetch(
     from udc_robust.data.fetch import fetch as run
     from udc_robust.data.fetch import read_list
 
-    typer.echo(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
+    output_folder(out)
+    say(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
+    next_step("synth", out, "--out", "sets/train")
 
 
 def psf_code(
@@ -70,15 +79,21 @@ def psf_code(
 
     Example: `udc-robust psf-code measured.npy --out basis.npz`, then `options: {psf_code: [...]}` in a config.
     """
-    from udc_robust.data.synth import load_psf
+    from udc_robust.data.psf_files import load_psf, psf_told
     from udc_robust.optics.psf_code import fit_basis, load_basis, turned
 
+    if basis is None:
+        output_file(out, (".npz",), map(Path, psfs))
     loaded = [load_psf(name) for name in psfs]
+    for name, psf in zip(psfs, loaded, strict=True):
+        for line in psf_told(name, psf, psf.shape[-1]):
+            say(line, err=True)
     if basis is not None:
         found = load_basis(basis)
     else:
         family = loaded if len(loaded) > 1 else [turned(loaded[0], turn * step / 4) for step in range(-4, 5)]
         found = fit_basis(family)
         found.save(out)
-        typer.echo(f"basis: {out}", err=True)
+        say(f"basis: {out}", err=True)
     typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])
+    next_step("synth", "hdr", "--psf", psfs[0], "--out", "sets/train")

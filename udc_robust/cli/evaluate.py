@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from udc_robust.cli.next_step import after_evaluation, block, next_step
 from udc_robust.cli.options import (
+    RESTORER,
     ConfigPath,
+    Device,
     Domain,
+    NetworkDomain,
+    NetworkName,
+    NetworkOptions,
+    Norm,
+    ObjectiveName,
     OutFolder,
     Overrides,
+    Seed,
     Weights,
+    attack_block,
+    known_restorer,
+    output_page,
     read_run_config,
     restorer_block,
     there,
     this_command,
 )
 from udc_robust.errors import UserError
+from udc_robust.outputs import output_folder
 from udc_robust.processes import is_main
+from udc_robust.terminal import say
 
 
 def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -40,7 +55,8 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     if is_main():
         page = write_report([folder])
         print_held(list(read_run(folder, TASKS).panels()))
-        typer.echo(f"report: {page}")
+        say(f"report: {page}")
+        after_evaluation(settings)
 
 
 def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -59,15 +75,19 @@ def report(
 
     Example: `udc-robust report runs/before runs/after --out compare.html`
     """
+    page = output_page(out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html")), runs)
     from udc_robust.tasks import write_report
 
-    typer.echo(f"report: {write_report(runs, out)}")
+    say(f"report: {write_report(runs, page)}")
 
 
 def noise_level(
-    restorer: Annotated[str, typer.Argument(help="A name of `udc-robust models`, or package.module:Class.")],
+    restorer: Annotated[str, typer.Argument(help=RESTORER, callback=known_restorer)],
     purifier: Annotated[str, typer.Argument(help="A shipped purifier, or the folder of one.")] = "purifier_mini",
+    network: NetworkName = None,
+    options: NetworkOptions = None,
     weights: Weights = None,
+    network_domain: NetworkDomain = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
     ] = None,
@@ -78,14 +98,16 @@ def noise_level(
     crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
     levels: Annotated[str, typer.Option("--levels", help="Noise levels (timesteps) to measure.")] = "5,10,20,50",
-    eps: Annotated[str, typer.Option("--eps", help="Linf budget of the attacks, e.g. 4/255.")] = "4/255",
+    norm: Norm = "linf",
+    eps: Annotated[str, typer.Option("--eps", help="Budget of the attacks, e.g. 4/255.")] = "4/255",
     steps: Annotated[int, typer.Option("--steps", help="Steps of PGD.")] = 10,
+    objective: ObjectiveName = None,
     eot: Annotated[int, typer.Option("--eot", help="Purified draws averaged for each gradient.")] = 2,
     samples: Annotated[int, typer.Option("--samples", help="Purified draws that the purifier averages.")] = 1,
     max_cost: Annotated[float, typer.Option("--max-cost", help="Clean PSNR a level may cost, in dB.")] = 0.5,
     module: Annotated[str | None, typer.Option("--module", help="Part of the restorer to take features from.")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
-    seed: int = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
     out: OutFolder = None,
 ) -> None:
     """Choose a purifier's noise level: by PSNR under attack, and by UAD-RS's distance of features; resumes.
@@ -98,17 +120,23 @@ def noise_level(
     from udc_robust.defences.purifier.level import anls_level, restoration_level
     from udc_robust.tasks.level_study import parse_levels, study
 
+    if not math.isfinite(max_cost):
+        raise UserError(f"--max-cost {max_cost} must be a number of dB")
     if (images is None) != (gt is None):
         raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")
     where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
     data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
-    folder = out or Path("runs/levels")
+    victim = restorer_block(restorer, network, options, weights, network_domain)
+    reads = filter(None, [images, gt, Path(victim.get("weights", purifier))])
+    folder = output_folder(out or Path("runs/levels"), reads, apart=True)
     figures = study(
-        restorer_block(restorer, weights), purifier, data, parse_levels(levels), folder,
-        attack={"method": "pgd", "eps": eps, "steps": steps, "eot": eot}, samples=samples, module=module, seed=seed,
-        device=device, command=this_command(),
+        victim, purifier, data, parse_levels(levels), folder, module=module, seed=seed, device=device,
+        attack=attack_block("pgd", norm, [eps], steps, objective) | {"eot": eot}, samples=samples,
+        command=this_command(),
     )  # fmt: skip
     print_levels(figures)
-    typer.echo(f"table and plot: {folder / 'levels.csv'}, {folder / 'levels.png'}")
+    say(f"table and plot: {folder / 'levels.csv'}, {folder / 'levels.png'}")
     kept, near = restoration_level(figures, max_cost), anls_level(figures)
     typer.echo(f"by restoration level {kept.level} ({kept.reason}); by features level {near.level} ({near.reason})")
+    defence = block({"kind": "purifier", "purifier": purifier, "noise_level": kept.level, "samples": samples})
+    next_step("evaluate", "quickstart", f"restorers={block(victim)}", f"defences=[none, {defence}]")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udc_robust.errors import UserError
+from udc_robust.errors import UserError, unknown_name
+from udc_robust.files import shipped
+from udc_robust.outputs import output_file, output_folder
+from udc_robust.portable import portable
 from udc_robust.processes import is_main
+from udc_robust.terminal import say
 
 if TYPE_CHECKING:
     from udc_robust.config_file import Config
@@ -26,15 +30,85 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
+METHOD_NAMES = ("noise", "brightness", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
+DOMAINS = ("srgb", "tonemapped", "linear")
+LPIPS = ("alex", "vgg", "squeeze", "none")
+
+
+def one_of(what: str, known: Sequence[str]) -> Callable[[str | None], str | None]:
+    """A ``callback`` that refuses a word that is none of ``known``, before anything heavy is loaded."""
+
+    def check(value: str | None) -> str | None:
+        if value not in (None, *known):
+            raise unknown_name(what, str(value), known)
+        return value
+
+    return check
+
+
+def known_method(value: str) -> str:
+    """Refuse an unknown attack early; a path to one's own is found later."""
+    return value if ":" in value else str(one_of("attack method", METHOD_NAMES)(value))
+
+
+def known_restorer(value: str) -> str:
+    """Refuse early what is no file, no code, and no name of ours; names of classes are looked up later."""
+    if not value.islower() or set(":./") & set(value):
+        return value
+    folders = {"checkpoints": "*.safetensors", "configs/networks": "*.yaml"}
+    names = [path.stem for folder, ending in folders.items() for path in shipped(folder).glob(ending)]
+    return str(one_of("restorer", names)(value))
+
+
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value overrides, e.g. seed=1 attacks.0.eps=4/255")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 Images = Annotated[list[Path], typer.Argument(help="Image files or folders.", callback=there)]
-RestorerName = Annotated[
-    str, typer.Option("--restorer", help="A name of `udc-robust models`, or package.module:Class.")
+Seed = Annotated[int, typer.Option("--seed", help="Of all that is random.")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+Domain = Annotated[
+    str | None,
+    typer.Option(
+        "--domain", help="Colour domain of the images: srgb, tonemapped or linear.", callback=one_of("domain", DOMAINS)
+    ),
+]
+
+# Which network.
+RESTORER = "A name of `udc-robust models`, a weights file, or code: package.module:Class, file.py:Class."
+RestorerName = Annotated[str, typer.Option("--restorer", help=RESTORER, callback=known_restorer)]
+NetworkName = Annotated[
+    str | None, typer.Option("--network", help="Class of the weights: a name of ours or basicsr's, or code.")
+]
+NetworkOptions = Annotated[
+    str | None, typer.Option("--options", help="Its constructor's arguments as YAML, e.g. '{width: 48}'.")
 ]
 Weights = Annotated[str | None, typer.Option("--weights", help="A .pth or .safetensors file.")]
-Domain = Annotated[str | None, typer.Option("--domain", help="Colour domain: srgb, tonemapped or linear.")]
+NetworkDomain = Annotated[
+    str | None,
+    typer.Option(
+        "--network-domain", help="Colour domain that the network works in.", callback=one_of("domain", DOMAINS)
+    ),
+]
+
+# Which attack.
+MethodName = Annotated[
+    str,
+    typer.Option("--method", help=f"{', '.join(METHOD_NAMES)}, or file.py:function.", callback=known_method),
+]
+Norm = Annotated[str, typer.Option("--norm", help="linf or l2.", callback=one_of("norm", ("linf", "l2")))]
+Budgets = Annotated[list[str] | None, typer.Option("--eps", help="Budget, e.g. 4/255; repeat for several.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the method.")]
+ObjectiveName = Annotated[
+    str | None, typer.Option("--objective", help="What the attacker makes large: mse, ssim, lpips ...")
+]
+DefenceBlocks = Annotated[
+    list[str] | None,
+    typer.Option("--defence", help="Put it in front: jpeg, or as YAML '{kind: blur, sigma: 1}'; repeat for several."),
+]
+Lpips = Annotated[
+    str,
+    typer.Option("--lpips", help=f"Backbone of the LPIPS column: {', '.join(LPIPS)}.", callback=one_of("lpips", LPIPS)),
+]
 
 
 def config_path(given: Path, schema: str) -> Path:
@@ -43,39 +117,101 @@ def config_path(given: Path, schema: str) -> Path:
 
     path, new_name = find_config(given, schema)
     if new_name is not None and is_main():
-        typer.echo(f"udc-robust: the config {given} is now called {new_name}", err=True)
+        say(f"udc-robust: the config {given} is now called {new_name}", err=True)
     return path
 
 
 def read_config(
     name: Path, schema: str, model: type[Config], overrides: Sequence[str] | None, out: Path | None
 ) -> tuple[Config, Path]:
-    """A config, and the folder to write to: ``out``, what the config says, or one of its name in ``runs/train``."""
-    from udc_robust.config_file import load_config
+    """A training's config, and the folder to write to: ``out``, what the config says, or its name in ``runs/train``."""
+    from udc_robust.config_file import check_config, read_values
+    from udc_robust.training.claims import without_claims
 
-    settings = load_config(config_path(name, schema), model, overrides or [])
-    return settings, out or settings.out or Path("runs/train") / settings.name  # type: ignore[attr-defined]
+    path, overrides = config_path(name, schema), overrides or []
+    values = read_values(path, overrides)
+    if shipped("configs") in path.parents:  # what it claims is ours, and of our data
+        values = without_claims(values, overrides)
+    settings: Any = check_config(values, model, str(path))
+    folder = out or settings.out or Path("runs/train") / settings.name
+    from udc_robust.grid.identity import input_paths
+
+    return settings, output_folder(folder, input_paths(settings).values(), below=[settings.name], apart=True)
 
 
 def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | None) -> tuple[RunConfig, Path]:
     """The config of a run of any task, and the folder to write to."""
     path = config_path(name, "evaluate")
+    from udc_robust.config_file import read_values
+
+    read_values(path, overrides or [])  # bad YAML is told before torch is loaded
     from udc_robust.tasks import load_run_config
 
     settings = load_run_config(path, overrides or [])
-    return settings, out or settings.out or Path("runs") / settings.name
+    return settings, run_folder(settings, out or settings.out or Path("runs") / settings.name)
 
 
-def restorer_block(restorer: str, weights: str | None) -> dict[str, str]:
-    """``--restorer`` and ``--weights`` as a block of a config."""
-    from udc_robust.restorers.zoo import shipped_checkpoints
+def run_folder(settings: RunConfig, out: Path) -> Path:
+    """The folder of a run, which can be written to and is none of what the run reads."""
+    from udc_robust.grid.identity import input_paths
 
-    if restorer in shipped_checkpoints() and weights is None:
-        return {"name": restorer}
-    block = {"name": restorer.replace(":", "."), "network": restorer}
-    return block | ({} if weights is None else {"weights": weights})
+    return output_folder(out, input_paths(settings).values(), apart=True)
+
+
+def output_page(out: Path, runs: Sequence[Path]) -> Path:
+    """The HTML file of a report: a new one, or one that a report of ours may replace.
+
+    Raises:
+        UserError: it is no HTML file, one that something else wrote, or the page of one of several runs.
+    """
+    output_file(out, (".html", ".htm"), [run / "report.html" for run in runs] if len(runs) > 1 else [])
+    if out.is_file() and b": robustness report</title>" not in out.read_bytes()[: 1 << 20]:
+        raise UserError(f"--out {out} is there already, and is no report of ours: choose another name")
+    return out
+
+
+def restorer_block(
+    restorer: str, network: str | None, options: str | None, weights: str | None, domain: str | None
+) -> dict[str, Any]:
+    """The options that say which network, as a block of a config.
+
+    Raises:
+        UserError: YAML that is none.
+    """
+    from udc_robust.config_file import check_config
+    from udc_robust.restorers.zoo import published_networks, shipped_checkpoints
+    from udc_robust.tasks.restoration_schema import RestorerConfig
+
+    said = {"network": network, "options": yaml_of("--options", options), "weights": weights, "domain": domain}
+    block = check_config({"name": restorer, **said}, RestorerConfig, "options").model_dump(exclude_none=True)
+    if not {"network", "weights"} & set(block) and not {restorer} & {*shipped_checkpoints(), *published_networks()}:
+        block["network"] = restorer  # a class of basicsr
+    return block
+
+
+def attack_block(
+    method: str, norm: str, eps: Sequence[str] | None, steps: int | None, objective: str | None
+) -> dict[str, Any]:
+    """The options that say which attack, as a block of a config; C&W and DDN search the smallest change themselves."""
+    budgets = list(eps or ([] if method in ("cw", "ddn") else ["4/255"]))
+    said = {"eps": budgets or None, "steps": steps, "objective": objective}
+    return {"method": method, "norm": norm, **{key: value for key, value in said.items() if value is not None}}
+
+
+def yaml_of(option: str, text: str | None) -> Any:
+    """What an option says in YAML.
+
+    Raises:
+        UserError: text that is none.
+    """
+    import yaml
+
+    try:
+        return None if text is None else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{option} {text!r} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def this_command() -> str:
-    """The command line that is running, as a run's folder keeps it."""
-    return shlex.join(["udc-robust", *sys.argv[1:]])
+    """The command line that is running, as a run's folder keeps it: it says nothing of whose machine it ran on."""
+    return shlex.join(["udc-robust", *portable(sys.argv[1:])])

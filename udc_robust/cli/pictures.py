@@ -7,79 +7,127 @@ from typing import Annotated
 
 import typer
 
-from udc_robust.cli.options import Domain, Images, OutFolder, RestorerName, Weights, restorer_block, there, this_command
+from udc_robust.cli.next_step import next_step
+from udc_robust.cli.options import (
+    Budgets,
+    DefenceBlocks,
+    Device,
+    Domain,
+    Images,
+    Lpips,
+    MethodName,
+    NetworkDomain,
+    NetworkName,
+    NetworkOptions,
+    Norm,
+    ObjectiveName,
+    OutFolder,
+    RestorerName,
+    Seed,
+    Steps,
+    Weights,
+    attack_block,
+    restorer_block,
+    run_folder,
+    there,
+    this_command,
+    yaml_of,
+)
 from udc_robust.errors import UserError
+from udc_robust.outputs import output_folder
+from udc_robust.terminal import say
 
 
 def attack(
     images: Images,
     restorer: RestorerName = "nafnet_mini",
+    network: NetworkName = None,
+    options: NetworkOptions = None,
     weights: Weights = None,
+    network_domain: NetworkDomain = None,
     gt: Annotated[
         Path | None, typer.Option("--gt", help="Folder of ground truths with the same file names.", callback=there)
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="noise, fgsm, ifgsm, pgd, cw, ddn, simba or square.")] = "pgd",
-    norm: Annotated[str, typer.Option("--norm", help="linf or l2.")] = "linf",
-    eps: Annotated[str, typer.Option("--eps", help="Budget, e.g. 4/255.")] = "4/255",
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps of the method.")] = None,
     domain: Domain = None,
-    seed: int = 0,
+    method: MethodName = "pgd",
+    norm: Norm = "linf",
+    eps: Budgets = None,
+    steps: Steps = None,
+    objective: ObjectiveName = None,
+    defence: DefenceBlocks = None,
+    lpips: Lpips = "alex",
+    device: Device = "cpu",
+    seed: Seed = 0,
     out: OutFolder = None,
 ) -> None:
     """Attack images: writes them as PNG with restorations, a table and a report.
 
-    Without `--gt` the damage is measured against the clean restoration.
+    Without `--gt` the damage is measured against the clean restoration. A budget is 4/255 unless `--eps` says others.
 
     Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
     """
+    data = {"kind": "folder" if gt is None else "pairs", "lq": images, "gt": gt, "domain": domain}
+    defences = [yaml_of("--defence", text) for text in defence or []]
     from udc_robust.cli.tables import print_held
     from udc_robust.config_file import check_config
     from udc_robust.report.run_folder import read_run
     from udc_robust.tasks import TASKS, write_report
     from udc_robust.tasks import evaluate as run
+    from udc_robust.tasks.restoration import open_images
     from udc_robust.tasks.restoration_schema import RestorationConfig
 
-    data = {"kind": "folder" if gt is None else "pairs", "name": "images", "lq": images, "gt": gt, "domain": domain}
-    block = {"method": method, "norm": norm} | ({} if method in ("cw", "ddn") else {"eps": eps})
     settings = check_config(
         {
-            "name": "attack",
-            "seed": seed,
-            "data": [{key: value for key, value in data.items() if value is not None}],
-            "restorers": [restorer_block(restorer, weights)],
-            "attacks": [block | ({} if steps is None else {"steps": steps})],
+            "name": "attack", "seed": seed, "device": device, "lpips": None if lpips == "none" else lpips,
+            "data": {key: value for key, value in data.items() if value is not None} | {"name": "images"},
+            "restorers": [restorer_block(restorer, network, options, weights, network_domain)],
+            "defences": ["none", *defences], "attacks": [attack_block(method, norm, eps, steps, objective)],
             "gallery": 1_000_000,
         },
         RestorationConfig,
         "options",
-    )
-    folder = out or Path("attacked")
+    )  # fmt: skip
+    folder = run_folder(settings, out or Path("attacked"))
+    if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
+        settings = settings.model_copy(update={"round_8_bit": False})
     run(settings, folder, this_command())
     page = write_report([folder])
     print_held(list(read_run(folder, TASKS).panels()))
-    typer.echo(f"attacked images: {folder / 'images'}\nreport: {page}")
+    say(f"attacked images: {folder / 'images'}")
+    say(f"report: {page}")
+    next_step("report", folder, "--out", f"{folder.name}.html")
 
 
 def restore(
     images: Images,
     restorer: RestorerName = "nafnet_mini",
+    network: NetworkName = None,
+    options: NetworkOptions = None,
     weights: Weights = None,
+    network_domain: NetworkDomain = None,
     domain: Domain = None,
     tile: Annotated[int, typer.Option("--tile", help="Side of the tiles in pixels; 0 restores whole images.")] = 0,
     overlap: Annotated[int, typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used.")] = 32,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    bits: Annotated[int, typer.Option("--bits", help="Of a channel of the PNGs: 8, or 16.")] = 8,
+    device: Device = "cpu",
     out: OutFolder = None,
 ) -> None:
     """Restore images of any size.
 
     Example: `udc-robust restore photo.png --restorer nafnet_mini --tile 512 --out restored`
     """
+    if bits not in (8, 16):
+        raise UserError(f"--bits {bits}: a PNG has 8 or 16")
     from udc_robust.restorers.files import restore_files
     from udc_robust.restorers.zoo import RestorerSpec
 
-    spec = RestorerSpec(**restorer_block(restorer, weights))  # type: ignore[arg-type]
-    for path in restore_files(images, spec, out or Path("restored"), domain, tile, overlap, device):
-        typer.echo(path)
+    spec = RestorerSpec(**restorer_block(restorer, network, options, weights, network_domain))
+    folder = output_folder(out or Path("restored"), images)
+    for path in restore_files(images, spec, folder, domain, tile, overlap, device, bits):
+        say(path)
+    said = {"--network": network, "--options": options, "--weights": weights, "--network-domain": network_domain}
+    which = [word for option, value in said.items() if value is not None for word in (option, value)]
+    next_step("attack", *images, "--restorer", restorer, *which)
 
 
 def purify(
@@ -94,8 +142,8 @@ def purify(
     eta: Annotated[float, typer.Option("--eta", help="Fresh noise of ddim, 0 to 1.")] = 0.0,
     tile: Annotated[int, typer.Option("--tile", help="Side of the tiles in pixels; 0 takes whole images.")] = 0,
     overlap: Annotated[int, typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used.")] = 16,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
-    seed: int = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
     out: OutFolder = None,
 ) -> None:
     """Purify images: add a little noise and let a diffusion model take it away, a perturbation with it.
@@ -110,5 +158,7 @@ def purify(
     except ValueError as error:
         raise UserError(f"--sigma {error}") from None
     more = {"sampler": sampler, "steps": steps, "samples": samples, "eta": eta, "tile": tile, "overlap": overlap}
-    for path in purify_files(images, model, out or Path("purified"), options | more, seed=seed, device=device):
-        typer.echo(path)
+    folder = output_folder(out or Path("purified"), images)
+    for path in purify_files(images, model, folder, options | more, seed=seed, device=device):
+        say(path)
+    next_step("restore", folder)

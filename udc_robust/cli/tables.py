@@ -8,18 +8,19 @@ from typing import Any
 import torch
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from udc_robust.defences.purifier.level import NO_PURIFIER, LevelFigures
 from udc_robust.networks.weights import read_weights
+from udc_robust.progress import plain_console
 from udc_robust.report.comparison import comparisons
-from udc_robust.report.run_folder import Panel
+from udc_robust.report.panel import Panel
 from udc_robust.report.words import number
 from udc_robust.restorers.basicsr_bridge import NETWORKS
 from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints
+from udc_robust.terminal import shown
 
 
 def _table(*columns: str) -> Table:
@@ -43,7 +44,7 @@ def print_held(panels: Sequence[Panel]) -> None:
                         for value in (held.noise, held.blind, held.quality, held.gain)
                     ]
                     clean = number(standing.clean, found.metric.digits)
-                    table.add_row(escape(standing.panel.label), clean, str(budget), *texts, escape(held.strongest))
+                    table.add_row(shown(standing.panel.label), clean, str(budget), *texts, shown(held.strongest))
         _console().print(table)
     if not compared:
         _print_left(panels)
@@ -55,7 +56,7 @@ def _print_left(panels: Sequence[Panel]) -> None:
     for panel in panels:
         for outcome in panel.outcomes:
             texts = [number(value, panel.task.quality.digits) for value in (outcome.left, outcome.noise_left)]
-            table.add_row(escape(panel.label), escape(outcome.cell.label), str(outcome.budget), *texts)
+            table.add_row(shown(panel.label), shown(outcome.cell.label), str(outcome.budget), *texts)
     _console().print(table)
 
 
@@ -71,7 +72,7 @@ def print_levels(figures: Sequence[LevelFigures]) -> None:
 
 def _console() -> Console:
     """A console as wide as the terminal; files and pipes get room for whole rows."""
-    return Console() if Console().is_terminal else Console(width=120)
+    return plain_console() if Console().is_terminal else plain_console(width=120)
 
 
 def print_models() -> None:
@@ -88,7 +89,7 @@ def print_models() -> None:
     console.print("GMAC: of one 256x256 image, without dynamic convolutions and FFTs. Official weights, none shipped:")
     for name in NETWORKS:
         found: Any = find_network(name)
-        console.print(f"  {name}: {found.source} (licence: {found.weights_licence})", highlight=False, soft_wrap=True)
+        console.print(f"  {name}: {found.source} (licence: {found.weights_licence})", soft_wrap=True)
     console.print("basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class or file.py:Class.")
 
 

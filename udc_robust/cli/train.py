@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import typer
-
+from udc_robust.cli.next_step import after_classifier, after_diffusion, after_finetuning, after_training
 from udc_robust.cli.options import ConfigPath, OutFolder, Overrides, read_config
 from udc_robust.processes import is_main
+from udc_robust.terminal import say
 
 
 def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -22,10 +22,11 @@ def train_restorer(config: ConfigPath, overrides: Overrides = None, out: OutFold
     if not is_main():
         return
     figures = facts["validation"]
-    typer.echo(
+    say(
         f"{folder / settings.name}.safetensors: {figures['psnr']:.2f} dB on validation, "
         f"{figures['gain']:+.2f} dB over the degraded input, {facts['seconds']} s"
     )
+    after_training(settings, folder / f"{settings.name}.safetensors")
 
 
 def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -41,9 +42,10 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
     facts = run(settings, folder)
     if not is_main():
         return
-    typer.echo(f"{folder / settings.name}.safetensors, {facts['seconds']} s; share of test images classified rightly:")
+    say(f"{folder / settings.name}.safetensors, {facts['seconds']} s; share of test images classified rightly:")
     for name, figures in facts["validation"]["accuracy"].items():
-        typer.echo(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
+        say(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
+    after_classifier(settings, folder / f"{settings.name}.safetensors")
 
 
 def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -59,9 +61,10 @@ def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFol
     facts = run(settings, folder)
     if not is_main():
         return
-    typer.echo(f"{folder / settings.name}, {facts['parameters']:,} parameters, {facts['seconds']} s; PSNR in dB:")
+    say(f"{folder / settings.name}, {facts['parameters']:,} parameters, {facts['seconds']} s; PSNR in dB:")
     for level, (noisy, purified) in facts["validation"]["one_step"].items():
-        typer.echo(f"noise level {level}: noisy {noisy:.2f}, one step {purified:.2f}")
+        say(f"noise level {level}: noisy {noisy:.2f}, one step {purified:.2f}")
+    after_diffusion(settings, folder / settings.name)
 
 
 def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
@@ -80,7 +83,8 @@ def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
         return
     before, after = facts["parent_validation"], facts["validation"]
     ending = "" if settings.recipe == "purifier" else ".safetensors"
-    typer.echo(
+    say(
         f"{folder / settings.name}{ending}: clean {before['psnr']:.2f} -> {after['psnr']:.2f} dB, "
         f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
     )
+    after_finetuning(settings, folder / f"{settings.name}{ending}")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from udc_robust.data.images import read_image
+from udc_robust.data.psf_files import load_psf
 from udc_robust.data.samples import Sample
-from udc_robust.data.synth import load_psf, make_pair
+from udc_robust.data.synth import make_pair
 from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import expand_highlights
@@ -36,8 +37,10 @@ class EmbeddedPairs(Sequence[Sample]):
         Raises:
             UserError: more crops, or larger ones, than the photographs give.
         """
+        if size < 2:
+            raise UserError(f"size {size} of embedded images must be 2 pixels or more")
         self._size = size
-        self._psf = psf
+        self._psf, self.psf = psf, load_psf(psf)
         queues = [[(name, *place) for place in _places(name, psf, size)] for name in PHOTOGRAPHS]
         rounds = range(max(map(len, queues)))
         in_turn = [queue[i] for i in rounds for queue in queues if i < len(queue)]

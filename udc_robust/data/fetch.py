@@ -12,6 +12,7 @@ import json
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 
 POLY_HAVEN = "https://dl.polyhaven.org/file/ph-assets/HDRIs/hdr/1k/{name}_1k.hdr"
@@ -67,7 +69,7 @@ def read_list(path: Path | str) -> list[Download]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         downloads = [Download(**entry) for entry in entries]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} is no list of downloads ({error}); write a JSON list of file, url, size, sha256"
         ) from error
@@ -76,7 +78,33 @@ def read_list(path: Path | str) -> list[Download]:
             raise UserError(f"{path}: {entry.file!r} is no plain file name; use letters, digits, '_', '-' and '.'")
         if not str(entry.url).startswith(("https://", "http://")):
             raise UserError(f"{path}: the address of {entry.file} must begin with https:// or http://")
+        if not _well_formed(entry.url):
+            raise UserError(f"{path}: the address of {entry.file}, {entry.url!r}, is malformed; correct it")
+        if not isinstance(entry.size, int | None) or not isinstance(entry.sha256, str | None):
+            raise UserError(f"{path}: size and sha256 of {entry.file} must be a number and a text")
     return downloads
+
+
+def _well_formed(url: str) -> bool:
+    """Whether an address has a host, a port that is a number, and no spaces or control characters."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018  # raises where it is none
+        return bool(parts.hostname) and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:
+        return False
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within the web only: a server must not send us to ftp or to a file."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        if not newurl.startswith(("https://", "http://")) or not _well_formed(newurl):
+            raise urllib.error.HTTPError(req.full_url, code, f"sends us on to {newurl!r}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_WebOnly)
 
 
 def fetch(
@@ -104,7 +132,7 @@ def fetch(
     downloads = panoramas() if downloads is None else downloads
     recorded = {entry.file: entry for entry in read_list(out / CHECKSUMS)} if (out / CHECKSUMS).is_file() else {}
     paths = []
-    with progress("fetching", len(downloads)) as tick:
+    with sole_writer(out), progress("fetching", len(downloads)) as tick:
         for wanted in downloads:
             known = recorded.get(wanted.file, wanted)
             expected = Download(wanted.file, wanted.url, wanted.size or known.size, wanted.sha256 or known.sha256)
@@ -133,6 +161,8 @@ def _download(path: Path, expected: Download, tries: int, pause: Callable[[float
                     f"{expected.url} answers {error.code} {error.reason}; correct the name or list"
                 ) from error
             problem: Exception = error
+        except ValueError as error:  # of the standard library, which reads the address before our handler does
+            raise UserError(f"{expected.url} sends us on to a malformed address ({error}); correct the list") from error
         except (OSError, HTTPException) as error:
             problem = error
         if attempt + 1 == tries:
@@ -156,7 +186,7 @@ def _receive(part: Path, url: str) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "udc-robust"})
     if begun:
         request.add_header("Range", f"bytes={begun}-")
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+    with _OPENER.open(request, timeout=_TIMEOUT) as response:
         resumed = response.status == 206
         missing = response.headers.get("Content-Length")
         before = begun if resumed else 0

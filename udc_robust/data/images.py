@@ -10,7 +10,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ def read_image(path: Path | str) -> Picture:
     """Read PNG, JPEG, WebP, TIFF, .hdr, .exr, ``.rgbe.webp`` or .npy.
 
     Integer files are sRGB; ``.hdr``, ``.exr``, float TIFF and ``.rgbe.webp`` are linear. The last holds RGB mantissas
-    and their common exponent in A, as Radiance files do: ``rgb * 2**(A - 136)``. A .npy, (H,W), (H,W,C) or (C,H,W), is
-    linear where a value exceeds 1. Grey becomes three equal channels, alpha is dropped, the EXIF orientation is
-    applied, and of several frames the first counts.
+    and their common exponent in A, as Radiance files do: ``rgb * 2**(A - 136)``. A .npy, (H,W), (H,W,C) or (C,H,W) of
+    one or three channels, is linear where a value exceeds 1. Grey becomes three equal channels, alpha of other files is
+    dropped, the EXIF orientation is applied, and of several frames the first counts.
 
     Raises:
         UserError: naming the file and the fix, when it is missing, empty, cut short, of another kind, too large, or
@@ -104,8 +104,11 @@ def image_size(path: Path | str) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def write_image(path: Path | str, pixels: Tensor) -> None:
-    """Write (3,H,W), whole or not at all: as 8-bit PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
+    """Write (3,H,W), whole or not at all: as PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+
+    Args:
+        bits: of a channel of a PNG, 8 or 16.
 
     Raises:
         UserError: on another ending, and when the disk refuses.
@@ -118,11 +121,18 @@ def write_image(path: Path | str, pixels: Tensor) -> None:
     if path.suffix.lower() == ".npy":
         with atomic_path(path) as temporary:
             np.save(temporary, array.numpy())
+    elif path.suffix.lower() == ".png" and bits == 16:  # which Pillow does not write
+        import cv2
+
+        with atomic_path(path) as temporary:
+            sixteen = (array.clamp(0, 1).double() * 65535).round().numpy().astype(np.uint16)
+            if not cv2.imwrite(str(temporary), sixteen[..., ::-1]):
+                raise OSError(f"OpenCV could not write {temporary}")
     elif path.suffix.lower() == ".png":
         from PIL import Image
 
         with atomic_path(path) as temporary:
-            Image.fromarray((array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()).save(temporary)
+            Image.fromarray((array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()).save(temporary, compress_level=2)
     else:
         raise UserError(f"cannot write {path}: name it .png or .npy")
 
@@ -140,21 +150,6 @@ def list_images(folder: Path | str) -> list[Path]:
     if not found:
         raise UserError(f"{folder} holds no image; put files with the endings {', '.join(SUFFIXES)} there")
     return sorted(found)
-
-
-def files_by_stem(images: Sequence[Path], verb: str) -> dict[str, Path]:
-    """List image files and the images of folders by the stem that their results are written under.
-
-    Raises:
-        UserError: two of them would write the same file (``verb`` says what was to be done with them).
-    """
-    files: dict[str, Path] = {}
-    for path in (path for image in images for path in (list_images(image) if image.is_dir() else [image])):
-        stem = path.name.split(".")[0]
-        if stem in files:
-            raise UserError(f"several images are called {stem!r}: {verb} them into different folders")
-        files[stem] = path
-    return files
 
 
 def _decode(path: Path) -> tuple[np.ndarray, str, int]:
@@ -263,10 +258,12 @@ def _npy_layout(shape: tuple[int, ...], path: Path) -> tuple[int | None, tuple[i
     if math.prod(shape) > 0:
         if len(shape) == 2:
             return None, (shape[0], shape[1])
-        if len(shape) == 3 and shape[2] in (1, 3, 4):
+        if len(shape) == 3 and shape[2] in (1, 3):
             return 2, (shape[0], shape[1])
-        if len(shape) == 3 and shape[0] in (1, 3, 4):
+        if len(shape) == 3 and shape[0] in (1, 3):
             return 0, (shape[1], shape[2])
+        if len(shape) == 3 and 4 in (shape[0], shape[2]):
+            raise UserError(f"{path} has the shape {shape}: RAW data? develop it, or drop alpha, and save RGB (H,W,3)")
     raise UserError(f"{path} has the shape {shape}; save (H,W), (H,W,3) or (3,H,W)")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from udc_robust.data.images import image_size, list_images, read_image
 from udc_robust.errors import UserError
+from udc_robust.terminal import shown
 
 MANIFEST = "manifest.json"
 Paths = Path | str | Sequence[Path | str]
@@ -51,7 +52,9 @@ class SingleFolder(Sequence[Sample]):
             UserError: on missing, empty or doubtful folders and files, from their headers.
         """
         self._files = _keyed(_expand(lq))
-        self._domain = domain or _domain_of_set(next(iter(self._files.values())))
+        said = _domain_of_set(next(iter(self._files.values())))
+        self._domain = domain or said
+        self._reason = "as the config says" if domain else f"as {MANIFEST} says" if said else ""
         self._sizes = [image_size(path) for path in self._files.values()]
 
     def __len__(self) -> int:
@@ -64,6 +67,18 @@ class SingleFolder(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+    @property
+    def domain_told(self) -> str:
+        """Why the images count as of their domain, and the mend where it was guessed."""
+        domain = self._domain or self[0].domain
+        guess = (
+            "files of integers without a tag are taken for sRGB; say `domain: tonemapped` if they are x/(x+0.25) of "
+            "linear light"
+            if domain == "srgb"
+            else "float files are taken for linear light; say `domain` if they are not"
+        )
+        return f"domain {domain}: {self._reason or guess}"
 
     def keys(self) -> list[str]:
         """Return the file stems, with their folder in front where two folders share one."""
@@ -122,6 +137,21 @@ class PairedFolders(SingleFolder):
         return [*super().files(), *self._truths]
 
 
+def files_by_stem(images: Sequence[Path], verb: str) -> dict[str, Path]:
+    """List image files and the images of folders by the stem that their results are written under.
+
+    Raises:
+        UserError: two of them would write the same file (``verb`` says what was to be done with them).
+    """
+    files: dict[str, Path] = {}
+    for path in (path for image in images for path in (list_images(image) if image.is_dir() else [image])):
+        stem = path.name.split(".")[0]
+        if stem in files:
+            raise UserError(f"several images are called {stem!r}: {verb} them into different folders")
+        files[stem] = path
+    return files
+
+
 def _expand(paths: Paths) -> list[Path]:
     listed = [paths] if isinstance(paths, Path | str) else list(paths)
     if not listed:
@@ -134,7 +164,7 @@ def _keyed(files: list[Path]) -> dict[str, Path]:
     stems = Counter(path.stem for path in files)
     keyed: dict[str, Path] = {}
     for path in files:
-        key = path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}"
+        key = shown(path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}")
         if key in keyed:
             raise UserError(f"{path} and {keyed[key]} both are {key!r}; rename one of them")
         keyed[key] = path

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from udc_robust.config_file import Number, Strict
 from udc_robust.data.images import list_images, read_image, write_image
 from udc_robust.data.panorama import perspective_view
+from udc_robust.data.psf_files import load_psf, psf_told
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
+from udc_robust.limits import Count, Seed, Side
+from udc_robust.lock import sole_writer
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
 from udc_robust.optics.domains import convert
-from udc_robust.optics.psf import named_psf, psf_names, read_psf
-from udc_robust.progress import progress
+from udc_robust.progress import note, progress
 
-DEFENCES = ("panorama", "hdr", "photo")
 FIELD = 256
 """Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
 
 
-@dataclass(frozen=True)
-class SynthSettings:
+class SynthSettings(Strict):
     """What a set depends on besides its sources.
 
     Attributes:
+        per_source: crops of each source; ``size``: their side in pixels.
         psfs: simulated displays by name, or PSF files; each pair draws one.
         difficulty: range of the degraded PSNR in dB that a pair must have; the true SYNTH samples lie at 19 to 28.
         tries: how many views are drawn before a pair is given up.
@@ -40,17 +42,24 @@ class SynthSettings:
         edge: what lies beyond the scene's border.
     """
 
-    kind: str = "panorama"
-    psfs: tuple[str, ...] = ("phone",)
-    per_source: int = 4
-    size: int = 256
-    seed: int = 0
+    kind: Literal["panorama", "hdr", "photo"] = "panorama"
+    psfs: Annotated[tuple[str, ...], Field(min_length=1)] = ("phone",)
+    per_source: Count = 4
+    size: Side = 256
+    seed: Seed = 0
     licence: str = "unknown"
-    difficulty: tuple[float, float] = (19.0, 28.0)
-    tries: int = 12
-    shot: float = 0.0
-    read: float = 0.0
-    edge: str = "replicate"
+    difficulty: tuple[Number, Number] = (19.0, 28.0)
+    tries: Count = 12
+    shot: Annotated[Number, Field(ge=0)] = 0.0
+    read: Annotated[Number, Field(ge=0)] = 0.0
+    edge: Literal["replicate", "zero"] = "replicate"
+
+    @field_validator("difficulty")
+    @classmethod
+    def _rises(cls, values: tuple[float, float]) -> tuple[float, float]:
+        if values[0] > values[1]:
+            raise ValueError(f"must rise from the first number to the second, not {values[0]:g} {values[1]:g}")
+        return values
 
 
 def make_pair(
@@ -71,11 +80,6 @@ def make_pair(
     return (torch.round(lq * 255) / 255, torch.round(gt * 255) / 255) if round_8_bit else (lq, gt)
 
 
-def load_psf(name: str) -> Tensor:
-    """A simulated display by name, else a PSF file."""
-    return named_psf(name) if name in psf_names() else read_psf(name)
-
-
 def synthesise(
     sources: Path, out: Path, settings: SynthSettings, *, only: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -91,22 +95,32 @@ def synthesise(
         The manifest's entries: file, source, licence, PSF, view, degraded PSNR.
 
     Raises:
-        UserError: unknown names, unreadable sources, or a set of other settings in ``out``.
+        UserError: unknown names, unreadable sources, or a set of other settings or sources in ``out``.
     """
-    if settings.kind not in DEFENCES:
-        raise unknown_name("kind", settings.kind, DEFENCES)
     if settings.kind == "panorama" and settings.size > FIELD:
         raise UserError(f"size {settings.size} is more than the {FIELD} px of a panorama's view: use at most {FIELD}")
     paths = _chosen(list_images(sources), only, exclude)
     psfs = {name: load_psf(name) for name in settings.psfs}
     header = {
         "domain": "tonemapped",
-        "sources": [path.name for path in paths],
-        "settings": asdict(settings),
+        "sources": {path.name: _file_digest(path) for path in paths},
+        "settings": settings.model_dump(mode="json"),
         "psf_sha256": {name: _digest(psf) for name, psf in psfs.items()},
     }
+    for name, psf in psfs.items():
+        for line in psf_told(name, psf, settings.size):
+            note(line)
+    with sole_writer(out):
+        return _synthesise(sources, out, settings, paths, psfs, header)
+
+
+def _synthesise(
+    sources: Path, out: Path, settings: SynthSettings, paths: Sequence[Path], psfs: dict[str, Tensor],
+    header: dict[str, Any],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make what a former call has not made yet."""
     manifest = out / "manifest.json"
-    former = _former(manifest, json.loads(json.dumps(header)))
+    former = _former(manifest, header)
     entries: list[dict[str, Any]] = []
     with progress(f"making {out.name}", len(paths) * settings.per_source) as tick:
         for path in paths:
@@ -120,10 +134,28 @@ def synthesise(
                 entries.append(entry | {"licence": settings.licence})
                 tick(name)
             write_text(manifest, json.dumps({**header, "pairs": entries}, indent=1))
+    for line in pairs_told(entries, settings):
+        note(line)
     kept = [entry for entry in entries if entry["kept"]]
     if not kept:
         raise UserError(f"no view of {sources} has a degraded PSNR within {settings.difficulty}: widen --difficulty")
     return kept
+
+
+def pairs_told(entries: Sequence[Mapping[str, Any]], settings: SynthSettings) -> list[str]:
+    """How many pairs were kept, and which were not and why, a line each."""
+    low, high = settings.difficulty
+    dropped = [entry for entry in entries if not entry["kept"]]
+    lines = [f"{len(entries) - len(dropped)} of {len(entries)} pairs kept"]
+    if dropped:
+        lines[0] += (
+            f"; {len(dropped)} dropped: in {settings.tries} views none had a degraded PSNR of {low:g} to {high:g} dB "
+            "(--difficulty). The last views tried:"
+        )
+    for entry in dropped[:5]:
+        side = "too hard" if entry["degraded_psnr"] < low else "too easy"
+        lines.append(f"  {entry['name']} through {entry['psf']}: {entry['degraded_psnr']:.1f} dB, {side}")
+    return lines + ([f"  ... and {len(dropped) - 5} more, see manifest.json"] if len(dropped) > 5 else [])
 
 
 def _chosen(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:
@@ -136,7 +168,15 @@ def _chosen(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) 
     for name in (*only, *exclude):
         if name not in by_stem:
             raise unknown_name("source", name, by_stem)
-    return [path for stem, path in by_stem.items() if stem not in exclude and (not only or stem in only)]
+    chosen = [path for stem, path in by_stem.items() if stem not in exclude and (not only or stem in only)]
+    if not chosen:
+        raise UserError(f"--only and --exclude leave none of the {len(by_stem)} sources: name fewer to exclude")
+    return chosen
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 
 def _digest(psf: Tensor) -> str:
@@ -144,20 +184,33 @@ def _digest(psf: Tensor) -> str:
 
 
 def _former(manifest: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Entries of a set that was begun with the same settings."""
+    """Entries of a set that was begun with the same settings, of the same sources."""
     if not manifest.is_file():
         return {}
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
-        if {key: content[key] for key in header} != header:
-            raise UserError(f"{manifest.parent} holds a set with other settings: choose another --out, or delete it")
+        changed = [name for part in header if part != "domain" for name in _changed(content[part], header[part])]
+        if changed or content["domain"] != header["domain"]:
+            raise UserError(
+                f"{manifest.parent} holds a set with other settings or sources ({', '.join(changed[:3])} changed): "
+                "choose another --out, or delete it"
+            )
         return {entry["name"]: entry for entry in content["pairs"]}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{manifest} is damaged ({error}): delete that folder and make the set again") from error
 
 
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Names under which two mappings differ."""
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
 def _written(out: Path, entry: dict[str, Any]) -> bool:
-    return not entry["kept"] or all((out / part / f"{entry['name']}.png").is_file() for part in ("lq", "gt"))
+    """Whether both images of a pair are on disk, as they were written."""
+    paths = {part: out / part / f"{entry['name']}.png" for part in ("lq", "gt")}
+    return not entry.get("kept") or all(
+        path.is_file() and _file_digest(path) == entry.get("sha256", {}).get(part) for part, path in paths.items()
+    )
 
 
 def _radiance(path: Path, kind: str) -> Tensor:
@@ -192,9 +245,11 @@ def _pair(out: Path, name: str, source: Tensor, psfs: dict[str, Tensor], setting
         degraded = psnr(lq[None].double(), gt[None].double()).item()
         view |= {"psf": psf_name, "degraded_psnr": round(degraded, 3)}
         if low <= degraded <= high:
-            write_image(out / "lq" / f"{name}.png", lq)
-            write_image(out / "gt" / f"{name}.png", gt)
-            return {"kept": True, **view}
+            written = {}
+            for part, image in (("lq", lq), ("gt", gt)):
+                write_image(out / part / f"{name}.png", image)
+                written[part] = _file_digest(out / part / f"{name}.png")
+            return {"kept": True, **view, "sha256": written}
     return {"kept": False, **view}
 
 

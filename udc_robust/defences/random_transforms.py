@@ -16,7 +16,8 @@ from udc_robust.attacks.streams import Streams
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.haar import wavelet_denoised
 from udc_robust.defences.total_variation import tv_minimum
-from udc_robust.defences.transforms import blurred, require
+from udc_robust.defences.transforms import MOST_STEPS, blurred, require
+from udc_robust.limits import LARGEST_SIDE
 
 
 class DropAndTotalVariation(Defence):
@@ -33,8 +34,8 @@ class DropAndTotalVariation(Defence):
     def __init__(self, drop: float = 0.5, weight: float = 0.03, steps: int = 100) -> None:
         super().__init__()
         require(0 <= drop < 1, "drop", "in [0,1)", drop)
-        require(0 <= weight < math.inf, "weight", "0 or more", weight)
-        require(steps >= 1, "steps", "1 or more", steps)
+        require(0 <= weight <= 1000, "weight", "in 0..1000", weight)
+        require(1 <= steps <= MOST_STEPS, "steps", f"in 1..{MOST_STEPS}", steps)
         self.drop, self.weight, self.steps = drop, weight, steps
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
@@ -128,8 +129,8 @@ class PixelDeflection(Defence):
     def __init__(self, deflections: int = 200, window: int = 10, sigma: float = 0.04) -> None:
         super().__init__()
         require(deflections >= 0, "deflections", "0 or more", deflections)
-        require(window >= 1, "window", "1 or more pixels", window)
-        require(0 <= sigma < math.inf, "sigma", "0 or more", sigma)
+        require(1 <= window <= LARGEST_SIDE, "window", f"in 1..{LARGEST_SIDE} pixels", window)
+        require(0 <= sigma <= 100, "sigma", "in 0..100", sigma)
         self.deflections, self.window, self.sigma = deflections, window, sigma
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:

@@ -17,6 +17,7 @@ from udc_robust.defences.halftone.core import Halftone
 from udc_robust.defences.purifier.plan import PurifierOptions
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.limits import MOST, require_memory
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def load_quilting(images: str, size: int = 5, overlap: int = 2, count: int = 10_
     from udc_robust.data.images import list_images, read_image
     from udc_robust.defences.quilting import Quilting, clean_patches
 
-    require(size >= 2, "size", "2 or more pixels", size)
-    require(count >= 1, "count", "1 or more patches", count)
+    require(2 <= size <= 256, "size", "in 2..256 pixels", size)
+    require(1 <= count <= MOST, "count", f"in 1..{MOST} patches", count)
+    require_memory(3 * count * size**2, f"an index of {count} patches of {size} px (`count`, `size`)")
     clean = [read_image(path).pixels for path in list_images(images)]
     return Quilting(clean_patches(clean, size, count), overlap, neighbours)
 

@@ -24,6 +24,10 @@ from udc_robust.defences.total_variation import tv_minimum
 from udc_robust.errors import UserError
 from udc_robust.networks.tiles import padded
 
+WIDEST_BLUR = 100
+"""Pixels: the window is eight times as wide, and larger than most images."""
+MOST_STEPS = 100_000
+
 
 def require(condition: bool, option: str, needed: str, value: object) -> None:
     """Refuse an option that is out of its range.
@@ -62,7 +66,7 @@ class GaussianBlur(Defence):
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
-        require(0 <= sigma < math.inf, "sigma", "0 or more pixels", sigma)
+        require(0 <= sigma <= WIDEST_BLUR, "sigma", f"in 0..{WIDEST_BLUR} pixels", sigma)
         self.sigma = sigma
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -80,7 +84,7 @@ class MedianBlur(Defence):
 
     def __init__(self, size: int = 3, mix: float = 1.0) -> None:
         super().__init__()
-        require(size >= 1 and size % 2 == 1, "size", "odd and positive", size)
+        require(1 <= size <= 63 and size % 2 == 1, "size", "odd, in 1..63", size)
         require(0 <= mix <= 1, "mix", "in [0,1]", mix)
         self.size, self.mix = size, mix
 
@@ -140,7 +144,7 @@ class BitDepth(Defence):
 
     def __init__(self, levels: float = 8.0) -> None:
         super().__init__()
-        require(2 <= levels < math.inf, "levels", "2 or more", levels)
+        require(2 <= levels <= 65536, "levels", "in 2..65536", levels)
         self.levels = levels
 
     @property
@@ -163,8 +167,8 @@ class TotalVariation(Defence):
 
     def __init__(self, weight: float = 0.05, steps: int = 50) -> None:
         super().__init__()
-        require(0 <= weight < math.inf, "weight", "0 or more", weight)
-        require(steps >= 1, "steps", "1 or more", steps)
+        require(0 <= weight <= 1000, "weight", "in 0..1000", weight)
+        require(1 <= steps <= MOST_STEPS, "steps", f"in 1..{MOST_STEPS}", steps)
         self.weight, self.steps = weight, steps
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -183,7 +187,7 @@ class AdditiveNoise(Defence):
 
     def __init__(self, sigma: float = 0.05) -> None:
         super().__init__()
-        require(0 <= sigma < math.inf, "sigma", "0 or more", sigma)
+        require(0 <= sigma <= 100, "sigma", "in 0..100", sigma)
         self.sigma = sigma
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:

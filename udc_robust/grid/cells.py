@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from udc_robust.attacks import THREATS, Threat
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.files import file_part
 from udc_robust.grid.budget import Budget, eps_text
 from udc_robust.grid.schema import AttackConfig
 from udc_robust.optics.domains import value_range
@@ -43,7 +43,7 @@ class Cell:
     @property
     def seed_key(self) -> str:
         """Name of the cell in seeds: attacks that differ in their access only begin at the same points."""
-        return quote(f"{self.attack.label}-{self.attack.norm}-{eps_text(self.eps).replace('/', '_')}", safe="")
+        return file_part(f"{self.attack.label}-{self.attack.norm}-{eps_text(self.eps).replace('/', '_')}")
 
     @property
     def budget(self) -> Budget:

@@ -19,13 +19,15 @@ import yaml
 from pydantic import BaseModel
 
 import udc_robust
+from udc_robust.config_file import plain
 from udc_robust.defences.registry import stated_texts
 from udc_robust.errors import UserError
-from udc_robust.files import disk_errors, shipped, write_text
+from udc_robust.files import disk_errors, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Task
+from udc_robust.portable import portable
 
 INPUTS = "inputs.json"
 # Names and places that a config holds beside what it is made of.
@@ -55,29 +57,42 @@ def claim(
     """
     files = input_digests(config, also)
     fingerprint = {**fingerprint, "inputs": digest(files)}
-    resolved = json.loads(config.model_dump_json(exclude={"out"})) | {"fingerprint": fingerprint}
+    files = {str(portable(name)): found for name, found in files.items()}
+    resolved = plain(config, {"out"}) | {"fingerprint": fingerprint}
     path = out / "config.yaml"
-    if path.is_file():
+    if path.exists():
         _check_same(out, resolved, _former(path, former_schema), files)
         return
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    if any(not name.name.startswith(".") and name.name != INPUTS for name in out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no run: choose another `out`")
+    others = sorted(name.name for name in out.iterdir() if not name.name.startswith(".") and name.name != INPUTS)
+    if others:
+        holds = "has lost its config.yaml" if "journal.jsonl" in others else "holds no run"
+        raise UserError(f"{out} is not empty and {holds}: choose another `out`, or delete that folder")
     write_text(out / INPUTS, json.dumps(files, indent=1))
     write_text(path, yaml.safe_dump(resolved, sort_keys=False))
 
 
 def _former(path: Path, schema: type[BaseModel] | None) -> dict[str, Any]:
-    """The config of the run that a folder holds, with every default written out."""
+    """The config of the run that a folder holds, with every default written out.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         former = yaml.safe_load(path.read_text(encoding="utf-8"))
-        former = former if isinstance(former, dict) else {}
+        if not isinstance(former, dict):
+            raise ValueError(f"it holds {type(former).__name__}")
+        if not isinstance(former.get("fingerprint", {}), dict):
+            raise ValueError("its fingerprint is no block")
         if schema is not None:
-            known = json.loads(schema.model_validate(former).model_dump_json(exclude={"out"}))
+            known = plain(schema.model_validate(former), {"out"})
             former = {**known, "fingerprint": former.get("fingerprint", {})}
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError):
-        return {}
+    except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} is damaged ({reason}): put it back, choose another `out`, or delete that folder to run again"
+        ) from error
     return former
 
 
@@ -98,9 +113,15 @@ def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any
         before = json.loads((out / INPUTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    changed = sorted(name for name in {*before, *files} if before.get(name) != files.get(name)) if before else []
-    named = f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}" if changed else "its images or weights"
+    before = before if isinstance(before, dict) else {}
+    named = (changed_files(before, files) if before else "") or "its images or weights"
     raise UserError(f"{out} holds a run of other inputs ({named} changed): choose another `out`, or delete that folder")
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The names under which two tables of `input_digests` differ, in short; empty where they agree."""
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return f"{', '.join(changed[:3])}{' and more' if len(changed) > 3 else ''}"
 
 
 def _change(key: str, before: Any, now: Any) -> str:
@@ -112,14 +133,19 @@ def _change(key: str, before: Any, now: Any) -> str:
 def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]:
     """A short hash of every file that a config names, by the name it has there."""
     found: dict[str, str] = {}
-    for written in sorted({*_texts(config.model_dump(mode="json")), *also}):
-        path = _input(written)
-        if path is not None and path.is_file():
+    for written, path in input_paths(config, also).items():
+        if path.is_file():
             found[written] = file_digest(str(path))
-        elif path is not None:
+        else:
             for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
                 found[f"{written}/{file.relative_to(path)}"] = file_digest(str(file))
     return found
+
+
+def input_paths(config: BaseModel, also: Sequence[str] = ()) -> dict[str, Path]:
+    """Every file and folder that a config names, by the name it has there."""
+    found = {written: _input(written) for written in sorted({*_texts(config.model_dump(mode="json")), *also})}
+    return {written: path for written, path in found.items() if path is not None}
 
 
 def _texts(value: Any, key: str = "") -> Iterator[str]:
@@ -164,11 +190,7 @@ def digest(value: Any) -> str:
 
 def file_digest(origin: str) -> str:
     """A short hash of a file; what is no file is told as it is."""
-    path = Path(origin)
-    if not path.is_file():
-        return origin
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return sha256_of(origin)[:16] if Path(origin).is_file() else origin
 
 
 def versions() -> dict[str, str]:

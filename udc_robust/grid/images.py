@@ -23,6 +23,7 @@ class Images:
         digest: a hash of all pixels and targets.
         truth: whether answers are measured against a target, and not against the clean answer.
         facts: what run.json says of them beside their number.
+        told: lines on what was understood of them, and why.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Images:
     digest: Callable[[], str]
     truth: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
+    told: Sequence[str] = ()
 
 
 class Deployed(Protocol):

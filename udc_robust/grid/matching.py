@@ -69,8 +69,9 @@ def _kept(path: Path, labels: list[str]) -> dict[str, dict[str, Any]] | None:
     """What was found before, if it is whole."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return kept if isinstance(kept, dict) and set(kept) == set(labels) else None
-    except (OSError, ValueError):
+        whole = set(kept) == set(labels) and all(len(kept[label]) == 2 and kept[label]["facts"] for label in labels)
+        return kept if whole else None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None
 
 

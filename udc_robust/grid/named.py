@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from udc_robust.attacks import METHODS, Damage, Method, Objective, objective
 from udc_robust.config_file import is_path
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.metrics import Metric
-from udc_robust.networks.user_code import load_object
+from udc_robust.networks.user_code import guarded, load_object
 
 
 @functools.cache
@@ -31,7 +34,7 @@ def find_method(name: str) -> Method:
             raise unknown_name("attack method", name, METHODS)
         return METHODS[name]
     found = _function(name, "attack method", ("oracle", "x", "threat"))
-    return getattr(found, "method", None) or Method.of(found)
+    return replace(getattr(found, "method", None) or Method.of(found), run=_images(found, f"attack method {name!r}"))
 
 
 @functools.cache
@@ -44,7 +47,7 @@ def find_objective(name: str, known: Sequence[str]) -> Callable[..., Objective]:
         UserError: an unknown name, or something that is no such function.
     """
     if is_path(name):
-        measure = _function(name, "objective", ("output", "target"))
+        measure = _one_each(_function(name, "objective", ("output", "target")), f"objective {name!r}")
         return lambda drop_db=6.0: Damage(name.rpartition(":")[2], measure, 1e-4, drop_db)
     if name not in known:
         raise unknown_name("objective", name, known)
@@ -62,8 +65,8 @@ def find_metric(path: str, name: str | None = None, higher_is_better: bool = Tru
         raise UserError(f"metric {path!r} must be package.module:name or file.py:name")
     found = load_object(path, "metric")
     if isinstance(found, Metric):
-        return found
-    measure = _function(path, "metric", ("output", "target"))
+        return replace(found, measure=_one_each(guarded(found.measure, f"metric {path!r}"), f"metric {path!r}"))
+    measure = _one_each(_function(path, "metric", ("output", "target")), f"metric {path!r}")
     words = (inspect.getdoc(measure) or "").partition("\n")[0]
     return Metric(name or path.rpartition(":")[2], measure, higher_is_better, digits, words=words)
 
@@ -78,4 +81,32 @@ def _function(path: str, what: str, given: Sequence[str]) -> Callable[..., Any]:
     if len(placed) != len(given):
         told = ", ".join(p.name for p in placed) or "nothing"
         raise UserError(f"{what} {path!r} takes {told}: it must take {', '.join(given)}, and its options after a `*`")
-    return found
+    return guarded(found, f"{what} {path!r}")
+
+
+def _images(function: Callable[..., Any], what: str) -> Callable[..., Tensor]:
+    """An attack of the user, whose answer is checked."""
+
+    @functools.wraps(function)
+    def run(oracle: Any, x: Tensor, threat: Any, **options: Any) -> Tensor:
+        answer = function(oracle, x, threat, **options)
+        if not isinstance(answer, Tensor) or answer.shape != x.shape:
+            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise UserError(f"{what} makes {found} of images {tuple(x.shape)}: it must return images of their shape")
+        return answer
+
+    return run
+
+
+def _one_each(function: Callable[..., Any], what: str) -> Callable[..., Tensor]:
+    """A measure of the user, whose answer is checked."""
+
+    @functools.wraps(function)
+    def measure(output: Tensor, target: Tensor) -> Tensor:
+        answer = function(output, target)
+        if not isinstance(answer, Tensor) or answer.shape != output.shape[:1]:
+            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise UserError(f"{what} makes {found} of {len(output)} images: it must give one number an image, (B,)")
+        return answer
+
+    return measure

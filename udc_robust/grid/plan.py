@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from udc_robust.attacks import answers, frozen
-from udc_robust.errors import UserError, unknown_name
+from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, batches
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Network, Task
 from udc_robust.grid.victims import Victim, build_victims
+from udc_robust.limits import require_memory
 from udc_robust.metrics import Metric
 
 Networks = Mapping[str, Mapping[str, Network]]
@@ -84,6 +81,9 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
     for images in sets:
         if images.domain == "linear" and config.round_8_bit:
             raise UserError(f"data {images.label!r} is linear light, which has no 8-bit levels: set round_8_bit: false")
+        together = min(config.batch_size, len(images.keys))
+        largest = max(height * width for height, width in images.sizes)
+        require_memory(4 * 3 * together * largest, f"a batch of {together} images of {images.label!r} and its attack")
     return sets
 
 
@@ -136,55 +136,3 @@ def planned(
 def _options_only(tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """What was tuned, without the facts about it."""
     return {label: {k: v for k, v in found.items() if k != "facts"} for label, found in tuned.items()}
-
-
-@torch.no_grad()
-def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks) -> None:
-    """Let every network, and every victim whose defence is not to be tuned, answer to one image, before any work.
-
-    Raises:
-        UserError: a defence that cannot be built, a network that does not take the images, or an answer that is not
-            finite or not what the task needs.
-    """
-    untuned = config.model_copy(update={"defences": [block for block in config.defences if block.match is None]})
-    victims = {domain: build_victims(untuned, list(mine.values()), {}) for domain, mine in networks.items()}
-    for images in sets:
-        batch = Batch.load(images, [0], config.device, config.seed, 1)
-        for network in networks[images.domain].values():
-            answer = _answer(network, batch, f"{task.network} {network.name!r}", network.origin)
-            task.check(config, batch, network, answer)
-        for victim in victims[images.domain]:
-            if victim.defence is not None:
-                _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
-
-
-def _answer(victim: Any, batch: Batch, what: str, origin: str) -> Tensor:
-    """The answer ``(1,B,...)`` to a batch."""
-    try:
-        with frozen(victim):
-            answer = answers(victim, batch.x, [0])
-    except RuntimeError as error:
-        size = f"{batch.x.shape[-2]} x {batch.x.shape[-1]} px"
-        raise UserError(f"{what} does not take the images of {batch.images.label}, {size}: {error}") from error
-    if not answer.isfinite().all():
-        raise UserError(f"{what} answers with NaN or infinity: check {origin}")
-    return answer
-
-
-def checked_device(name: str) -> str:
-    """The device, which torch must have.
-
-    Raises:
-        UserError: no device of that name, or none here.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise unknown_name("device", name, ["cpu", "cuda", "cuda:0"]) from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r} is none that this suite runs on: use cpu or cuda")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: this machine has no CUDA GPU that torch can use; use `device: cpu`")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA GPUs, counted from 0")
-    return name

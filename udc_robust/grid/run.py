@@ -8,22 +8,28 @@ launch`` the processes share the work out, and the result is the same again.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from udc_robust.files import write_text
 from udc_robust.grid.budget import eps_text
+from udc_robust.grid.check import check_victims
 from udc_robust.grid.identity import claim_folder, facts_of
-from udc_robust.grid.images import Batch
+from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.journal import Journal
 from udc_robust.grid.matching import tune
-from udc_robust.grid.plan import Plan, check_victims, checked_device, loaded, opened, planned
+from udc_robust.grid.plan import Networks, Plan, loaded, opened, planned
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
-from udc_robust.grid.units import run_unit, unit_name
+from udc_robust.grid.told import data_told, left_out, networks_told
+from udc_robust.grid.units import keep_names, run_unit, unit_name
+from udc_robust.limits import usable_device
+from udc_robust.lock import sole_writer
+from udc_robust.portable import portable
 from udc_robust.processes import Processes
-from udc_robust.progress import progress
+from udc_robust.progress import note, progress
 
 
 def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str, Any]:
@@ -33,23 +39,38 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
         The facts of ``run.json``: versions, seeds, data, networks, defences, reasons for missing columns.
 
     Raises:
-        UserError: bad data or weights, or ``out`` holds a run of another config.
+        UserError: bad data or weights, or ``out`` holds a run of another config, or another process is writing there.
     """
-    checked_device(config.device)
+    usable_device(config.device)
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)
+    for line in (*data_told(sets), *networks_told(networks)):
+        note(line)
     check_victims(task, config, sets, networks)
     task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
+    with sole_writer(out):
+        return _run(task, config, out, command, processes, sets, networks)
+
+
+def _run(
+    task: Task, config: RunConfig, out: Path, command: str, processes: Processes, sets: Sequence[Images],
+    networks: Networks,
+) -> dict[str, Any]:  # fmt: skip
+    """Claim the folder, do this process's share, and write what the journal of all of them says."""
     with processes.main_first():
         claim_folder(task, config, out, sets, networks)
         tuned = tune(task, config, networks, out)
     plan = planned(task, config, out, sets, networks, tuned)
+    for line in left_out(config, [victim for mine in plan.victims.values() for victim in mine]):
+        note(line)
+    if processes.is_main:
+        keep_names(plan)
     _work(plan, processes)
     processes.wait()
     facts = facts_of(plan, config, command, networks, tuned)
     if processes.is_main:
-        write_text(out / "run.json", json.dumps(facts, indent=1))
+        write_text(out / "run.json", json.dumps(portable(facts), indent=1))
         write_tables(task, plan.metrics, out, list(Journal(out).units.values()))
     processes.wait()
     return facts

@@ -13,9 +13,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
-from udc_robust.config_file import Number, Size, Strict, as_lists, may_load, number, told
+from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, number, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.named import find_method, find_metric
+from udc_robust.limits import MOST, Count, Device, Seed
 from udc_robust.metrics import Metric
 from udc_robust.names import Access, Norm
 
@@ -53,7 +54,7 @@ class AttackConfig(BaseModel):
 
     method: str
     access: list[Access] | None = None
-    eot: Size = 1
+    eot: Count = 1
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     defences: list[str] | None = None
@@ -122,8 +123,8 @@ def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) ->
         raise ValueError(f"{what} must be like {default!r}, not {value!r}")
     if not math.isfinite(found):
         raise ValueError(f"{what} must be finite, not {value!r}")
-    if whole and (found != int(found) or found < 1):
-        raise ValueError(f"{what} must be a whole number from 1, not {value!r}")
+    if whole and (found != int(found) or not 1 <= found <= MOST):
+        raise ValueError(f"{what} must be a whole number from 1 to {MOST:,}, not {value!r}")
     if isinstance(default, float | None) and not found > 0 and not signed:
         raise ValueError(f"{what} must be positive, not {value!r}")
     return int(found) if whole else found
@@ -168,15 +169,15 @@ class RunConfig(Strict):
     short_forms: ClassVar[Mapping[str, str | None]] = {"defences": "kind", "attacks": "method", "eps": None}
 
     task: str
-    name: str
+    name: FileName
     out: Path | None = None
-    seed: int = 0
-    device: str = "cpu"
-    batch_size: Size
+    seed: Seed = 0
+    device: Device = "cpu"
+    batch_size: Count
     data: list[Any] = Field(min_length=1)
     validation: Any = None
     defences: list[Any] = Field(default_factory=lambda: ["none"], min_length=1, validate_default=True)
-    draws: Size = 8
+    draws: Count = 8
     attacks: list[Any] = Field(min_length=1)
     eps: list[Eps] = Field(min_length=1)
     metrics: list[MetricConfig] = Field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,12 +13,15 @@ from torch import Tensor
 from udc_robust.attacks import Result, Streams
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
+from udc_robust.files import LONG, file_part, write_text
 from udc_robust.grid.attacking import Judged, attacked, unattacked
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Batch
 from udc_robust.grid.plan import Plan
 from udc_robust.grid.victims import Victim
 from udc_robust.optics.domains import for_metrics
+from udc_robust.portable import portable
+from udc_robust.progress import doing
 
 Unit = tuple[list[dict[str, Any]], dict[str, Any]]
 """Rows, one an image, and what the unit cost."""
@@ -25,12 +29,25 @@ Unit = tuple[list[dict[str, Any]], dict[str, Any]]
 
 def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | None) -> str:
     """Name of a unit in the journal."""
-    return "/".join(quote(part, safe="") for part in (data, batch_key, victim.label, cell.key if cell else "clean"))
+    return "/".join(
+        quote(part, safe="", errors="surrogatepass")
+        for part in (data, batch_key, victim.label, cell.key if cell else "clean")
+    )
 
 
-def image_folder(out: Path, data: str, key: str) -> Path:
-    """Folder of one image's pictures; odd characters in names are percent-encoded."""
-    return out / "images" / quote(data, safe="") / quote(key, safe="")
+def image_folder(out: Path, data: str, key: str, victim: str | None = None) -> Path:
+    """Folder of one image's pictures, or of those of a victim; for odd and long names see `file_part`."""
+    return out.joinpath("images", *(file_part(part) for part in (data, key, victim) if part is not None))
+
+
+def keep_names(plan: Plan) -> None:
+    """Write ``images/names.json``: what the shortened names in folders and files of pictures stand for."""
+    victims = [victim for listed in plan.victims.values() for victim in listed]
+    texts = [text for data in plan.sets for text in (data.label, *data.keys)] + [victim.label for victim in victims]
+    names = {file_part(text): text for text in texts}
+    names |= {cell.key: cell.label for victim in victims for cell in victim.cells}
+    if long := {name: text for name, text in names.items() if LONG in name}:
+        write_text(plan.out / "images" / "names.json", json.dumps(long, indent=1))
 
 
 def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Unit:
@@ -39,13 +56,17 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     Raises:
         UserError: the victim answers with NaN or infinity.
     """
+    where = f"{victim.label} {cell.label if cell else 'clean'}"
+    doing(f"{where}: {'attacking' if cell else 'answering'}")
     if cell is None:
         judged = unattacked(batch, victim)
         if not judged.outputs.isfinite().all():
             raise UserError(f"victim {victim.label!r} answers with NaN or infinity: check {victim.network.origin}")
     else:
         judged = attacked(plan.task, batch, victim, cell, plan.round_8_bit)
+    doing(f"{where}: scoring")
     figures = plan.task.figures(judged, plan.metrics) | ({} if judged.result is None else measured(judged.result))
+    doing(f"{where}: writing pictures")
     _keep_pictures(plan, judged)
     names = _names(plan, judged)
     rows = [
@@ -72,8 +93,8 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
         return names | {"attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
     averages = cell.access in victim.gradients and (victim.random or cell.jitter > 0)
     return names | {
-        "attack": cell.label, "method": cell.attack.method, "norm": cell.attack.norm, "eps": cell.eps,
-        "objective": cell.attack.objective, "access": cell.access,
+        "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
+        "objective": portable(cell.attack.objective), "access": cell.access,
         "exactness": victim.exactness(cell.access, plan.task.network), "eot": cell.attack.eot if averages else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip
@@ -96,7 +117,8 @@ def measured(result: Result) -> dict[str, list[Any]]:
 
 def spread(count: int, total: int) -> set[int]:
     """``count`` places evenly over ``total``: sets are often sorted, by class or by scene."""
-    return {i * total // count for i in range(min(count, total))} if count else set()
+    count = min(count, total)
+    return {i * total // count for i in range(count)}
 
 
 def _keep_pictures(plan: Plan, judged: Judged) -> None:
@@ -110,7 +132,8 @@ def _keep_pictures(plan: Plan, judged: Judged) -> None:
     keeps = cell is not None and plan.save_images and cell.access != "blind"
     for i, (index, key) in enumerate(zip(batch.indices, batch.keys, strict=True)):
         folder = image_folder(plan.out, batch.images.label, key)
-        mine, name = folder / quote(victim.label, safe=""), cell.key if cell else "clean"
+        mine = image_folder(plan.out, batch.images.label, key, victim.label)
+        name = cell.key if cell else "clean"
         if keeps:
             write_image(mine / f"{name}.input{exact}", judged.inputs[i].cpu())
         if index not in shown:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
+_BAND = 64  # rows, and columns, that are filtered at once
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -30,24 +31,46 @@ def _gaussian_window(x: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     return window / window.sum()
 
 
+def _banded(window: Tensor, places: int) -> Tensor:
+    """The matrix ``(places,places+taps-1)`` that filters so many places along an axis."""
+    return torch.stack([F.pad(window, (i, places - 1 - i)) for i in range(places)])
+
+
 def _blur_valid(x: Tensor, window: Tensor) -> Tensor:
-    """Separable Gaussian filter, only where the window lies inside the image."""
-    channels, size = x.shape[1], window.numel()
-    rows = F.conv2d(x, window.view(1, 1, size, 1).expand(channels, 1, size, 1), groups=channels)
-    return F.conv2d(rows, window.view(1, 1, 1, size).expand(channels, 1, 1, size), groups=channels)
+    """Separable Gaussian filter of a band of rows, only where the window lies inside.
+
+    Products with banded matrices: in float64 several times as fast as convolutions.
+    """
+    rows = _banded(window, x.shape[-2] - window.numel() + 1) @ x
+    places = x.shape[-1] - window.numel() + 1
+    blocks = F.pad(rows, (0, -places % _BAND)).unfold(-1, _BAND + window.numel() - 1, _BAND)
+    return (blocks @ _banded(window, _BAND).T).flatten(-2)[..., :places]
 
 
 def _ssim_parts(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean contrast-structure term, each ``(B,C)`` (Wang et al. 2004, eq. 13)."""
+    """Mean SSIM and mean contrast-structure term, each ``(B,C)`` (Wang et al. 2004, eq. 13).
+
+    Large images go through in bands of rows, so that memory stays flat.
+    """
     if min(output.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs at least 11x11 pixels, not {output.shape[-2]}x{output.shape[-1]}")
     window = _gaussian_window(output)
+    rows = output.shape[-2] - window.numel() + 1
+    bands = [slice(top, min(top + _BAND, rows) + window.numel() - 1) for top in range(0, rows, _BAND)]
+    sums = [_ssim_sums(output[..., band, :], target[..., band, :], window) for band in bands]
+    count = rows * (output.shape[-1] - window.numel() + 1)
+    similarity, contrast = (torch.stack(parts).sum(0) / count for parts in zip(*sums, strict=True))
+    return similarity, contrast
+
+
+def _ssim_sums(output: Tensor, target: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of both terms over a band of rows, each ``(B,C)``."""
     stacked = torch.cat([output, target, output * output, target * target, output * target])
     mean_a, mean_b, square_a, square_b, product = _blur_valid(stacked, window).chunk(5)
     variances = square_a - mean_a**2 + square_b - mean_b**2
     contrast = (2 * (product - mean_a * mean_b) + _SSIM_C2) / (variances + _SSIM_C2)
     luminance = (2 * mean_a * mean_b + _SSIM_C1) / (mean_a**2 + mean_b**2 + _SSIM_C1)
-    return (luminance * contrast).flatten(2).mean(2), contrast.flatten(2).mean(2)
+    return (luminance * contrast).flatten(2).sum(2), contrast.flatten(2).sum(2)
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:

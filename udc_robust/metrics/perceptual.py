@@ -14,6 +14,10 @@ BACKBONES = ("alex", "vgg", "squeeze")
 _FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 
 
+MEGABYTES = {"alex": 233, "vgg": 528, "squeeze": 5}
+_URL = "https://download.pytorch.org/models/"
+
+
 class LpipsUnavailable(Exception):
     """The backbone weights are neither cached nor downloadable; the text is the reason."""
 
@@ -21,6 +25,29 @@ class LpipsUnavailable(Exception):
 def weights_file(backbone: str) -> Path:
     """Where torch.hub keeps the torchvision weights of ``backbone``."""
     return Path(torch.hub.get_dir()) / "checkpoints" / _FILES[backbone]
+
+
+def fetch_backbone(backbone: str) -> str:
+    """Download the weights of a backbone where they are not there yet, checked by the hash in their name.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        LpipsUnavailable: no network: it says what to copy where.
+    """
+    path, url = weights_file(backbone), _URL + _FILES[backbone]
+    if path.is_file():
+        return f"LPIPS {backbone}: there already, {path}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
+    except Exception as error:  # urllib, ssl, socket, hash mismatch: all mean the same to the user
+        raise LpipsUnavailable(
+            f"LPIPS {backbone} cannot be fetched ({error}): copy {url} ({MEGABYTES[backbone]} MB) to {path} yourself; "
+            "TORCH_HOME chooses the folder"
+        ) from error
+    return f"LPIPS {backbone}: {path}, {MEGABYTES[backbone]} MB"
 
 
 @functools.cache

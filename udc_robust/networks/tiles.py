@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from udc_robust.errors import UserError
+
+_MOST_TILES = 100_000
 
 
 def padded(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Tensor:
@@ -20,11 +23,49 @@ def padded(network: Callable[[Tensor], Tensor], x: Tensor, multiple: int) -> Ten
     return network(F.pad(x, (0, right, 0, bottom), mode="replicate"))[..., :height, :width]
 
 
+def check_tiles(tile: int, overlap: int) -> None:
+    """Refuse tiles that cannot be cut.
+
+    Args:
+        tile: side in pixels; 0 for whole images.
+
+    Raises:
+        UserError: negative numbers, or an overlap that leaves nothing of a tile.
+    """
+    if tile < 0 or overlap < 0:
+        raise UserError(f"tile {tile} and overlap {overlap} must be 0 or more pixels")
+    if tile and tile <= 2 * overlap:
+        raise UserError(f"tile {tile} must be more than twice the overlap {overlap}, or 0 for whole images")
+
+
+def count_tiles(height: int, width: int, tile: int, overlap: int) -> int:
+    """How many tiles cover an image, see `tile_boxes`.
+
+    Raises:
+        UserError: they cannot be cut, or are so many that they would hardly end.
+    """
+    check_tiles(tile, overlap)
+    step = tile - 2 * overlap
+    count = math.prod(max(1, math.ceil((side - 2 * overlap) / step)) for side in (height, width))
+    if count > _MOST_TILES:
+        raise UserError(
+            f"tiles of {tile} px with an overlap of {overlap} cut {height} x {width} px into {count:,}: "
+            "make the tile larger, or the overlap smaller"
+        )
+    return count
+
+
 def tile_boxes(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice, slice, slice]]:
     """Cover an image: input rows and columns of each tile, and the output rows and columns it is trusted for.
 
     Neighbouring tiles share ``2 * overlap`` pixels, and each is trusted up to ``overlap`` from its inner borders.
+
+    Raises:
+        UserError: see `check_tiles`.
     """
+    check_tiles(tile, overlap)
+    if not tile:
+        raise ValueError("no tiles: take the whole image")
     for rows_in, rows_out in _spans(height, tile, overlap):
         for columns_in, columns_out in _spans(width, tile, overlap):
             yield rows_in, columns_in, rows_out, columns_out
@@ -64,8 +105,7 @@ def tiled(
     Raises:
         UserError: the overlap leaves nothing of a tile.
     """
-    if tile <= 2 * overlap:
-        raise UserError(f"tile {tile} must be more than twice the overlap {overlap}")
+    count_tiles(x.shape[-2], x.shape[-1], tile, overlap)
     output = torch.empty_like(x)
     for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
         answer = network(*(part[..., rows_in, columns_in] for part in (x, *along)))

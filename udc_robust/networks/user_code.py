@@ -6,6 +6,7 @@ What goes wrong in there is the user's to mend: errors name the exception and th
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import sys
@@ -15,9 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+import udc_robust
 from udc_robust.errors import UserError
+from udc_robust.networks.memory_guard import MemoryGuard
+
+# Folders whose lines say nothing of where the user's code went wrong.
+_NOT_THEIRS = {Path(module.__file__).parent for module in (udc_robust, torch, importlib) if module.__file__}
 
 
 def load_object(path: str, what: str) -> Any:
@@ -79,9 +86,8 @@ def blame(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
-        and Path(frame.filename).parent != Path(importlib.__file__).parent
-    ]  # fmt: skip
+        if not frame.filename.startswith("<") and not _NOT_THEIRS & set(Path(frame.filename).parents)
+    ]
     home = Path(frames[0].filename).parent if frames else None
     own = [frame for frame in frames if home in (Path(frame.filename).parent, *Path(frame.filename).parents)]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
@@ -107,13 +113,71 @@ def build(builder: Callable[..., nn.Module], name: str, options: Mapping[str, An
         UserError: options that it does not take, an exception in its constructor, or something else than a network.
     """
     try:
-        network = builder(**options)
+        with MemoryGuard(f"network {name!r} with these options"):
+            network = builder(**options)
     except UserError:
         raise
     except TypeError as error:
-        raise UserError(f"network {name!r} does not take these options: {error}") from error
+        raise UserError(f"network {name!r} does not take these options: {blame(error)}") from error
     except Exception as error:
         raise UserError(f"network {name!r} cannot be built with these options: {blame(error)}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"network {name!r} made a {type(network).__name__}, not a torch.nn.Module")
     return network
+
+
+def answered(network: nn.Module, x: Tensor, what: str) -> Tensor:
+    """The answer of a network, which must be one tensor of numbers; a fault in code that is not ours is told as theirs.
+
+    Args:
+        what: names the network for the error, such as ``restorer 'mine'``.
+
+    Raises:
+        UserError: the code of others raises, memory runs out, or the answer is something else.
+    """
+    try:
+        answer = network(x)
+    except UserError:
+        raise
+    except Exception as error:
+        ours = type(network).__module__.startswith(f"{udc_robust.__name__}.")
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise UserError(
+                f"{what} runs out of memory on images of {tuple(x.shape)}: give smaller images or batches, or tiles"
+            ) from error
+        if ours:
+            raise
+        raise UserError(f"{what} does not take images of {tuple(x.shape)}: {blame(error)}") from error
+    if not isinstance(answer, Tensor):
+        raise UserError(
+            f"{what} answers with {_told_kind(answer)}: it must give one tensor; name a class or function of yours "
+            "that picks it"
+        )
+    if not answer.is_floating_point():
+        raise UserError(f"{what} answers with {answer.dtype}: it must give floating point numbers")
+    return answer
+
+
+def _told_kind(answer: Any) -> str:
+    """What a network gave in place of a tensor."""
+    if isinstance(answer, Mapping):
+        return f"a {type(answer).__name__} of {', '.join(map(repr, list(answer)[:5]))}"
+    if isinstance(answer, list | tuple):
+        shapes = [str(tuple(part.shape)) if isinstance(part, Tensor) else type(part).__name__ for part in answer]
+        return f"a {type(answer).__name__} of {len(answer)} ({', '.join(shapes[:5])})"
+    return f"a {type(answer).__name__}"
+
+
+def guarded(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """A function of the user whose exceptions are told as theirs, with their line."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{what}: {blame(error)}") from error
+
+    return call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError
-from udc_robust.files import atomic_path
+from udc_robust.files import write_bytes
 
-_CONTAINERS = ("params_ema", "params", "state_dict")
+_CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net_g")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
+"""Endings of weights files."""
+
+
+def _is_list(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(part, kind) for part in value)
+
+
+_FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "network": (lambda value: isinstance(value, str), "a name"),
+    "options": (lambda value: isinstance(value, dict), "options by name"),
+    "domain": (lambda value: isinstance(value, str), "a name"),
+    "parent": (lambda value: isinstance(value, str), "a name"),
+    "parent_sha256": (lambda value: isinstance(value, str), "hexadecimal digits"),
+    "mean": (_is_list((int, float)), "a list of numbers"),
+    "std": (_is_list((int, float)), "a list of numbers"),
+    "classes": (_is_list(str), "a list of names"),
+}
 
 
 def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a state dict and its text metadata (empty for ``.pth``).
 
-    Takes safetensors, and what ``torch.save`` made of tensors: bare, or under ``params_ema``, ``params`` or
-    ``state_dict``; one leading ``module.`` is stripped.
+    Takes safetensors, and what ``torch.save`` made of tensors: bare, or under ``params_ema``, ``params``,
+    ``state_dict``, ``model`` and the like, as BasicSR, Lightning and people's own loops write them.
 
     Raises:
         UserError: the file is missing, damaged, not a state dict, or a pickle that carries code.
@@ -29,12 +47,35 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no weights at {path}: check the path")
-    if path.suffix == ".safetensors":
-        state, metadata = _read_safetensors(path)
-    else:
-        state, metadata = _read_pth(path), {}
-    prefix = "module."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, metadata
+    return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
+
+
+def named_by_file(values: Any) -> Any:
+    """A block of a config whose ``name`` is a weights file, or code: that file's stem, or the class, is its name.
+
+    So ``restorers: runs/train/mine/mine.safetensors`` and ``restorers: nets.py:Net`` work wherever a name does.
+    """
+    name = values.get("name") if isinstance(values, Mapping) else None
+    if not isinstance(name, str):
+        return values
+    if name.endswith(SUFFIXES) and values.get("weights") is None:
+        return {**values, "name": Path(name).stem, "weights": name}
+    if ":" in name and values.get("network") is None:
+        return {**values, "name": name.rpartition(":")[2], "network": name}
+    return values
+
+
+def without_prefix(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """A state dict without what wrappers put before all of its names: ``module.``, ``model.``, ``net_g.``.
+
+    Args:
+        names: those of the network: as much is stripped as makes most of them appear.
+    """
+    layouts, inner = [dict(state)], dict(state)
+    while inner and len({name.partition(".")[0] for name in inner}) == 1 and all("." in name for name in inner):
+        inner = {name.partition(".")[2]: tensor for name, tensor in inner.items()}
+        layouts.append(inner)
+    return max(layouts, key=lambda layout: len(layout.keys() & set(names)))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -57,16 +98,58 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
                 "save its state dict alone, best as .safetensors"
             ) from error
         raise UserError(f"{path} is not a readable checkpoint ({_short(error)}): get it again") from error
-    for key in _CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    content = _unpacked(content)
+    named = isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
+    if not named or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(
-            f"{path} holds no state dict: expected tensors, bare or under one of {', '.join(_CONTAINERS)}; "
+            f"{path} holds no state dict: expected tensors by name, bare or under one of {', '.join(_CONTAINERS)}; "
             f"found {_describe(content)}"
         )
     return dict(content)
+
+
+def facts_of(metadata: Mapping[str, str], origin: Path | str) -> dict[str, Any]:
+    """What a weights file says of its network, with its types checked: a file is whoever's who made it.
+
+    Raises:
+        UserError: metadata that is no JSON, or of another type.
+    """
+    facts: dict[str, Any] = {}
+    for key, (right, needed) in _FACTS.items():
+        if key not in metadata:
+            continue
+        try:
+            facts[key] = json.loads(metadata[key])
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{origin}: its metadata {key!r} is not JSON ({error}): get it again") from error
+        if facts[key] is None:
+            del facts[key]
+        elif not right(facts[key]):
+            raise UserError(f"{origin}: its metadata {key!r} must be {needed}, not {metadata[key][:60]}: get it again")
+    return facts
+
+
+def no_code(network: str, origin: Path | str) -> str:
+    """The network that a weights file names, which must be one of a list: a file never chooses code that is run.
+
+    Raises:
+        UserError: it is a path to code.
+    """
+    if ":" in network or "." in network:
+        raise UserError(
+            f"{origin} says that its network is {network!r}, which is code of somebody's and is not run; if you trust "
+            f"it, name it yourself: `network: {network}` in a config, `--restorer {network}` in a command"
+        )
+    return network
+
+
+def _unpacked(content: Any) -> Any:
+    """What lies in the containers of a checkpoint, one in another if need be."""
+    if isinstance(content, Mapping):
+        for key in _CONTAINERS:
+            if isinstance(content.get(key), Mapping):
+                return _unpacked(content[key])
+    return content
 
 
 def _describe(content: Any) -> str:
@@ -78,15 +161,16 @@ def _short(error: Exception) -> str:
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -> None:
-    """Load strictly; weight-norm networks take legacy names through torch's own hook.
+    """Load strictly, past a wrapper's prefix; weight-norm networks take legacy names through torch's own hook.
 
     Raises:
         UserError: names the missing, unexpected and differently shaped entries in short.
     """
+    ours = network.state_dict()
+    state = without_prefix(state, ours.keys())
     try:
-        network.load_state_dict(dict(state), strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        ours = network.state_dict()
         missing, unexpected = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
         shapes = [
             f"{name} {tuple(state[name].shape)} instead of {tuple(ours[name].shape)}"
@@ -108,9 +192,21 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], origin: Path | st
 
 
 def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Write a safetensors file, whole or not at all; metadata values are stored as JSON text."""
-    from safetensors.torch import save_file
+    """Write a safetensors file, whole or not at all; metadata values are stored as JSON text.
+
+    The same weights and metadata make the same bytes: what differs from run to run, such as seconds, belongs elsewhere.
+    """
+    from safetensors.torch import save
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})
+    write_bytes(path, _ordered(save(state, {key: json.dumps(value) for key, value in metadata.items()})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file (length of the header, JSON header, tensors) with its header in order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]

@@ -136,7 +136,7 @@ def read_psf(path: Path | str, key: str | None = None) -> Tensor:
         path, key = text, tail
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"PSF {path} does not exist; give a .npy, .npz, .mat or .exr file, or one of {psf_names()}")
+        raise UserError(f"PSF {path} does not exist; give a file, or one of {', '.join(psf_names())}")
     try:
         array = _load(path, key)
     except UserError:
@@ -145,7 +145,7 @@ def read_psf(path: Path | str, key: str | None = None) -> Tensor:
         raise UserError(
             f"PSF {path} cannot be read ({error}); save it again, e.g. with numpy.save and no objects"
         ) from error
-    return _from_array(array, path)
+    return psf_of(array, path)
 
 
 def _intensity(layout: Layout, size: int, camera: Camera, wavelength: float) -> np.ndarray:
@@ -197,7 +197,22 @@ def _load(path: Path, key: str | None) -> np.ndarray:
         from udc_robust.optics.radiance_file import read_radiance
 
         return read_radiance(path)
-    raise UserError(f"PSF {path} has the unknown ending {suffix!r}; give a .npy, .npz, .mat or .exr file")
+    raise UserError(f"PSF {path} has the unknown ending {suffix!r}; give .npy, .npz, .mat, .exr, .png or .tif")
+
+
+def array_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """The arrays of an .npz or .mat file by name, the one that is taken first; none for other files."""
+    text, _, tail = str(path).rpartition(":")
+    path, key = (Path(text), tail) if text.endswith((".npz", ".mat")) else (Path(path), "psf")
+    shapes: dict[str, tuple[int, ...]] = {}
+    if path.suffix.lower() == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            shapes = {name: arrays[name].shape for name in arrays.files}
+    elif path.suffix.lower() == ".mat":
+        from scipy.io import whosmat
+
+        shapes = {name: tuple(shape) for name, shape, _ in whosmat(path)}
+    return dict(sorted(shapes.items(), key=lambda item: item[0] != key))
 
 
 def _pick(path: Path, key: str | None, names: list[str]) -> str:
@@ -208,7 +223,12 @@ def _pick(path: Path, key: str | None, names: list[str]) -> str:
     return key
 
 
-def _from_array(array: np.ndarray, path: Path) -> Tensor:
+def psf_of(array: np.ndarray, path: Path) -> Tensor:
+    """A PSF (3,k,k), float32, each channel summing to 1, of an array in any layout that `read_psf` understands.
+
+    Raises:
+        UserError: not square, not finite, negative or all zero; it names ``path``.
+    """
     if array.dtype.kind not in "fiub":
         raise UserError(f"PSF {path} holds {array.dtype} values; save real numbers")
     if array.ndim == 2:
@@ -223,7 +243,8 @@ def _from_array(array: np.ndarray, path: Path) -> Tensor:
         raise UserError(f"PSF {path} holds negative values; subtract the dark level and clip it at 0")
     if array.shape[1] % 2 == 0:
         array = array[:, 1:, 1:]
-    if (array.sum(axis=(1, 2), dtype=np.float64) <= 0).any():
+    peaks = array.max(axis=(1, 2), keepdims=True, initial=0).astype(np.float64)
+    if (peaks <= 0).any():
         raise UserError(f"PSF {path} has a channel without light; save one with a positive sum in every channel")
-    psf = _normalised(torch.from_numpy(array.astype(np.float64)))
+    psf = _normalised(torch.from_numpy(array / peaks))  # of values near the largest that there are a sum would overflow
     return psf.repeat(3, 1, 1) if len(psf) == 1 else psf

@@ -7,6 +7,7 @@ with it, and keep the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,8 @@ class PsfBasis:
 
     def save(self, path: Path | str) -> None:
         """Write the basis as ``.npz``, whole or not at all."""
-        with atomic_path(path) as temporary:
-            np.savez(temporary, mean=self.mean.numpy(), components=self.components.numpy())
+        with atomic_path(path) as temporary, open(temporary, "wb") as handle:  # to a name, NumPy would add an ending
+            np.savez(handle, mean=self.mean.numpy(), components=self.components.numpy())
 
 
 def load_basis(path: Path | str) -> PsfBasis:
@@ -55,9 +56,13 @@ def load_basis(path: Path | str) -> PsfBasis:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return PsfBasis(torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["components"]))
-    except (OSError, ValueError, KeyError) as error:
+            mean, components = (torch.from_numpy(arrays[name]).float() for name in ("mean", "components"))
+    except Exception as error:  # NumPy and zip answer other files with almost any type
         raise UserError(f"{path} is no PSF basis ({error}): make one with `udc-robust psf-code`") from error
+    finite = mean.isfinite().all() and components.isfinite().all()
+    if mean.ndim != 3 or components.ndim != 4 or components.shape[1:] != mean.shape or not finite:
+        raise UserError(f"{path} is no PSF basis (shapes or NaN): make one with `udc-robust psf-code`")
+    return PsfBasis(mean, components)
 
 
 def fit_basis(psfs: Sequence[Tensor], count: int = 5) -> PsfBasis:
@@ -72,7 +77,11 @@ def fit_basis(psfs: Sequence[Tensor], count: int = 5) -> PsfBasis:
         raise UserError(f"{count} components need at least {count + 1} PSFs, not {len(psfs)}: add turned copies")
     stacked = torch.stack(list(psfs)).double()
     mean = stacked.mean(0)
-    _, _, directions = torch.linalg.svd((stacked - mean).flatten(1), full_matrices=False)
+    if mean.numel() < count:
+        raise UserError(f"a PSF of {mean.shape[-1]} px a side has no {count} components: give one of 3 px or more")
+    _, sizes, directions = torch.linalg.svd((stacked - mean).flatten(1), full_matrices=False)
+    if not sizes[0] > 0:
+        raise UserError("the PSFs are all the same: give different ones, or turn the one further (--turn)")
     components = directions[:count]
     # The sign of a component is arbitrary: let its largest entry be positive, so that codes can be reproduced.
     peaks = components.gather(1, components.abs().argmax(1, keepdim=True))
@@ -85,6 +94,8 @@ def turned(psf: Tensor, degrees: float) -> Tensor:
 
     DISCNet's eight further PSFs are such copies of the one that was measured.
     """
+    if not math.isfinite(degrees):
+        raise UserError(f"a PSF cannot be turned by {degrees} degrees: give a finite --turn")
     angle = torch.tensor(degrees).deg2rad()
     rotation = torch.stack([angle.cos(), -angle.sin(), angle * 0, angle.sin(), angle.cos(), angle * 0]).view(1, 2, 3)
     grid = F.affine_grid(rotation, [1, *psf.shape], align_corners=False)

@@ -13,7 +13,7 @@ from typing import Any
 from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
 from udc_robust.metrics import Metric
 from udc_robust.metrics.accuracy_curve import area_under
-from udc_robust.report.run_folder import Panel
+from udc_robust.report.panel import Panel
 from udc_robust.report.worst import Wanted, attacked_at, curve, is_blind
 
 

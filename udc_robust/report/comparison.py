@@ -15,7 +15,7 @@ from udc_robust.grid.cells import ACCESSES
 from udc_robust.grid.statistics import Interval, mean_interval
 from udc_robust.grid.task import Scale
 from udc_robust.metrics import Metric
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.worst import Worst, attacked_at, held, strongest, worst_by_image
 
 ATTACKERS = ("gradient", *ACCESSES, "jitter", "query")

@@ -11,7 +11,7 @@ from typing import Any
 
 from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
 from udc_robust.report.comparison import Comparison, Held, Standing
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import number
 from udc_robust.report.worst import curve
 

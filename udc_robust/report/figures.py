@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from udc_robust.grid.task import Column, Row
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import number
 from udc_robust.report.worst import hardest, strongest_outcomes
 

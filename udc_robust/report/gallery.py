@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from udc_robust.data.images import image_size, read_image
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.errors import UserError
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import number
 from udc_robust.report.worst import hardest
 
@@ -188,7 +189,10 @@ def difference(a: Pixels, b: Pixels) -> tuple[Pixels, str]:
 
 
 def _read(path: Path) -> Pixels:
-    return 255 * read_image(path).pixels.permute(1, 2, 0).numpy()
+    try:
+        return 255 * read_image(path).pixels.permute(1, 2, 0).numpy()
+    except UserError as error:
+        raise UserError(f"{error}; or delete it, and the report goes without it") from error
 
 
 def _uri(panel: Panel, pixels: Pixels, side: int) -> str:

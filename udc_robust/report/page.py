@@ -17,10 +17,12 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, words
+from udc_robust.portable import portable
+from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
-from udc_robust.report.run_folder import FILES, Outcome, Panel, Run, read_run
+from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
 
@@ -37,7 +39,10 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     """
     read = _named([read_run(Path(path), tasks) for path in runs])
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
-    panels = [panel for run in read for panel in run.panels(f"{run.name}: " if len(read) > 1 else "")]
+    panels: list[Panel] = []
+    for run in read:
+        with damage_told(run.path):
+            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
     page = _template().render(
@@ -57,10 +62,13 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
 def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
     """The machine-readable tables beside the page; those without a row are not there."""
     compared = [found for part in parts for found in part["comparisons"]]
-    averaged, matrices = ([found for part in parts for found in part[key]] for key in ("areas", "matrices"))
+    averaged, matrices, pairs = (
+        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired")
+    )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows(panels)),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
+        ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
     ):
@@ -83,15 +91,15 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
     judged = [verdict(found) for found in compared]
     shown, left_out = gallery.choose(studied)
-    headline = next((found.headline for found in judged if found.headline), "")
     return {
         "task": task,
         "prefix": prefix,
-        "headline": headline or task.headline(panels, compared),
+        "headline": _headline(task, panels, compared, judged),
         "notes": task.notes(panels),
         "unmade": comparison.unmade(panels),
         "matrices": matrices,
         "column_name": matrix.column_name,
+        "paired": paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else [],
         "comparisons": compared,
         "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
         "held_plots": [
@@ -109,6 +117,13 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "costs": [cost for panel in panels for cost in _costs(panel)],
         "footnotes": task.footnotes(panels),
     }
+
+
+def _headline(task: Task, panels: Sequence[Panel], compared: Sequence[Comparison], judged: Sequence[Any]) -> str:
+    """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
+    pairs = paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
+    told = [found.verdict for found in pairs[:1]] or [found.headline for found in judged if found.headline][:1]
+    return told[0] if told else task.headline(panels, compared)
 
 
 def _other_metrics(task: Task) -> list[Metric]:
@@ -166,7 +181,7 @@ def _template() -> Any:
 def _named(runs: Sequence[Run]) -> list[Run]:
     """Give runs of one name their folders too, so that they can be told apart."""
     names = [run.name for run in runs]
-    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(run.path)):
+    for name_of in (lambda run: f"{run.name} ({run.path.resolve().name})", lambda run: str(portable(str(run.path)))):
         if len(set(names)) < len(names):
             names = [name_of(run) for run in runs]
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
@@ -223,8 +238,8 @@ def _source(run: Run, out: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "network": run.task.network,
-        "facts": run.facts,
-        "weights": run.fingerprint.get("weights", {}),
-        "config": yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True),
+        "facts": portable(run.facts),
+        "weights": portable(run.fingerprint.get("weights", {})),
+        "config": yaml.safe_dump(portable(run.settings), sort_keys=False, allow_unicode=True),
         "files": [(name, quote((folder / name).as_posix())) for name in names],
     }

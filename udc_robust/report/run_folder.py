@@ -5,144 +5,30 @@ Nothing of a folder is run: code that a config names is not looked up.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import yaml
 
 from udc_robust.config_file import NO_CODE, check_config
 from udc_robust.errors import UserError
-from udc_robust.grid.budget import Budget
 from udc_robust.grid.cells import ACCESSES, Cell
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Row, Task
-from udc_robust.grid.units import image_folder
 from udc_robust.grid.victims import victim_label
-from udc_robust.metrics import Metric
 from udc_robust.names import NONE
 from udc_robust.report.former import as_now
+from udc_robust.report.panel import Outcome, Panel
 
 FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
 _NUMBERS = {"eot", "draws", "known_seed", "nfe"}
 Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One cell on all images of a panel.
-
-    Attributes:
-        quality: the figure that all attacks are judged by.
-        summary: the row of ``summary.csv``; ``rows``: those of ``results.csv``, one an image.
-        seconds: mean time per image; None where the run measured none.
-        peak_bytes: largest memory peak over its batches.
-    """
-
-    cell: Cell
-    quality: Metric
-    summary: Row
-    rows: Sequence[Row]
-    seconds: float | None
-    peak_bytes: float | None
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether this is the control: random noise, which attacks nothing."""
-        return self.cell.access == "none"
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is a threat: noise attacks nothing, and who was told the seed is an upper bound."""
-        return not self.is_noise and not self.cell.attack.known_seed
-
-    @property
-    def budget(self) -> Budget:
-        """Norm and eps."""
-        return self.cell.budget
-
-    @property
-    def title(self) -> str:
-        """Attack and budget: ``pgd, L∞ 4/255``."""
-        return f"{self.cell.label}, {self.budget}"
-
-    @property
-    def left(self) -> float:
-        """The mean quality that it leaves, as people read it."""
-        return self.quality.factor * float(self.summary[self.quality.name])
-
-    @property
-    def noise_left(self) -> float | None:
-        """The same for random noise of each image's own attack norm."""
-        values = [row.get(f"{self.quality.name}_noise") for row in self.rows]
-        return None if not values or None in values else self.quality.factor * sum(values) / len(values)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One victim on the images of one data block: the unit that the report tells about.
-
-    Attributes:
-        label: name of the network and its defence, with its run before them when several runs are shown.
-        family: the network that this one is compared with; itself where there is none.
-        defence: name of what stands before the network; ``none`` for nothing. ``kind``, ``role``: of the defence.
-        nfe: model calls of the defence for one answer.
-        random: whether two answers to one image differ.
-        images: what run.json says of the data: their domain, whether there is a target, names of classes.
-        clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
-        outcomes: noise controls first, then the attacks in the order of the config.
-        folder: of the run.
-    """
-
-    task: Task
-    label: str
-    data: str
-    network: str
-    family: str
-    defence: str
-    kind: str
-    role: str
-    nfe: int
-    random: bool
-    trained: bool
-    images: Mapping[str, Any]
-    clean: Row
-    clean_rows: Sequence[Row]
-    outcomes: Sequence[Outcome]
-    folder: Path
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether quality is measured against a target (else against the clean answer)."""
-        return self.images["truth"]
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether nothing stands before the network."""
-        return self.defence == NONE
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether others are compared with it."""
-        return self.is_bare and self.network == self.family
-
-    @property
-    def is_control(self) -> bool:
-        """Whether it is a cheap rival rather than a defence under study: the config says so."""
-        return self.role == "control"
-
-    def figure(self, row: Row) -> float:
-        """The quality of an image, as people read it."""
-        return self.task.quality.factor * row[self.task.quality.name]
-
-    def picture(self, image: str, name: str, *, of_victim: bool = True) -> Path:
-        """Path of one picture of an image, for example ``pgd-linf-4_255.output.png``."""
-        folder = image_folder(self.folder, self.data, image)
-        return (folder / quote(victim_label(self.network, self.defence), safe="") if of_victim else folder) / name
 
 
 @dataclass(frozen=True)
@@ -236,7 +122,7 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
     for name in FILES:
         if not (path / name).is_file():
             raise UserError(f"{path} holds no finished run: {name} is missing; run `udc-robust evaluate` on it again")
-    try:
+    with damage_told(path):
         settings, facts = as_now(
             yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),
             json.loads((path / "run.json").read_text(encoding="utf-8")),
@@ -254,9 +140,22 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
         return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError, KeyError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again") from error
+
+
+@contextlib.contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Tell what a damaged file of a run folder makes of its reading in one line, with the way on."""
+    try:
+        yield
+    except (
+        yaml.YAMLError, AttributeError, TypeError, ValueError, LookupError, RecursionError, csv.Error, OSError,
+        StopIteration,
+    ) as error:  # fmt: skip
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"{path} is damaged ({reason}): run `udc-robust evaluate` on its config again, which makes the tables and "
+            "run.json from its journal"
+        ) from error
 
 
 def _read_csv(path: Path, texts: set[str]) -> list[Row]:
@@ -283,5 +182,5 @@ def _cell_of(row: Row, network: str) -> Key:
 
 
 def _timed(row: Row) -> Key:
-    data, _, victim, cell = (unquote(part) for part in row["unit"].split("/"))
+    data, _, victim, cell = (unquote(part, errors="surrogatepass") for part in row["unit"].split("/"))
     return data, victim, cell

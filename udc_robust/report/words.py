@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from udc_robust.grid.statistics import Interval
 from udc_robust.metrics import Metric
-from udc_robust.report.run_folder import Panel, Run
+from udc_robust.report.panel import Panel
+from udc_robust.report.run_folder import Run
 
 _MINUS = "\N{MINUS SIGN}"
 NO_ATTACK = "No attack of this run has a limited budget."

@@ -14,7 +14,7 @@ from statistics import fmean
 from udc_robust.grid.budget import Budget, rising
 from udc_robust.grid.task import Row
 from udc_robust.metrics import Metric
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 
 UNTOUCHED = "no attack"
 Wanted = Callable[[Outcome], bool]

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import torch
 
-from udc_robust.data.images import files_by_stem, read_image, write_image
+from udc_robust.data.images import read_image, write_image
+from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.networks.tiles import tile_boxes, tiled
+from udc_robust.limits import usable_device
+from udc_robust.networks.tiles import check_tiles, count_tiles, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
-from udc_robust.progress import console, progress
+from udc_robust.outputs import check_files, note_file
+from udc_robust.progress import note, progress
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
 
 
@@ -23,6 +26,7 @@ def restore_files(
     tile: int = 0,
     overlap: int = 32,
     device: str = "cpu",
+    bits: int = 8,
 ) -> Iterator[Path]:
     """Restore each image and yield the file written: PNG, and ``.npy`` beside it for linear light.
 
@@ -30,19 +34,26 @@ def restore_files(
         images: files and folders.
         domain: colour domain of the images; None: what the files say.
         tile: side of the tiles, 0 for whole images.
+        bits: of a channel of the PNGs, 8 or 16.
 
     Raises:
         UserError: unreadable images, unknown names, two inputs that would write the same file.
     """
     if domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(domain), DOMAINS)
+    check_tiles(tile, overlap)
+    usable_device(device)
     files = files_by_stem(images, "restore")
+    check_files(out, (f"{stem}{ending}" for stem in files for ending in (".png", ".npy")))
     restorers = {}
     for stem, path in files.items():
         picture = read_image(path)
         own_domain = domain or picture.domain
         if own_domain not in restorers:
             restorers[own_domain] = load_restorer(spec, own_domain, device)
+            guessed = "" if domain else " by what the file says; say `--domain` if it is another"
+            note(f"images like {path.name}: domain {own_domain}{guessed}")
+            note(f"{spec.name}: domain {restorers[own_domain].network_domain} ({restorers[own_domain].domain_reason})")
         restorer = restorers[own_domain]
         x = picture.pixels[None].to(device)
         height, width = x.shape[-2:]
@@ -51,14 +62,18 @@ def restore_files(
         side = min(tile, max(height, width)) if tile else max(height, width)
         margin = overlap if side < max(height, width) else 0
         if margin and restorer.whole_image:
-            console.print(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
+            note(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
         with (
-            progress(f"restoring {path.name}", len(list(tile_boxes(height, width, side, margin)))) as tick,
+            progress(f"restoring {path.name}", count_tiles(height, width, side, margin)) as tick,
             torch.no_grad(),
         ):
             restored = tiled(restorer, x, side, margin, tick)
+        if not restored.isfinite().all():
+            raise UserError(
+                f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}"
+            )
         if own_domain == "linear":
-            write_image(out / f"{stem}.npy", restored[0].cpu())
+            write_image(note_file(out / f"{stem}.npy"), restored[0].cpu())
         target = out / f"{stem}.png"
-        write_image(target, for_metrics(restored, own_domain)[0].cpu())
+        write_image(note_file(target), for_metrics(restored, own_domain)[0].cpu(), bits)
         yield target

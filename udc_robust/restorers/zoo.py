@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.tiles import padded
-from udc_robust.networks.user_code import build, network_builder
-from udc_robust.networks.weights import load_into, read_weights
+from udc_robust.networks.user_code import answered, build, network_builder
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
 from udc_robust.optics.domains import DOMAINS, convert, value_range
+from udc_robust.progress import note
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
 from udc_robust.restorers.weight_norm_names import published_state_dict
 
@@ -32,14 +32,18 @@ class Restorer(nn.Module):
         trained: False when it runs with random weights; reports must say so.
         origin: the weights file, or why there is none.
         architecture: ``network`` and ``options`` that build the network again, where they are known.
+        domain_reason: who said that the network works in ``network_domain``.
+        parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
     """
 
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
         architecture: Mapping[str, Any] | None = None, parent: str | None = None,
+        parent_sha256: str | None = None, domain_reason: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
-        self.name, self.network, self.trained, self.origin, self.parent = name, network, trained, origin, parent
+        self.name, self.network, self.trained, self.origin = name, network, trained, origin
+        self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
         self.domain, self.architecture = domain, dict(architecture or {})
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
@@ -49,9 +53,19 @@ class Restorer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore ``(B,3,H,W)``; the way is differentiable from end to end."""
-        y = padded(self.network, convert(x, self.domain, self.network_domain), self.size_multiple)
+        y = padded(self._restored, convert(x, self.domain, self.network_domain), self.size_multiple)
         y = convert(y, self.network_domain, self.domain)
         return y if self.training else y.clamp(*value_range(self.domain))
+
+    def _restored(self, x: Tensor) -> Tensor:
+        """The network's answer, which must be images of the size that it was given."""
+        y = answered(self.network, x, f"restorer {self.name!r}")
+        if y.shape != x.shape:
+            raise UserError(
+                f"restorer {self.name!r} answers to {tuple(x.shape)} with {tuple(y.shape)}: "
+                "a restorer gives images of the size that it takes"
+            )
+        return y
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,11 @@ def published_networks() -> dict[str, Path]:
     return {path.stem: path for path in sorted((shipped("configs") / "networks").glob("*.yaml"))}
 
 
+def restorer_names() -> list[str]:
+    """Every name that a restorer can be called by, beside files and code of one's own."""
+    return [*NETWORKS, *published_networks(), *shipped_checkpoints()]
+
+
 def _published(spec: RestorerSpec) -> RestorerSpec:
     """Fill in network and options where the user names a published network."""
     name = spec.network or spec.name
@@ -105,7 +124,7 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     try:
         return basicsr_network(name)
     except UserError:
-        raise unknown_name("network", name, [*NETWORKS, *shipped_checkpoints()]) from None
+        raise unknown_name("network", name, restorer_names()) from None
 
 
 def build_network(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -127,15 +146,22 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     """
     spec = _published(spec)
     weights = spec.weights
-    if weights is None and (spec.network or spec.name) in shipped_checkpoints():
-        weights = str(shipped_checkpoints()[spec.network or spec.name])
+    alike = shipped_checkpoints().get(spec.network or spec.name)
+    if weights is None and alike is not None:
+        weights = str(alike)
     state, facts = _read(weights) if weights else (None, {})
-    network_name = facts.get("network") if spec.network in (None, *shipped_checkpoints()) else spec.network
+    if spec.network is None and spec.name in NETWORKS:
+        spec = replace(spec, network=spec.name)
+    if state is not None and spec.network is None and alike is None and "network" not in facts:
+        spec = _recognised(spec, state)
+        alike = shipped_checkpoints().get(spec.network or "")
+    if alike is not None and "network" not in facts:  # bare weights of a network like the one that ships
+        facts = {key: value for key, value in _read(str(alike))[1].items() if key in ("network", "options", "domain")}
+    network_name = spec.network
+    if spec.network is None or spec.network in shipped_checkpoints():
+        network_name = no_code(facts["network"], str(weights)) if "network" in facts else None
     if network_name is None:
-        known = [*NETWORKS, *published_networks(), *shipped_checkpoints()]
-        if weights is None:
-            raise unknown_name("restorer", spec.name, known)
-        raise UserError(f"restorer {spec.name!r}: {weights} does not say which network it is: set `network`")
+        raise unknown_name("restorer", spec.name, restorer_names())
     options = facts.get("options", {}) if spec.options is None else dict(spec.options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -146,37 +172,61 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
         except UserError as error:
             guess = looks_like(state)
             raise UserError(f"{error}; it looks like {guess!r}" if guess else str(error)) from error
-    network_domain = spec.domain or facts.get("domain") or getattr(network, "domain", None)
-    if network_domain not in (None, *DOMAINS):
+    sayings = {
+        "as you say": spec.domain, "its weights say so": facts.get("domain"),
+        "its class says so": getattr(network, "domain", None),
+        "nobody says another, so that of the data; say `domain` of the restorer if it works in another": domain,
+    }  # fmt: skip
+    reason, network_domain = next((why, said) for why, said in sayings.items() if said)
+    if network_domain not in DOMAINS:
         raise unknown_name("domain", str(network_domain), DOMAINS)
     origin = str(weights) if weights else f"random weights, seed {seed}"
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
         architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
+        parent_sha256=facts.get("parent_sha256"), domain_reason=reason,
     )  # fmt: skip
     return restorer.to(device).eval()
 
 
+def _recognised(spec: RestorerSpec, state: Mapping[str, Tensor]) -> RestorerSpec:
+    """The spec of weights that do not say which network they are of, by their names and shapes.
+
+    Raises:
+        UserError: they are of no published and no shipped network.
+    """
+    guess = looks_like(state)
+    if guess is None:
+        raise UserError(
+            f"restorer {spec.name!r}: {spec.weights} does not say which network it is: set `network` (and `options`)"
+        )
+    note(f"{spec.weights}: taken for {guess} by its names and shapes; say `network` if it is another")
+    return _published(replace(spec, network=guess))
+
+
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The published network whose names and shapes a state dict has, or None."""
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    for name, path in published_networks().items():
-        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The published or shipped network whose names and shapes a state dict has, or None."""
+    recipes = {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in published_networks().items()}
+    for name in shipped_checkpoints():
+        facts = _network_facts(name)
+        if all(facts["options"] != known["options"] for known in recipes.values()):  # variants of one network
+            recipes[name] = facts
+    for name, facts in recipes.items():
         with torch.device("meta"):
             theirs = build_network(facts["network"], facts["options"]).state_dict()
         for layout in (theirs, published_state_dict(theirs)):
-            if {key: tensor.shape for key, tensor in layout.items()} == shapes:
+            inner = without_prefix(state, layout.keys())
+            if {key: tensor.shape for key, tensor in layout.items()} == {k: v.shape for k, v in inner.items()}:
                 return name
     return None
 
 
+def _network_facts(name: str) -> dict[str, Any]:
+    """Network, options and domain of a shipped checkpoint: what other weights of its kind share with it."""
+    facts = _read(str(shipped_checkpoints()[name]))[1]
+    return {key: facts[key] for key in ("network", "options", "domain") if key in facts}
+
+
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
-    facts: dict[str, Any] = {}
-    for key in ("network", "options", "domain", "parent"):
-        if key in metadata:
-            try:
-                facts[key] = json.loads(metadata[key])
-            except json.JSONDecodeError as error:
-                raise UserError(f"{weights}: its metadata {key!r} is not JSON ({error}): get it again") from error
-    return state, facts
+    return state, facts_of(metadata, weights)

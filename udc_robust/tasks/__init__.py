@@ -24,7 +24,7 @@ def task_of(values: Any) -> Task:
     if not isinstance(values, dict):
         return RESTORATION
     if "task" in values:
-        if values["task"] not in TASKS:
+        if not isinstance(values["task"], str) or values["task"] not in TASKS:
             raise unknown_name("task", str(values["task"]), TASKS)
         return TASKS[values["task"]]
     return next((task for task in TASKS.values() if task.schema.network_key in values), RESTORATION)

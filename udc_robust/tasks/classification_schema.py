@@ -8,18 +8,22 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from udc_robust.attacks.classification import CLASSIFICATION
-from udc_robust.config_file import Size, Strict, told
+from udc_robust.config_file import FileName, Strict, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.limits import Count, Side
+from udc_robust.networks.weights import named_by_file
 
 
 class ImagesConfig(Strict):
     """Labelled images.
 
     Attributes:
-        source: a folder with a folder for each class, an archive, ``digits:test``, or ``torchvision:CIFAR10:test:ROOT``
-            (see `classifiers.data.load_images`).
+        source: a folder with a folder for each class (``{source: photos, side: 224}`` of ``photos/cat/1.png``,
+            ``photos/dog/2.png``; ``udc-robust init mine.yaml --classes photos --network torchvision.models:resnet18
+            --weights net.pth`` writes the whole config), an archive, ``digits:test``, or
+            ``torchvision:CIFAR10:test:ROOT`` (see `classifiers.data.load_images`).
         name: label in tables; None: the set's own.
         side: bring images to this side in pixels.
         limit: use so many images, evenly over the set.
@@ -27,8 +31,18 @@ class ImagesConfig(Strict):
 
     source: str
     name: str | None = None
-    side: Size | None = None
-    limit: Size | None = None
+    side: Side | None = None
+    limit: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_of_restorers(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and {"kind", "lq", "gt"} & set(values):
+            raise ValueError(
+                "`kind`, `lq` and `gt` are for restorers: labelled images are `{source: FOLDER, side: 224}`, where "
+                "FOLDER holds a folder of images for each class"
+            )
+        return values
 
     @property
     def label(self) -> str | None:
@@ -45,6 +59,11 @@ class ClassifierConfig(Strict):
     weights: str | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_is_a_name(cls, values: Any) -> Any:
+        return named_by_file(values)
 
 
 class ClassificationAttack(AttackConfig):
@@ -100,8 +119,8 @@ class ClassificationConfig(RunConfig):
     short_forms: ClassVar[Mapping[str, str | None]] = {"data": "source", "classifiers": "name"}
 
     task: Literal["classification"] = "classification"
-    name: str = "classifying"
-    batch_size: Size = 100
+    name: FileName = "classifying"
+    batch_size: Count = 100
     data: list[ImagesConfig] = Field(min_length=1)
     validation: ImagesConfig | None = None
     classifiers: list[ClassifierConfig] = Field(min_length=1)

@@ -8,7 +8,7 @@ from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.task import Column, Row, Tile
 from udc_robust.metrics import records
 from udc_robust.report.comparison import Comparison
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import percent
 from udc_robust.report.worst import hardest, held, worst_by_image
 

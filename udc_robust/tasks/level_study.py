@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 import torch
 
@@ -34,6 +33,8 @@ from udc_robust.grid.journal import Journal
 from udc_robust.grid.run import run
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.units import image_folder
+from udc_robust.limits import usable_device
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.tasks.restoration import RESTORATION, load_restorers, open_images
@@ -94,12 +95,8 @@ def study(
         RestorationConfig,
         "options",
     )  # fmt: skip
-    # Everything that can be wrong is asked before the folder is claimed for this run.
-    inputs = open_images(config.data[0])
-    if inputs.domain == "linear":
-        raise UserError(f"a purifier takes images in [0,1], data {inputs.label!r} is linear light: tone-map it first")
-    if not inputs.truth:
-        raise UserError(f"data {inputs.label!r} has no ground truth: a level is chosen by PSNR, which needs pairs")
+    usable_device(device)
+    inputs = _checked_images(config)  # everything that can be wrong is asked before the folder is claimed
     pipeline = load_purifier(purifier)
     defences = {level: pipeline.purifier(pipeline.plan(noise_level=level, samples=samples)) for level in levels}
     loaded = load_restorers(config, inputs.domain)[config.restorers[0].name]
@@ -107,14 +104,27 @@ def study(
     part = module or coarsest_module(loaded.network, loaded, example)
     features = PooledFeatures(loaded.network, part, loaded)
 
-    run(RESTORATION, config, out, command)
-    psnrs = _psnrs(out)
-    distances = _distances(config, inputs, loaded, features, {NO_PURIFIER: None, **defences}, out)
+    with sole_writer(out):
+        run(RESTORATION, config, out, command)
+        psnrs = _psnrs(out)
+        distances = _distances(config, inputs, loaded, features, {NO_PURIFIER: None, **defences}, out)
     sigmas = {NO_PURIFIER: 0.0} | {level: pipeline.schedule.sigma(level) for level in levels}
     figures = [_figures(level, sigmas[level], psnrs, distances[level]) for level in (NO_PURIFIER, *levels)]
     write_text(out / "levels.csv", to_csv(COLUMNS, [{name: getattr(f, name) for name in COLUMNS} for f in figures]))
     _plot(figures, part, out / "levels.png")
     return figures
+
+
+def _checked_images(config: RestorationConfig) -> Images:
+    """Pairs that a level can be chosen on."""
+    inputs = open_images(config.data[0])
+    if inputs.domain == "linear":
+        raise UserError(f"a purifier takes images in [0,1], data {inputs.label!r} is linear light: tone-map it first")
+    if not inputs.truth:
+        raise UserError(f"data {inputs.label!r} has no ground truth: a level is chosen by PSNR, which needs pairs")
+    if len(inputs.keys) < 2:
+        raise UserError(f"data {inputs.label!r} has one image: distances of features need two or more (`limit`)")
+    return inputs
 
 
 def _name(level: int) -> str:
@@ -153,7 +163,7 @@ def _distances(
     """
     with disk_errors(out):
         (out / "frechet").mkdir(exist_ok=True)
-    journal = Journal(out / "frechet")
+    journal = Journal(out / "frechet", holds={"frechet": float})
     attacked = f"{cells(config.attacks, config.eps, config.defences[0])[0].key}.input.png"
     with progress("features of levels", len(defences)) as tick, frozen(restorer), torch.no_grad():
         clean = None
@@ -165,7 +175,7 @@ def _distances(
                     clean = torch.cat([features(x) for x in pictures])
                 rows = []
                 for key in inputs.keys:
-                    path = image_folder(out, inputs.label, key) / quote(restorer.name, safe="") / attacked
+                    path = image_folder(out, inputs.label, key, restorer.name) / attacked
                     x_adv = read_image(path).pixels[None].to(config.device)
                     seed = image_seed(config.seed, f"{inputs.label}/{key}", "judge")
                     purifier = None if defence is None else defence.to(config.device)

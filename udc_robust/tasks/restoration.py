@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from udc_robust.attacks import Objective
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
+from udc_robust.files import sha256_of
 from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
@@ -35,10 +37,13 @@ def open_images(block: DataConfig) -> Images:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
     samples: Any
+    told: list[str] = []
     if block.kind == "embedded":
         from udc_robust.data.embedded import EmbeddedPairs
+        from udc_robust.data.psf_files import psf_told
 
         samples = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
+        told = psf_told(block.psf, samples.psf, block.size)
     elif block.kind == "pairs":
         assert block.lq is not None and block.gt is not None
         samples = PairedFolders(block.lq, block.gt, domain=block.domain)
@@ -57,10 +62,12 @@ def open_images(block: DataConfig) -> Images:
         sample = cropped(samples[index], block.crop)
         return sample.lq, sample.gt
 
+    if isinstance(samples, SingleFolder):
+        told.append(samples.domain_told)
     first = samples[0]
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts={"kind": block.kind},
+        facts={"kind": block.kind}, told=told,
     )  # fmt: skip
 
 
@@ -106,21 +113,16 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
         if config.lpips_objectives:
             raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
         reason = str(error).replace(str(Path.home()), "~")  # reports travel; a user's folders need not
-        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow", highlight=False, markup=False)
+        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow")
         return found, reason
 
 
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
-    """Refuse answers of another size, and attacks on a ground truth that is not there.
+    """Refuse attacks on a ground truth that is not there.
 
     Raises:
         UserError: see above.
     """
-    if answer[0].shape != batch.x.shape:
-        raise UserError(
-            f"restorer {network.name!r} answers to {tuple(batch.x.shape)} with {tuple(answer[0].shape)}: "
-            "a restorer gives images of the size that it takes"
-        )
     for attack in config.attacks:
         if attack.against == "gt" and batch.target is None:
             raise UserError(
@@ -166,16 +168,18 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     batch, domain = judged.batch, judged.batch.domain
     outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
     target = reference(batch, judged.clean)
-    psnrs = _psnr(outputs, target)
+    # Without a ground truth the only answer to the unattacked image is the reference itself.
+    itself = judged.cell is None and batch.target is None and len(outputs) == 1
+    psnrs = torch.full(outputs.shape[:2], math.inf, dtype=torch.float64) if itself else _psnr(outputs, target)
     found: dict[str, list[Any]] = {
         "psnr": psnrs.mean(0).tolist(),
         "psnr_worst_draw": psnrs.amin(0).tolist(),
-        "psnr_average": _psnr(outputs.mean(0)[None], target)[0].tolist(),
+        "psnr_average": (_psnr(outputs.mean(0)[None], target) if len(outputs) > 1 else psnrs)[0].tolist(),
         "psnr_draw_std": (psnrs.std(0, correction=0) if len(psnrs) > 1 else torch.zeros_like(psnrs[0])).tolist(),
         "psnr_input": _psnr(x[None], target)[0].tolist(),
     }
     for metric in metrics:
-        enough = min(x.shape[-2:]) >= metric.smallest_side
+        enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
         values = metric.draws(outputs.double(), target.double()).mean(0).tolist() if enough else [None] * len(x)
         found[metric.name] = values
     if judged.result is None or judged.noise is None:
@@ -205,13 +209,18 @@ def pictures(judged: Judged) -> dict[str, Tensor]:
 
 
 def facts(restorer: Restorer) -> dict[str, Any]:
-    """What run.json says of a restorer: what it was fine-tuned from, and the domain it works in."""
-    return {"parent": restorer.parent, "domain": restorer.network_domain}
+    """What run.json says of a restorer: its weights, what it was fine-tuned from, and the domain it works in."""
+    return {
+        "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
+        "sha256": sha256_of(restorer.origin) if Path(restorer.origin).is_file() else None,
+    }  # fmt: skip
 
 
 def family(networks: Mapping[str, Any]) -> dict[str, str]:
-    """Fine-tuned restorers are compared with their parents."""
-    return {name: facts.get("parent") if facts.get("parent") in networks else name for name, facts in networks.items()}
+    """Fine-tuned restorers are compared with their parents, which they know by name or by a digest of the weights."""
+    by_digest = {facts["sha256"]: name for name, facts in networks.items() if facts.get("sha256")}
+    parents = {name: by_digest.get(facts.get("parent_sha256"), facts.get("parent")) for name, facts in networks.items()}
+    return {name: parent if parent in networks else name for name, parent in parents.items()}
 
 
 RESTORATION = Task(

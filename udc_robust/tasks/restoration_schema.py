@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,11 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.attacks.objectives import DAMAGES
-from udc_robust.config_file import Number, Size, Strict, may_load, told
+from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.limits import Count, Side
 from udc_robust.names import Domain
+from udc_robust.networks.weights import named_by_file
+from udc_robust.terminal import shown
 
 OBJECTIVES = (*DAMAGES, "psnr")
 
@@ -37,9 +41,9 @@ class DataConfig(Strict):
     gt: Path | None = None
     domain: Domain | None = None
     psf: str = "phone"
-    size: Size = 128
-    crop: Size | None = None
-    limit: Size | None = None
+    size: Annotated[Side, Field(ge=2)] = 128
+    crop: Side | None = None
+    limit: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +65,7 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else self.lq[0].resolve().name)
+        return self.name or (self.kind if self.lq is None else shown(Path(os.path.realpath(self.lq[0])).name))
 
 
 class RestorerConfig(Strict):
@@ -72,6 +76,11 @@ class RestorerConfig(Strict):
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_file_is_a_name(cls, values: Any) -> Any:
+        return named_by_file(values)
 
 
 class RestorationAttack(AttackConfig):
@@ -129,8 +138,8 @@ class RestorationConfig(RunConfig):
     short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
 
     task: Literal["restoration"] = "restoration"
-    name: str = "evaluation"
-    batch_size: Size = 4
+    name: FileName = "evaluation"
+    batch_size: Count = 4
     data: list[DataConfig] = Field(default_factory=lambda: [DataConfig()], min_length=1)
     validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)

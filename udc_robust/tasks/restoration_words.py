@@ -9,7 +9,7 @@ from udc_robust.grid.statistics import Interval, mean_interval
 from udc_robust.grid.task import Column, Row, Tile
 from udc_robust.metrics import records
 from udc_robust.report.comparison import Comparison
-from udc_robust.report.run_folder import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import count, number, percent, span
 from udc_robust.report.worst import hardest, held, worst_by_image
 from udc_robust.tasks.restoration_tables import SUMMARY_COLUMNS

@@ -43,7 +43,7 @@ class StepBatches(Dataset[tuple[Tensor, ...]]):
         return self._steps
 
     def _stream(self, step: int, row: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 4_099 + row)
+        return torch.Generator().manual_seed(((self._seed * 1_000_003 + step) * 4_099 + row) % 2**64)
 
 
 class CropBatches(StepBatches):

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from udc_robust.config_file import plain
+from udc_robust.portable import portable
+from udc_robust.training.claims import about
 from udc_robust.training.config import Training
 from udc_robust.training.loop import Trained
 
@@ -25,6 +28,11 @@ def common_facts(config: Training, trained: Trained, network: nn.Module) -> dict
     }  # fmt: skip
 
 
+def metadata(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a weights file says of itself: the same for the same training, however often it was stopped."""
+    return portable({key: value for key, value in facts.items() if key != "seconds"})
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
@@ -36,6 +44,7 @@ def model_card(
     *,
     command: str,
     tags: str,
+    what: str,
     lines: Sequence[str],
     figures: str,
     library: str = "udc_robust",
@@ -45,13 +54,14 @@ def model_card(
     Args:
         facts: those of `common_facts` and the training's own.
         command: that made it.
+        what: it is, for a config that says nothing about it.
         lines: one fact each: network, data ...
         figures: tables and words on how good it is.
     """
-    settings = json.loads(config.model_dump_json(exclude={"out", "about", "train", "validation"}))
+    settings = portable(plain(config, {"out", "about", "train", "validation"}))
     spent = f"trained for {facts['steps']} steps, {facts['seconds']} seconds"
     lines = [*lines, f"{spent}; the averaged (EMA {config.ema}) weights are shipped"]
-    listed = "\n".join(f"- {line}" for line in lines)
+    listed = "\n".join(f"- {line}" for line in portable(lines))
     return f"""---
 license: {config.licence.lower()}
 library_name: {library}
@@ -59,7 +69,7 @@ tags: [{tags}]
 ---
 # {config.name}
 
-{config.about.strip()}
+{about(config, what)}
 
 {listed}
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Streams, image_seed
-from udc_robust.classifiers.data import LabelledImages, load_images
+from udc_robust.classifiers.data import LabelledImages, load_images, torchvision_folder
 from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.defences.defence import Defence
-from udc_robust.defences.registry import build_defence
+from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
 from udc_robust.networks.weights import save_weights
-from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
 from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
@@ -93,7 +93,9 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         told = ", ".join(f"{name} {share:.1%}" for name, share in top1.items())
         return Validation({"accuracy": figures}, {f"top1_{name}": share for name, share in top1.items()}, told)
 
-    trained = train(accelerator, config, out, network, batches, loss, check)
+    also = [name for block in config.transforms for name in stated_texts(block.kind, block.options)]
+    also += [folder for source in (config.train, config.validation) for folder in torchvision_folder(source)]
+    trained = train(accelerator, config, out, network, batches, loss, check, also)
     result = trained.network.classifier if isinstance(trained.network, MaskedClassifier) else trained.network
     assert isinstance(result, Classifier)
     facts = {
@@ -104,7 +106,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         "data": images.name, "images": len(images), "validation_images": len(validation),
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", result.network, facts)
+        save_weights(out / f"{config.name}.safetensors", result.network, metadata(facts))
         write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
 
@@ -130,7 +132,8 @@ def _card(config: ClassifierConfig, facts: dict[str, Any]) -> str:
     network = f"`{config.network}`, {facts['parameters']:,} parameters"
     tested = f"tested on {facts['validation_images']} images never trained on"
     return model_card(
-        config, facts, command="train classifier", tags="image-classification, adversarial-robustness",
+        config, facts, command="train classifier", what=f"A {config.network}",
+        tags="image-classification, adversarial-robustness",
         lines=[
             f"network: {network}; raw scores, normalisation inside; mode: {config.mode}",
             f"data: {facts['images']} images of {facts['data']}; {tested}",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from udc_robust.config_file import Number, Size, Strict
+from udc_robust.config_file import FileName, Number, Strict, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
 from udc_robust.names import Domain, Norm
 
 
@@ -18,8 +19,13 @@ def _range(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value, value]
 
 
+def _written_no(value: Any) -> Any:
+    """YAML reads a plain ``no`` as false."""
+    return "no" if value is False else value
+
+
 Range = Annotated[tuple[Number, Number], BeforeValidator(_range)]
-LevelRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], BeforeValidator(_range)]
+LevelRange = Annotated[tuple[CountOrNone, CountOrNone], BeforeValidator(_range)]
 
 
 class Training(Strict):
@@ -37,30 +43,37 @@ class Training(Strict):
         mixed_precision: of the arithmetic; the weights stay in float32.
         channels_last: layout of the weights; with ``bf16`` a step of NAFNet takes less than half the time on a CPU that
             has bfloat16, others gain little, and a network that calls ``view`` may refuse it.
-        about: text of the model card.
+        licence: of the weights, which follows from that of the data and the parent.
+        about: text of the model card; empty: what was trained on what.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
-    name: str
+    name: FileName
     out: Path | None = None
-    seed: int = 0
+    seed: Seed = 0
     train: Path
     validation: Path
-    patch_size: Size = 64
-    batch_size: Size = 8
-    steps: Size = 4000
+    patch_size: Side = 64
+    batch_size: Count = 8
+    steps: Count = 4000
     lr: Annotated[Number, Field(gt=0)] = 1e-3
-    warmup: Annotated[int, Field(ge=0)] = 100
+    warmup: CountOrNone = 100
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.999
     clip_grad: Annotated[Number, Field(gt=0)] = 1.0
-    validate_every: Size = 500
-    save_every: Size = 200
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    validate_every: Count = 500
+    save_every: Count = 200
+    mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_written_no)] = "no"
     channels_last: bool = False
-    licence: str = "Apache-2.0"
+    licence: str = "unknown"
     about: str = ""
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        numbers = 4 * 3 * self.batch_size * self.patch_size**2  # the batch, its target, an answer and a gradient
+        told(lambda: require_memory(numbers, f"a batch_size of {self.batch_size} with patch_size {self.patch_size}"))
+        return self
 
 
 class PairTraining(Training):
@@ -105,16 +118,18 @@ class DiffusionConfig(Training):
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
-    block_out_channels: list[Size] = Field(default_factory=lambda: [16, 32, 48, 64], min_length=1)
-    layers_per_block: Size = 1
-    norm_num_groups: Size = 8
-    ddpm_num_steps: Size = 1000
+    block_out_channels: list[Annotated[Count, Field(le=2048)]] = Field(
+        default_factory=lambda: [16, 32, 48, 64], min_length=1, max_length=12
+    )
+    layers_per_block: Annotated[Count, Field(le=16)] = 1
+    norm_num_groups: Count = 8
+    ddpm_num_steps: Count = 1000
     ddpm_beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
-    max_noise_level: Annotated[int, Field(ge=0)] = 150
-    noise_level: Annotated[int, Field(ge=0)] = 20
-    batch_size: Size = 16
-    steps: Size = 2000
-    warmup: Annotated[int, Field(ge=0)] = 50
+    max_noise_level: CountOrNone = 150
+    noise_level: CountOrNone = 20
+    batch_size: Count = 16
+    steps: Count = 2000
+    warmup: CountOrNone = 50
     weight_decay: Annotated[Number, Field(ge=0)] = 1e-6
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.995
 
@@ -147,7 +162,7 @@ class PurifierConfig(Strict):
 
     name: str = "purifier_mini"
     noise_level: LevelRange = (20, 20)
-    samples: Size = 1
+    samples: Count = 1
     access: Literal["adaptive", "bpda"] = "adaptive"
 
     @property
@@ -183,21 +198,21 @@ class FinetuneConfig(PairTraining):
     purifier: PurifierConfig | None = None
     norm: Norm = "linf"
     eps: Range = (4 / 255, 4 / 255)
-    inner_steps: Size = 3
+    inner_steps: Count = 3
     step_size: Annotated[Number, Field(gt=0)] | None = None
     beta: Annotated[Number, Field(gt=0)] = 1.0
     plain_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     perceptual: Annotated[Number, Field(ge=0)] = 0.0
     colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    patch_size: Size = 128
-    batch_size: Size = 4
-    steps: Size = 800
+    patch_size: Side = 128
+    batch_size: Count = 4
+    steps: Count = 800
     lr: Annotated[Number, Field(gt=0)] = 5e-4
-    warmup: Annotated[int, Field(ge=0)] = 50
+    warmup: CountOrNone = 50
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.995
     validation_eps: Annotated[Number, Field(gt=0)] = 4 / 255
-    validation_crops: Size = 8
-    validation_size: Size = 128
+    validation_crops: Count = 8
+    validation_size: Side = 128
 
     @model_validator(mode="before")
     @classmethod
@@ -248,9 +263,9 @@ class ClassifierConfig(Training):
 
     train: Path | str  # type: ignore[assignment]
     validation: Path | str  # type: ignore[assignment]
-    validation_limit: Size | None = None
-    patch_size: Size = 32
-    pad: Annotated[int, Field(ge=0)] = 4
+    validation_limit: Count | None = None
+    patch_size: Side = 32
+    pad: CountOrNone = 4
     flip: bool = True
     network: str = "resnet20"
     options: dict[str, Any] = Field(default_factory=dict)
@@ -262,13 +277,13 @@ class ClassifierConfig(Training):
     )
     transforms: list[DefenceConfig] = Field(default_factory=list)
     eps: Annotated[Number, Field(ge=0, le=1)] = 8 / 255
-    inner_steps: Size = 7
+    inner_steps: Count = 7
     step_size: Annotated[Number, Field(gt=0)] | None = None
     beta: Annotated[Number, Field(gt=0)] = 6.0
     mask_share: Annotated[Number, Field(ge=0, le=1)] = 0.5
     mask_penalty: Annotated[Number, Field(ge=0)] = 1.0
-    batch_size: Size = 128
-    steps: Size = 3000
+    batch_size: Count = 128
+    steps: Count = 3000
     lr: Annotated[Number, Field(gt=0)] = 5e-3
     weight_decay: Annotated[Number, Field(ge=0)] = 0.05
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.99

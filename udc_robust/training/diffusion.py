@@ -23,6 +23,8 @@ from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
+from udc_robust.networks.memory_guard import MemoryGuard
+from udc_robust.portable import portable
 from udc_robust.training.batches import NoisyBatches
 from udc_robust.training.card import common_facts, model_card, table
 from udc_robust.training.config import DiffusionConfig
@@ -125,11 +127,12 @@ def _unet(config: DiffusionConfig) -> nn.Module:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     levels = len(config.block_out_channels)
-    return UNet2DModel(
-        sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
-        layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
-        down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
-    )  # fmt: skip
+    with MemoryGuard("block_out_channels and layers_per_block"):
+        return UNet2DModel(
+            sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
+            layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
+            down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
+        )  # fmt: skip
 
 
 def _scheduler(config: DiffusionConfig) -> DDPMScheduler:
@@ -154,7 +157,7 @@ def save_pipeline(pipeline: PurificationPipeline, folder: Path, card: str, facts
         try:
             pipeline.save_pretrained(temporary, safe_serialization=True)
             write_text(temporary / "README.md", card)
-            write_text(temporary / "facts.json", json.dumps(facts, indent=1) + "\n")
+            write_text(temporary / "facts.json", json.dumps(portable(facts), indent=1) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         finally:
@@ -166,7 +169,7 @@ def _card(config: DiffusionConfig, facts: dict[str, Any]) -> str:
     rows = [[level, f"{noisy:.2f}", f"{purified:.2f}"] for level, (noisy, purified) in levels]
     chain = f"{config.ddpm_num_steps} ({config.ddpm_beta_schedule})"
     return model_card(
-        config, facts, command="train diffusion", library="diffusers",
+        config, facts, command="train diffusion", what="A purifier's diffusion model", library="diffusers",
         tags="unconditional-image-generation, adversarial-purification, under-display-camera",
         lines=[
             f"U-Net without attention, {facts['parameters']:,} parameters, noise prediction; domain: {facts['domain']}",

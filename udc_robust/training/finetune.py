@@ -15,12 +15,13 @@ from udc_robust.data.samples import Sample
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.files import write_text
+from udc_robust.files import sha256_of, write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.weights import save_weights
-from udc_robust.progress import console
+from udc_robust.portable import portable
+from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
-from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.config import FinetuneConfig, PurifierConfig
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, train
@@ -52,6 +53,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     pairs = start_on_pairs(config, out)
     accelerator, domain = pairs.accelerator, pairs.domain
     restorer, parent = load_parent(config, domain), load_parent(config, domain).to(accelerator.device)
+    note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
     restorer.train()
     restorer.network.eval()
     pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
@@ -82,10 +84,13 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
         return Validation(figures, figures, f"validation {note}")
 
-    trained = train(accelerator, config, out, learner, pairs.batches, loss, check)
+    also = [config.purifier.name] if config.purifier else []
+    also += [str(weights_file())] if config.perceptual else []
+    trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, learner), **parent.architecture, "domain": parent.network_domain,
-        "parent": config.parent, "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
+        "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
+        "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
     }  # fmt: skip
@@ -107,10 +112,10 @@ def save_result(
         pipeline.unet.load_state_dict(learnt.model.unet.state_dict())  # type: ignore[attr-defined]
         pipeline.register_to_config(noise_level=learnt.plan.noise_level)
         for part in (pipeline, pipeline.unet):  # diffusers would write the path of the folder it was loaded from
-            part.register_to_config(_name_or_path=facts["purifier"]["name"])
+            part.register_to_config(_name_or_path=portable(facts["purifier"]["name"]))
         save_pipeline(pipeline, out / config.name, card, facts)
     else:
-        save_weights(out / f"{config.name}.safetensors", learnt.network, facts)  # type: ignore[arg-type]
+        save_weights(out / f"{config.name}.safetensors", learnt.network, metadata(facts))  # type: ignore[arg-type]
         write_text(out / f"{config.name}.md", card)
 
 
@@ -154,7 +159,7 @@ def load_perceptual(config: FinetuneConfig, tell: bool) -> nn.Module | None:
         return None
     found = load_vgg()
     if found is None and tell:
-        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", highlight=False)
+        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it")
     return found
 
 
@@ -212,9 +217,10 @@ def _card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
             behind = f", a purifier that began as `{config.purifier.name}`, at noise level {level} before the parent"
     budget = f"Linf {config.validation_eps * 255:.3g}/255"
     return model_card(
-        config, facts, command="finetune", tags="image-restoration, under-display-camera, adversarial-robustness",
+        config, facts, what=f"`{facts['parent']}`, fine-tuned by the recipe `{config.recipe}`", command="finetune",
+        tags="image-restoration, under-display-camera, adversarial-robustness",
         lines=[
-            f"parent: `{config.parent}`; recipe: `{config.recipe}`",
+            f"parent: `{facts['parent']}`, sha256 of its weights {facts['parent_sha256']}; recipe: `{config.recipe}`",
             f"{learner}, {facts['parameters']:,} parameters, domain: {facts['domain']}",
             f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
         ],

@@ -51,5 +51,5 @@ class LabelledBatches(StepBatches):
 @functools.lru_cache(maxsize=2)
 def _order(count: int, seed: int, epoch: int) -> list[int]:
     """The order in which an epoch takes the images."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
     return torch.randperm(count, generator=generator).tolist()

@@ -12,10 +12,9 @@ same weights. A training is five lines::
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from udc_robust.config_file import plain
 from udc_robust.errors import UserError
+from udc_robust.files import disk_errors
+from udc_robust.grid.identity import input_digests
+from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 from udc_robust.training.batches import Share, StepBatches, loader
-from udc_robust.training.checkpoint import load_state, save_state
+from udc_robust.training.checkpoint import CURVES, STATE, check_result, load_state, save_state, whole
 from udc_robust.training.config import Training
 from udc_robust.training.learning_rate import learning_rate, moving_average
 
@@ -81,13 +84,15 @@ def start(config: Training, out: Path) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
+    for ending in ("", ".safetensors", ".md"):
+        check_result(out / f"{config.name}{ending}")
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with="tensorboard",
         project_dir=out,
         cpu=not torch.cuda.is_available(),
     )
-    set_seed(config.seed)
+    set_seed(config.seed % 2**32)  # NumPy takes no larger ones
     return accelerator
 
 
@@ -102,25 +107,31 @@ def share(config: Training, accelerator: Accelerator) -> Share:
 class _State:
     """What changes in a training, with the file that it is kept in: a training that was stopped goes on from there."""
 
-    def __init__(self, accelerator: Accelerator, config: Training, out: Path, network: nn.Module) -> None:
+    def __init__(
+        self, accelerator: Accelerator, config: Training, out: Path, network: nn.Module, also: Sequence[str]
+    ) -> None:  # fmt: skip
         if config.channels_last:
             network.to(memory_format=torch.channels_last)
-        self.accelerator, self.config, self.file = accelerator, config, out / "state.pt"
+        self.accelerator, self.config, self.file = accelerator, config, out / STATE
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if not self.trained:
+            raise UserError(f"network {config.name!r} has no weights to train: choose another `network`")
         self.optimizer = torch.optim.AdamW(
             self.trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
         self.average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
-        self.settings = json.loads(
-            config.model_dump_json(exclude={"out", "validate_every", "save_every", "about", "licence"})
-        )
+        self.settings = plain(config, {"out", "validate_every", "save_every", "about", "licence"})
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, Any]] = []
-        if state := load_state(self.file, self.settings):
-            network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.average.load_state_dict(state["average"])
-            self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.inputs = {
+            name: found for name, found in input_digests(config, also).items() if not _lies_in(Path(name), out)
+        }
+        if state := load_state(self.file, self.settings, self.inputs):
+            with whole(self.file):
+                network.load_state_dict(state["network"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.average.load_state_dict(state["average"])
+                self.step, self.seconds, self.history = int(state["step"]), float(state["seconds"]), state["history"]
         self.average.to(accelerator.device)
         self.model, self.optimizer = accelerator.prepare(network, self.optimizer)
 
@@ -138,6 +149,8 @@ class _State:
         # The mean over the processes: they stop together, or one would wait for the others for ever.
         shown = accelerator.reduce(value.detach(), "mean").item()
         self._stop_unless_finite("loss", shown)
+        if not value.requires_grad:
+            raise UserError("the loss has no gradient: the network's code cuts it (`torch.no_grad` or `detach`?)")
         self.optimizer.zero_grad()
         accelerator.backward(value)
         norm = accelerator.clip_grad_norm_(self.trained, config.clip_grad)
@@ -153,6 +166,18 @@ class _State:
             kept = f"the last state is {self.file}" if self.file.is_file() else f"no {self.file} was saved yet"
             raise UserError(f"the {what} is {value} at step {self.step}: lower `lr`; {kept}")
 
+    def stop_unless_sound(self, curves: Mapping[str, float] | None = None) -> None:
+        """Refuse to go on with weights that are not finite, or with a figure of the validation that is NaN.
+
+        Raises:
+            UserError: nothing of it is saved.
+        """
+        for weights in (self.model, self.average):
+            self._stop_unless_finite("largest weight", _largest(weights))
+        for name, figure in (curves or {}).items():
+            if math.isnan(figure):
+                self._stop_unless_finite(f"{name} of the validation", figure)
+
     def due(self, every: int) -> bool:
         """Whether something is due that happens every so many steps, and at the end."""
         return self.step % every == 0 or self.step == self.config.steps
@@ -161,7 +186,8 @@ class _State:
         """Write the state, on one process only."""
         if self.accelerator.is_main_process:
             state = {
-                "settings": self.settings, "step": self.step, "seconds": self.seconds, "history": self.history,
+                "settings": self.settings, "inputs": self.inputs, "step": self.step, "seconds": self.seconds,
+                "history": self.history,
                 "network": self.accelerator.unwrap_model(self.model).state_dict(),
                 "optimizer": self.optimizer.state_dict(), "average": self.average.state_dict(),
             }  # fmt: skip
@@ -176,6 +202,7 @@ def train(
     batches: StepBatches,
     loss: Loss,
     validate: Callable[[nn.Module], Validation],
+    also: Sequence[str] = (),
 ) -> Trained:
     """Train, or resume where a former call was stopped; the state is ``out/state.pt``.
 
@@ -186,29 +213,46 @@ def train(
         loss: called once a step.
         validate: called with the averaged network, on the device, every ``validate_every`` steps and at the end; it
             puts the modes back that it changes.
+        also: files and folders that the config means without naming them, see `grid.identity.input_digests`.
 
     Raises:
-        UserError: another training in ``out``, a full disk, or a loss that is not finite (the last state is kept).
+        UserError: another training or process in ``out``, a full disk, or a loss that is not finite (the last state
+            is kept).
     """
-    state = _State(accelerator, config, out, network)
-    accelerator.init_trackers("tensorboard")
-    quiet = not accelerator.is_main_process
-    with progress(f"training {config.name}", config.steps, state.step, quiet=quiet) as tick:
-        started = time.perf_counter()
-        for batch in loader(batches, state.step):
-            shown = state.update(loss, batch)
-            tick(f"loss {shown:.4f}")
-            if state.step % 20 == 0:
-                accelerator.log({"loss": shown, "lr": learning_rate(state.step - 1, config)}, step=state.step)
-            if state.due(config.validate_every):
-                found = validate(state.average.module)
-                state.history.append({"step": state.step, **found.figures})
-                curves = {f"validation/{name}": number for name, number in found.curves.items()}
-                accelerator.log(curves, step=state.step)
-                tick(found.note, advance=0)
-            if state.due(config.save_every):
-                now = time.perf_counter()
-                state.seconds, started = state.seconds + now - started, now
-                state.save()
-    accelerator.end_training()
+    with disk_errors(out), sole_writer(out):
+        state = _State(accelerator, config, out, network, also)
+        accelerator.init_trackers(CURVES)
+        quiet = not accelerator.is_main_process
+        with progress(f"training {config.name}", config.steps, state.step, quiet=quiet) as tick:
+            started = time.perf_counter()
+            for batch in loader(batches, state.step):
+                shown = state.update(loss, batch)
+                tick(f"loss {shown:.4f}")
+                if state.step % 20 == 0:
+                    accelerator.log({"loss": shown, "lr": learning_rate(state.step - 1, config)}, step=state.step)
+                if state.due(config.validate_every):
+                    state.stop_unless_sound()
+                    found = validate(state.average.module)
+                    state.stop_unless_sound(found.curves)
+                    state.history.append({"step": state.step, **found.figures})
+                    curves = {f"validation/{name}": number for name, number in found.curves.items()}
+                    accelerator.log(curves, step=state.step)
+                    tick(found.note, advance=0)
+                if state.due(config.save_every):
+                    state.stop_unless_sound()
+                    now = time.perf_counter()
+                    state.seconds, started = state.seconds + now - started, now
+                    state.save()
+        accelerator.end_training()
     return Trained(state.average.module, state.seconds, state.history)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a file is one of this training's own: they change as it goes."""
+    return folder.absolute() in path.absolute().parents
+
+
+def _largest(network: nn.Module) -> float:
+    """The largest absolute value of what a network is saved with; NaN where one is."""
+    numbers = [part for part in network.state_dict().values() if part.is_floating_point() and part.numel()]
+    return float(torch.stack([part.abs().max().float() for part in numbers]).max()) if numbers else 0.0

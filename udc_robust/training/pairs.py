@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from udc_robust.data.samples import PairedFolders
 from udc_robust.errors import UserError
+from udc_robust.progress import note
 from udc_robust.training.batches import SeededPairs
 from udc_robust.training.config import PairTraining
 from udc_robust.training.loop import share, start
@@ -40,6 +41,8 @@ def start_on_pairs(config: PairTraining, out: Path) -> Pairs:
     """
     accelerator = start(config, out)
     train, validation = (PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation))
+    for name, folder, pairs in (("training", config.train, train), ("validation", config.validation, validation)):
+        note(f"{name} data {folder}: {len(pairs)} pairs, {pairs.domain_told}")
     domain = train[0].domain
     if domain == "linear":
         raise UserError(

@@ -14,12 +14,12 @@ from udc_robust.attacks import Streams, image_seed
 from udc_robust.attacks.objectives import charbonnier
 from udc_robust.data.samples import Sample
 from udc_robust.defences.defence import Defence, fresh
-from udc_robust.defences.registry import build_defence
+from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
 from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training.card import common_facts, model_card, table
+from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.loop import Validation, train
 from udc_robust.training.pairs import start_on_pairs
@@ -89,13 +89,14 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
         curves = {key: figures[key] for key in ("psnr", "ssim", "gain")}
         return Validation(figures, curves, f"validation {figures['psnr']:.2f} dB ({figures['gain']:+.2f})")
 
-    trained = train(accelerator, config, out, restorer, pairs.batches, loss, check)
+    also = stated_texts(config.degradation.kind, config.degradation.options) if config.degradation else []
+    trained = train(accelerator, config, out, restorer, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, trained.network), "network": config.network, "options": config.options,
         "domain": config.domain, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
-        save_weights(out / f"{config.name}.safetensors", trained.network.network, facts)  # type: ignore[arg-type]
+        save_weights(out / f"{config.name}.safetensors", trained.network.network, metadata(facts))  # type: ignore[arg-type]
         write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
 
@@ -117,7 +118,8 @@ def _card(config: TrainConfig, facts: dict[str, Any]) -> str:
         "gain": f"{figures['gain']:.2f}", "restored SSIM": f"{figures['ssim']:.4f}",
     }  # fmt: skip
     return model_card(
-        config, facts, command="train restorer", tags="image-restoration, under-display-camera",
+        config, facts, command="train restorer", what=f"A {config.network}",
+        tags="image-restoration, under-display-camera",
         lines=[
             f"network: `{config.network}`, {facts['parameters']:,} parameters, domain: {config.domain}",
             f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",

@@ -263,8 +263,8 @@ def test_sharp_soft_diffusion_is_error_diffusion() -> None:
         ({"method": "bayer", "size": 6}, "size must be 2, 4, 8 or 16, not 6"),
         ({"method": "bayer", "serpentine": True}, "belong to error diffusion, not to method 'bayer'"),
         ({"serpentine": True, "surrogate": "soft"}, "raster order"),
-        ({"sigma": -1.0}, "sigma must be 0 or more"),
-        ({"weight": float("nan")}, "weight must be 0 or more"),
+        ({"sigma": -1.0}, "sigma must be in 0..100"),
+        ({"weight": float("nan")}, "weight must be in 0..1000"),
     ],
 )
 def test_mistakes(options, message) -> None:

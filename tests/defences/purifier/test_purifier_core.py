@@ -422,5 +422,5 @@ def test_noise_of_another_shape_and_impossible_tiles() -> None:
     with pytest.raises(ValueError, match="noise must be of shape"):
         made(x, torch.zeros(2, 1, 1, 3, 16, 16))
     for tile in (13, 8):
-        with pytest.raises(UserError, match=f"tile {tile} must be a multiple of 2 and more than twice"):
+        with pytest.raises(UserError, match=f"tile {tile}.* must be (a multiple of 2|more than twice|0 or more)"):
             purifier(PLANS["average"], tile=tile, overlap=4)

@@ -67,7 +67,7 @@ def test_a_share_of_the_chain_is_its_nearest_level() -> None:
         ({"noise_level": -1}, "noise_level: Input should be greater than or equal to 0"),
         ({"noise_level": 1000}, r"in 0\.\.999"),
         ({"sigma": 0.0}, "sigma: Input should be greater than 0"),
-        ({"sigma": float("nan")}, "sigma: Input should be greater than 0"),
+        ({"sigma": float("nan")}, "sigma: Input should be a finite number"),
         ({"sigma": 1e6}, "more noise than the schedule"),
         ({"strength": 1.0}, "strength: Input should be less than 1"),
         ({"strength": -0.1}, "strength: Input should be greater than or equal to 0"),

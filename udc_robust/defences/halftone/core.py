@@ -7,7 +7,6 @@ goes straight through, or through a smooth stand-in.
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -19,9 +18,10 @@ from udc_robust.attacks.streams import Streams
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.halftone.error_diffusion import KERNELS, error_diffusion, soft_error_diffusion
 from udc_robust.defences.total_variation import tv_minimum
-from udc_robust.defences.transforms import blurred, require
+from udc_robust.defences.transforms import WIDEST_BLUR, blurred, require
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.networks.tiles import padded
+from udc_robust.networks.weights import facts_of, read_weights
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 
 METHODS = (*KERNELS, "bayer", "noise")
@@ -69,6 +69,8 @@ def load_inverse(weights: str) -> Restorer:
     """
     check_inverse(weights)
     file = weights if weights not in shipped_checkpoints() else None
+    if file and "network" not in facts_of(read_weights(file)[1], file):
+        raise UserError(f"{file} does not say which network it is: `restorer` takes what `train restorer` has written")
     return load_restorer(RestorerSpec(weights, weights=file, domain="srgb"), "srgb")
 
 
@@ -106,8 +108,8 @@ class Halftone(Defence):
             raise unknown_name("halftone method", method, METHODS)
         require(2 <= levels <= 256, "levels", "in 2..256", levels)
         require(size in BAYER_SIZES, "size", "2, 4, 8 or 16", size)
-        require(0 <= sigma < math.inf, "sigma", "0 or more pixels", sigma)
-        require(0 <= weight < math.inf, "weight", "0 or more", weight)
+        require(0 <= sigma <= WIDEST_BLUR, "sigma", f"in 0..{WIDEST_BLUR} pixels", sigma)
+        require(0 <= weight <= 1000, "weight", "in 0..1000", weight)
         if method not in KERNELS and (serpentine or surrogate == "soft"):
             raise UserError(f"serpentine and surrogate 'soft' belong to error diffusion, not to method {method!r}")
         if serpentine and surrogate == "soft":

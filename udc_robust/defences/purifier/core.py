@@ -6,6 +6,7 @@ perturbation (Nie et al. 2022, "DiffPure"). Images are in [0,1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ from udc_robust.defences.purifier.plan import Plan
 from udc_robust.defences.purifier.samplers import Denoiser, RunStep, average, plainly, sample
 from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.errors import UserError
-from udc_robust.networks.tiles import padded, tiled
+from udc_robust.limits import require_memory
+from udc_robust.networks.tiles import check_tiles, padded, tiled
 
 
 def draw_noise(x: Tensor, plan: Plan, streams: Streams, multiple: int = 1) -> Tensor:
@@ -27,7 +29,9 @@ def draw_noise(x: Tensor, plan: Plan, streams: Streams, multiple: int = 1) -> Te
     ``H'`` and ``W'`` are the sizes rounded up to the U-Net's ``multiple``. The same streams give the same noise: keep
     the seeds of attacker and defender apart.
     """
-    return streams.normal(x.new_empty(noise_shape(x, plan, multiple)))
+    shape = noise_shape(x, plan, multiple)
+    require_memory(3 * math.prod(shape), f"noise for {plan.samples} samples of {plan.steps} steps")
+    return streams.normal(x.new_empty(shape))
 
 
 def noise_shape(x: Tensor, plan: Plan, multiple: int) -> tuple[int, ...]:
@@ -72,8 +76,9 @@ class Purifier(Defence):
         shift: Shift | None = None,
     ) -> None:
         super().__init__()
-        if tile and (tile % multiple or tile <= 2 * overlap):
-            raise UserError(f"tile {tile} must be a multiple of {multiple} and more than twice the overlap {overlap}")
+        check_tiles(tile, overlap)
+        if tile % multiple:
+            raise UserError(f"tile {tile} must be a multiple of {multiple}")
         self.model, self.schedule, self.plan, self.multiple = model, schedule, plan, multiple
         self.tile, self.overlap = tile, overlap
         self.nfe, self.random = plan.nfe, True

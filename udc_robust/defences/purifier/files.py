@@ -9,10 +9,21 @@ from typing import Any
 import torch
 
 from udc_robust.attacks.streams import image_seed
-from udc_robust.data.images import files_by_stem, read_image, write_image
+from udc_robust.config_file import Strict, check_config
+from udc_robust.data.images import read_image, write_image
+from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError
+from udc_robust.limits import Seed, usable_device
 from udc_robust.optics.domains import convert
+from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import progress
+from udc_robust.terminal import shown
+
+
+class _Options(Strict):
+    """What a purification of files takes beside the options of the pipeline."""
+
+    seed: Seed
 
 
 def purify_files(
@@ -40,23 +51,25 @@ def purify_files(
     from udc_robust.defences.purifier.pipeline import load_purifier
 
     files = files_by_stem(images, "purify")
+    check_files(out, (f"{stem}{ending}" for stem in files for ending in (".png", ".npy")))
+    usable_device(device)
+    check_config({"seed": seed}, _Options, "options")
     pipeline = load_purifier(purifier)
     pipeline.set_progress_bar_config(disable=True)
-    try:
-        pipeline.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch's words for an absent or misspelt device
-        raise UserError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
+    pipeline.to(device)
     with progress("purifying", len(files)) as tick:
         for stem, path in files.items():
             picture = read_image(path)
             domain = "tonemapped" if picture.domain == "linear" else picture.domain
             x = convert(picture.pixels, picture.domain, domain)
-            generator = torch.Generator().manual_seed(image_seed(seed, stem, "purify"))
+            generator = torch.Generator().manual_seed(image_seed(seed, shown(stem), "purify"))
             batch = pipeline(x, generator=generator, output_type="pt", return_dict=False, **options)[0]
             purified = batch[0].cpu()
+            if not purified.isfinite().all():
+                raise UserError(f"purifier {purifier} makes NaN or infinity of {path}: check its files")
             if picture.domain == "linear":
-                write_image(out / f"{stem}.npy", convert(purified, domain, "linear"))
+                write_image(note_file(out / f"{stem}.npy"), convert(purified, domain, "linear"))
             target = out / f"{stem}.png"
-            write_image(target, purified)
+            write_image(note_file(target), purified)
             tick(path.name)
             yield target

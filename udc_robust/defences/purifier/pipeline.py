@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,9 @@ from udc_robust.defences.purifier.plan import Plan, PurifyOptions
 from udc_robust.defences.purifier.schedule import NoiseSchedule
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.networks.tiles import tile_boxes
+from udc_robust.limits import require_memory
+from udc_robust.networks.memory_guard import MemoryGuard
+from udc_robust.networks.tiles import count_tiles
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 OUTPUT_TYPES = ("pil", "np", "pt")
@@ -152,6 +155,7 @@ class PurificationPipeline(DiffusionPipeline):
         if isinstance(generator, list) and len(generator) != len(x):
             raise UserError(f"{len(x)} images need {len(x)} generators, or a single one, not {len(generator)}")
         shape = noise_shape(x, plan, self.size_multiple)
+        require_memory(3 * math.prod(shape), f"noise for {plan.samples} samples of {plan.steps} steps")
         return randn_tensor(shape, generator=generator, device=x.device, dtype=x.dtype)
 
     @torch.no_grad()
@@ -188,7 +192,7 @@ class PurificationPipeline(DiffusionPipeline):
         noise = self.prepare_noise(x, plan, generator)
         purifier = self.purifier(plan, tile=tile, overlap=overlap)
         height, width = noise.shape[-2:]
-        tiles = len(list(tile_boxes(height, width, tile, overlap))) if 0 < tile < max(height, width) else 1
+        tiles = count_tiles(height, width, tile, overlap) if tile else 1
         numbers = itertools.count()
         with self.progress_bar(total=plan.steps * tiles) as bar:
 
@@ -240,13 +244,16 @@ def load_purifier(name: str | Path) -> PurificationPipeline:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("unet")
         if kind != ["diffusers", "UNet2DModel"]:
             raise UserError(f"{folder} holds a U-Net of kind {kind}: a purifier needs diffusers' UNet2DModel")
-        with no_progress_bars():
-            return PurificationPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        with no_progress_bars(), MemoryGuard(f"purifier {folder}"):
+            pipeline = PurificationPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except UserError:
         raise
     except Exception as error:  # damaged configs and weights end in many types
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise UserError(f"{folder} cannot be loaded ({reason}): save or copy the pipeline again") from error
+    if bad := [name for name, tensor in pipeline.unet.state_dict().items() if not tensor.isfinite().all()]:
+        raise UserError(f"{folder / WEIGHTS} has NaN or infinite weights in {', '.join(bad[:3])}: copy it again")
+    return pipeline
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from udc_robust.config_file import Number, Size, Strict, check_config
+from udc_robust.config_file import Number, Strict, check_config
 from udc_robust.defences.purifier.schedule import NoiseSchedule
+from udc_robust.limits import Count, CountOrNone
 
 Sampler = Literal["one_step", "ddim", "ancestral"]
 
@@ -27,12 +28,12 @@ class PurifyOptions(Strict):
         eta: fresh noise of ``ddim``.
     """
 
-    noise_level: Annotated[int, Field(ge=0)] | None = None
+    noise_level: CountOrNone | None = None
     sigma: Annotated[Number, Field(gt=0)] | None = None
     strength: Annotated[Number, Field(ge=0, lt=1)] | None = None
     sampler: Sampler = "one_step"
-    steps: Size | None = None
-    samples: Size = 1
+    steps: Count | None = None
+    samples: Count = 1
     eta: Annotated[Number, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")

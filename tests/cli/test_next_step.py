@@ -1,0 +1,67 @@
+"""The last line of a verb is a command that does the next thing, with paths that are there."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from udc_robust.cli.next_step import after_evaluation, after_finetuning, after_synthesis, after_training
+from udc_robust.config_file import check_config
+from udc_robust.tasks.restoration_schema import DataConfig, RestorationConfig
+
+
+def _told(capsys) -> list[str]:
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("next: udc-robust ")
+    return shlex.split(line)[2:]
+
+
+def test_what_was_trained_is_evaluated_on_its_validation_pairs(capsys) -> None:
+    after_training(
+        SimpleNamespace(validation=Path("sets/my validation"), name="mine"), Path("runs/train/mine.safetensors")
+    )
+    verb, config, restorers, data, *out = _told(capsys)
+    assert (verb, config, out) == ("evaluate", "quickstart", ["--out", "runs/mine"])
+    values = {"restorers": yaml.safe_load(restorers.partition("=")[2]), "attacks": ["pgd"]}
+    assert check_config(values, RestorationConfig, "t").restorers[0].weights == "runs/train/mine.safetensors"
+    pairs = check_config(yaml.safe_load(data.partition("=")[2]), DataConfig, "t")
+    assert pairs.kind == "pairs" and pairs.lq == [Path("sets/my validation/lq")]
+
+
+def test_what_was_hardened_is_put_beside_its_parent(capsys) -> None:
+    settings = SimpleNamespace(recipe="adversarial", parent="mine.pth", validation=Path("v"), name="hard")
+    after_finetuning(settings, Path("runs/train/hard/hard.safetensors"))
+    restorers = yaml.safe_load(_told(capsys)[2].partition("=")[2])
+    config = check_config({"restorers": restorers, "attacks": ["pgd"]}, RestorationConfig, "t")
+    assert [block.name for block in config.restorers] == ["mine", "hard"]
+
+
+@pytest.mark.parametrize(
+    "restorer, parent",
+    [("nafnet_mini", "nafnet_mini"), ("runs/mine.safetensors", "runs/mine.safetensors")],
+)
+def test_what_was_evaluated_is_hardened_with_the_sets_that_are_there(restorer, parent, capsys) -> None:
+    Path("runs/sets/train").mkdir(parents=True)
+    after_evaluation(check_config({"restorers": restorer, "attacks": ["pgd"]}, RestorationConfig, "t"))
+    told = _told(capsys)
+    assert told[:2] == ["finetune", "nafnet_mini_adversarial"]
+    assert f"parent={parent}" in told and "train=runs/sets/train" in told
+
+
+def test_random_weights_are_not_to_be_hardened(capsys) -> None:
+    block = {"name": "mine", "network": "torch.nn:Identity"}
+    after_evaluation(check_config({"restorers": [block], "attacks": ["pgd"]}, RestorationConfig, "t"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_set_wants_another_to_validate_on_and_then_a_training(capsys) -> None:
+    after_synthesis(Path("hdr"), Path("sets/train"), {"--psf": ["a.npy", "phone"]})
+    words = ["--psf", "a.npy", "--psf", "phone", "--seed", "1", "--out", "sets/validation"]
+    assert _told(capsys) == ["synth", "hdr", *words]
+    Path("sets/validation").mkdir(parents=True)
+    after_synthesis(Path("hdr"), Path("sets/train"), {})
+    assert _told(capsys)[3:] == ["name=mine", "train=sets/train", "validation=sets/validation"]

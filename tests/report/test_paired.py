@@ -1,0 +1,60 @@
+"""Before and after: the same images under two runs, paired by image, ranked by quality under attack."""
+
+from __future__ import annotations
+
+import csv
+import html
+from statistics import fmean
+
+import pytest
+from fake_run import write_fake_run
+
+from udc_robust.report.paired import pairings
+from udc_robust.report.run_folder import read_run
+from udc_robust.tasks import TASKS, write_report
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    import fake_run
+
+    write_fake_run(tmp_path / "before", name="before", restorers=["nafnet_mini"])
+    monkeypatch.setitem(fake_run.STRENGTH, "pgd", 0.9)
+    monkeypatch.setitem(fake_run.STRENGTH, "fgsm", 0.9)
+    monkeypatch.setitem(fake_run.COST, "none", 0.5)
+    write_fake_run(tmp_path / "after", name="after", restorers=["hardened"])
+    return [tmp_path / "before", tmp_path / "after"]
+
+
+def _left(folder):
+    left = {}
+    with open(folder / "results.csv", newline="") as handle:
+        for row in csv.DictReader(handle):
+            change = 0.0 if row["attack"] == "clean" else float(row["linf"])
+            if row["access"] != "none" and change <= 4.001 / 255:
+                left[row["image"]] = min(float(row["psnr"]), left.get(row["image"], 99.0))
+    return left
+
+
+def test_differences_are_paired_and_the_best_under_attack_comes_first(two) -> None:
+    panels = [panel for folder in two for panel in read_run(folder, TASKS).panels(f"{folder.name}: ")]
+    (found,) = pairings(panels)
+    before, after = _left(two[0]), _left(two[1])
+    assert str(found.budget).endswith("4/255") and [p.panel.network for p in found.pairs] == ["hardened", "nafnet_mini"]
+    best = found.pairs[0]
+    assert best.held.value == pytest.approx(fmean(after.values()))
+    gaps = [after[image] - before[image] for image in after]
+    assert best.held.difference == pytest.approx(fmean(gaps)) and min(gaps) <= best.held.interval[0] <= fmean(gaps)
+    assert best.clean.difference == pytest.approx(-0.5) and found.pairs[1].held.difference is None
+    assert found.verdict.endswith("more than before: nafnet_mini, for 0.50 dB of clean PSNR.")
+
+
+def test_it_is_the_first_thing_that_a_report_of_two_runs_shows(two, tmp_path) -> None:
+    page = html.unescape(write_report(two, tmp_path / "both.html").read_text(encoding="utf-8"))
+    assert (
+        page.index('id="paired"') < page.index('id="defences"') and "hardened holds most" in page[: page.index("<nav")]
+    )
+    with open(tmp_path / "both.paired.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["victim"] for row in rows] == ["after: hardened", "before: nafnet_mini"]
+    assert "Before and after" not in write_report(two[:1]).read_text(encoding="utf-8")

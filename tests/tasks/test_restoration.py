@@ -1,0 +1,30 @@
+"""Restorers as a run's config names them, and the family that each is compared in."""
+
+from __future__ import annotations
+
+from udc_robust.config_file import check_config
+from udc_robust.tasks.restoration import family
+from udc_robust.tasks.restoration_schema import RestorationConfig
+
+
+def test_a_weights_file_and_a_class_are_names_of_restorers() -> None:
+    values = {"restorers": ["nafnet_mini", "runs/train/mine/mine.safetensors"], "attacks": ["pgd"]}
+    config = check_config(values, RestorationConfig, "test")
+    assert [block.name for block in config.restorers] == ["nafnet_mini", "mine"]
+    assert config.restorers[1].weights == "runs/train/mine/mine.safetensors"
+    alone = check_config({**values, "restorers": "nets.py:Net"}, RestorationConfig, "test").restorers[0]
+    assert (alone.name, alone.network) == ("Net", "nets.py:Net")
+
+
+def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
+    networks = {
+        "as trained": {"sha256": "aa", "parent": None, "parent_sha256": None},
+        "hardened": {"sha256": "bb", "parent": "net_g", "parent_sha256": "aa"},
+        "by name": {"sha256": "cc", "parent": "as trained"},
+        "orphan": {"sha256": "dd", "parent": "net_g", "parent_sha256": "ee"},
+        "untrained": {"sha256": None, "parent": None, "parent_sha256": None},
+    }
+    first = "as trained"
+    assert family(networks) == {
+        first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained"
+    }  # fmt: skip

@@ -1,0 +1,99 @@
+"""The command that a user would type next, with the real paths: the last line of a verb, on stderr."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from udc_robust.files import shipped
+from udc_robust.processes import is_main
+
+
+def next_step(*words: object) -> None:
+    """Print a command line of ours."""
+    if is_main():
+        typer.echo(f"next: {shlex.join(['udc-robust', *map(str, words)])}", err=True)
+
+
+def block(values: Mapping[str, Any]) -> str:
+    """Values as a short YAML block for an override: ``{kind: pairs, lq: a, gt: b}``."""
+    import yaml
+
+    return yaml.safe_dump(dict(values), default_flow_style=True, sort_keys=False, width=10_000).strip()
+
+
+def pairs(folder: Path) -> str:
+    """The data block of some pairs of a folder with ``lq`` and ``gt``, as trainings take it."""
+    return block({"kind": "pairs", "lq": str(folder / "lq"), "gt": str(folder / "gt"), "limit": 8})
+
+
+def after_training(settings: Any, weights: Path) -> None:
+    """A restorer was trained: attack it on its validation pairs."""
+    data = pairs(Path(settings.validation))
+    next_step("evaluate", "quickstart", f"restorers={weights}", f"data={data}", "--out", f"runs/{settings.name}")
+
+
+def after_classifier(settings: Any, weights: Path) -> None:
+    """A classifier was trained: attack it on its validation images."""
+    data = block({"source": str(settings.validation), "side": settings.patch_size, "limit": 100})
+    config = "classifiers_quickstart"
+    next_step("classify", config, f"classifiers={weights}", f"data={data}", "--out", f"runs/{settings.name}")
+
+
+def after_diffusion(settings: Any, folder: Path) -> None:
+    """A purifier's model was trained: choose its noise level, on the pairs that its captures are of."""
+    captures = Path(settings.validation)
+    truths = captures.parent / "gt"
+    on = ("--images", captures, "--gt", truths) if captures.name == "lq" and truths.is_dir() else ()
+    next_step("noise-level", "nafnet_mini", folder, *on, "--out", f"runs/{settings.name}_levels")
+
+
+def after_finetuning(settings: Any, result: Path) -> None:
+    """A restorer or its purifier was hardened: put both beside what they were, in one report."""
+    data, out = pairs(Path(settings.validation)), f"runs/{settings.name}"
+    if settings.recipe == "purifier":
+        level = settings.purifier.deployed_level
+        defence = block({"kind": "purifier", "purifier": str(result), "noise_level": level})
+        changed = [f"restorers={settings.parent}", f"defences=[none, {defence}]"]
+    else:
+        changed = [f"restorers=[{settings.parent}, {result}]"]
+    next_step("evaluate", "quickstart", *changed, f"data={data}", "--out", out)
+
+
+def after_evaluation(settings: Any) -> None:
+    """Networks were attacked: harden the first of them on pairs like those it was attacked on."""
+    first, data = getattr(settings, settings.network_key)[0], settings.data[0]
+    if settings.network_key == "classifiers":
+        named = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}
+        sets = (
+            f"train={data.source}",
+            f"validation={data.source}",
+            *([f"patch_size={data.side}"] if data.side else []),
+        )
+        mine = [f"{key}={value}" for key, value in named.items() if value]
+        next_step("train", "classifier", "madry", f"name={first.name}_hardened", *mine, *sets)
+        return
+    own_class = {"network": first.network, "options": first.options} if first.network and first.weights else {}
+    said = [f"{key}={value if isinstance(value, str) else block(value)}" for key, value in own_class.items() if value]
+    ours = (shipped("checkpoints") / f"{first.network or first.name}.safetensors").is_file()
+    if first.weights is None and not ours:
+        return  # random weights: nothing to harden
+    parent = first.weights or first.network or first.name
+    home = next((home for home in ("sets", "runs/sets") if Path(home, "train").is_dir()), "sets")
+    sets = (f"train={home}/train", f"validation={home}/validation")
+    next_step("finetune", "nafnet_mini_adversarial", f"name={first.name}_hardened", f"parent={parent}", *said, *sets)
+
+
+def after_synthesis(sources: Path, out: Path, options: Mapping[str, list[str]]) -> None:
+    """A paired set was made: make the one to validate on where there is none, else train."""
+    validation = out.parent / "validation"
+    if out != validation and not validation.is_dir():
+        same = [word for option, values in options.items() for value in values for word in (option, value)]
+        next_step("synth", sources, *same, "--seed", "1", "--out", validation)
+        return
+    train = out if out != validation else out.parent / "train"
+    next_step("train", "restorer", "nafnet_mini", "name=mine", f"train={train}", f"validation={validation}")

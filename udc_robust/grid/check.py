@@ -1,0 +1,136 @@
+"""Everything of a run that can fail, tried on one image before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks import THREATS, Streams, answers, attack, frozen, objective
+from udc_robust.defences.defence import fresh
+from udc_robust.errors import UserError
+from udc_robust.grid.cells import Cell
+from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.named import is_path
+from udc_robust.grid.plan import Networks
+from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.task import Network, Task
+from udc_robust.grid.victims import build_victims
+
+
+@torch.no_grad()
+def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks) -> None:
+    """Let every network, and every victim whose defence is not to be tuned, answer to one image, before any work.
+
+    What the user's own attacks, objectives and metrics do is tried as well.
+
+    Raises:
+        UserError: a defence that cannot be built, a network that does not take the images, or an answer that is not
+            finite or not what the task needs; a fault in the user's code.
+    """
+    untuned = config.model_copy(update={"defences": [block for block in config.defences if block.match is None]})
+    victims = {domain: build_victims(untuned, list(mine.values()), {}) for domain, mine in networks.items()}
+    for images in sets:
+        batch = Batch.load(images, [0], config.device, config.seed, 1)
+        met = [cell for victim in victims[images.domain] for cell in victim.cells]
+        for cell in met:
+            _check_options(cell)
+        for network in networks[images.domain].values():
+            what = f"{task.network} {network.name!r}"
+            answer = _answer(network, batch, what, network.origin)
+            task.check(config, batch, network, answer)
+            _check_it_looks(network, batch, answer, what)
+            if any(cell.attack.chosen.access == "gradient" for cell in met):
+                _check_it_has_a_slope(network, batch, what)
+            _check_measures(task, config, batch, answer)
+        for victim in victims[images.domain]:
+            if victim.defence is not None:
+                made = fresh(victim.defence, batch.x, Streams([0]))
+                if not made.isfinite().all():
+                    raise UserError(
+                        f"defence {victim.block.label!r} makes NaN or infinity: check its options and files"
+                    )
+                _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
+    _check_methods(met)
+
+
+def _check_options(cell: Cell) -> None:
+    """Options that depend on eps must be possible at each."""
+    try:
+        cell.attack.options_at(cell.eps)
+    except ValueError as error:
+        raise UserError(f"attack {cell.attack.label!r} at eps {cell.eps:g}: {error}") from error
+
+
+def _check_measures(task: Task, config: RunConfig, batch: Batch, answer: Tensor) -> None:
+    """Try the user's metrics and objectives on an answer."""
+    target = answer[0] * 0.9 if batch.target is None else batch.target
+    for metric in (block.found() for block in config.metrics):
+        if min(batch.x.shape[-2:]) >= metric.smallest_side:
+            metric.draws(answer.double() if batch.target is None or batch.target.ndim > 1 else answer, target)
+    for block in config.attacks:
+        if not is_path(block.objective):
+            continue
+        climbed, _ = task.goal(block, batch, answer)
+        with torch.enable_grad():
+            values = climbed.values(answer[0].detach().requires_grad_(True), target)
+        if not values.isfinite().all():
+            raise UserError(
+                f"objective {block.objective!r} makes NaN or infinity of the unattacked image: check its code"
+            )
+        if not values.requires_grad:
+            raise UserError(
+                f"objective {block.objective!r} has no gradient (`torch.no_grad`, `item` or `detach` in its code?)"
+            )
+
+
+def _check_methods(met: Sequence[Cell]) -> None:
+    """Try the user's attacks, each with its options on a small image and a network that only darkens."""
+    x = torch.linspace(0.2, 0.8, 3 * 16 * 16).view(1, 3, 16, 16)
+    tried: set[tuple[str, str]] = set()
+    for cell in met:
+        name = (cell.attack.label, cell.attack.norm)
+        if is_path(cell.attack.method) and name not in tried:
+            tried.add(name)
+            threat = THREATS[cell.attack.norm](cell.eps)
+            attack(
+                lambda x: 0.9 * x, x, objective("mse"), threat, cell.attack.chosen, seeds=[0],
+                **cell.attack.options_at(cell.eps),
+            )  # fmt: skip
+
+
+def _check_it_looks(network: Network, batch: Batch, answer: Tensor, what: str) -> None:
+    """Refuse a network that answers the same whatever it sees: no attack could move it, and it would look robust."""
+    other = batch.x.flip(-1) / 2
+    if torch.equal(other, batch.x):
+        return
+    with frozen(network):
+        same = torch.equal(answers(network, other, [0]), answer)
+    if same:
+        raise UserError(f"{what} answers the same to different images: check its code and {network.origin}")
+
+
+def _check_it_has_a_slope(network: Network, batch: Batch, what: str) -> None:
+    """Refuse a network whose answer has no gradient, when the attacks climb one."""
+    with torch.enable_grad(), frozen(network):
+        sloped = answers(network, batch.x.detach().requires_grad_(True), [0]).requires_grad
+    if not sloped:
+        raise UserError(
+            f"{what} answers without a gradient (`torch.no_grad` or `detach` in its code?): "
+            "attack it with simba or square, or let the gradient through"
+        )
+
+
+def _answer(victim: Any, batch: Batch, what: str, origin: str) -> Tensor:
+    """The answer ``(1,B,...)`` to a batch."""
+    try:
+        with frozen(victim):
+            answer = answers(victim, batch.x, [0])
+    except RuntimeError as error:
+        size = f"{batch.x.shape[-2]} x {batch.x.shape[-1]} px"
+        raise UserError(f"{what} does not take the images of {batch.images.label}, {size}: {error}") from error
+    if not answer.isfinite().all():
+        raise UserError(f"{what} answers with NaN or infinity: check {origin}")
+    return answer

@@ -1,0 +1,180 @@
+"""How far each rule of the red flags is broken by the attacks of a victim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+from udc_robust.config_file import number
+from udc_robust.grid.budget import Budget
+from udc_robust.report.panel import Outcome, Panel
+
+Settings = tuple[object, ...]
+Gap = tuple[float, str]
+"""How far a rule is broken (positive: broken), and the figures in words."""
+
+
+def _left(outcome: Outcome) -> float:
+    return outcome.left
+
+
+def _words(a: Outcome, b: Outcome) -> str:
+    return f"{a.cell.label} {_text(a)}, {b.cell.label} {_text(b)} at {a.budget}"
+
+
+def _text(outcome: Outcome) -> str:
+    """What an attack leaves, to one digit more than tables have of shares: a flag is a matter of points."""
+    metric = outcome.quality
+    return f"{outcome.left:.{max(metric.digits, 1)}f} {metric.unit}"
+
+
+def _attacks(panel: Panel) -> list[Outcome]:
+    """Attacks of a limited budget on the figure that all are judged by."""
+    return [o for o in panel.outcomes if not o.is_noise and o.budget.limited and o.cell.attack.aims_at_quality]
+
+
+def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    groups: dict[Budget, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.budget, []).append(outcome)
+    return list(groups.values())
+
+
+def _is_gradient(outcome: Outcome) -> bool:
+    """Whether the attack follows a gradient of the victim itself."""
+    return outcome.cell.access not in ("none", "query", "blind") and not outcome.cell.attack.known_seed
+
+
+def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[Gap]:
+    """Attacks that ought to be weaker than the best gradient attack of their budget."""
+    for group in _by_budget(_attacks(panel)):
+        best = min((o for o in group if _is_gradient(o) and not weaker(o)), key=_left, default=None)
+        for other in group:
+            if best is not None and weaker(other):
+                yield best.left - other.left, _words(other, best)
+
+
+def single_step(panel: Panel) -> Iterable[Gap]:
+    """One step against many."""
+    return _against_best(panel, lambda o: o.cell.attack.method == "fgsm")
+
+
+def queries(panel: Panel) -> Iterable[Gap]:
+    """Attacks that only ask against those that follow gradients."""
+    return _against_best(panel, lambda o: o.cell.access == "query" and o.cell.attack.method != "brightness")
+
+
+def transfer(panel: Panel) -> Iterable[Gap]:
+    """Attacks made without the defence against those made with it."""
+    return _against_best(panel, lambda o: o.cell.access == "blind")
+
+
+def noise(panel: Panel) -> Iterable[Gap]:
+    """Noise of the run, or what stands beside each attack anyway: noise of the very norm that it used."""
+    for group in _by_budget(o for o in panel.outcomes if o.budget.limited):
+        best = min((o for o in group if _is_gradient(o) and o.cell.attack.aims_at_quality), key=_left, default=None)
+        if best is None:
+            continue
+        for other in group:
+            if other.is_noise:
+                yield best.left - other.left, _words(other, best)
+        beside = best.noise_left
+        if beside is not None:
+            metric = best.quality
+            told = f"noise of its norm {beside:.{max(metric.digits, 1)}f} {metric.unit}"
+            yield best.left - beside, f"{told}, {best.cell.label} {_text(best)} at {best.budget}"
+
+
+def brightness(panel: Panel) -> Iterable[Gap]:
+    """A constant shift against the best gradient attack."""
+    return _against_best(panel, lambda o: o.cell.attack.method == "brightness")
+
+
+def reach(panel: Panel) -> Iterable[Gap]:
+    """How much of eps all steps together leave out, of attacks that were told their step size."""
+    for outcome in _attacks(panel):
+        told = outcome.cell.attack.model_extra or {}
+        if "step_size" in told and outcome.cell.attack.method in ("pgd", "ifgsm"):
+            eps = outcome.cell.eps
+            way = float(told.get("steps", 20)) * float(number(told["step_size"], eps=eps))
+            yield 1 - way / eps - 1e-9, f"{outcome.title}: {way / eps:.2f} of eps"
+
+
+def monotone(panel: Panel) -> Iterable[Gap]:
+    """The same attack at a smaller budget against a larger one."""
+    for curve in _series(panel, lambda o: o.cell.label):
+        rising = sorted(curve, key=lambda o: o.cell.eps)
+        for small, large in pairwise(rising):
+            here, there = (f"{_text(o)} at {o.budget}" for o in (small, large))
+            yield large.left - small.left, f"{small.cell.label}: {here}, {there}"
+
+
+def _series(panel: Panel, key: Callable[[Outcome], str]) -> list[list[Outcome]]:
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in _attacks(panel):
+        groups.setdefault((key(outcome), outcome.cell.attack.norm), []).append(outcome)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def unbounded(panel: Panel) -> Iterable[Gap]:
+    """With the whole range as a budget nothing of an image is left."""
+    huge = [o for o in _attacks(panel) if o.cell.attack.norm == "linf" and o.cell.eps >= 64 / 255 and _is_gradient(o)]
+    if huge:
+        best = min(huge, key=_left)
+        yield best.left, _text(best)
+
+
+def gradients(panel: Panel) -> Iterable[Gap]:
+    """The share of gradients that lead nowhere; a random victim's are counted by answer, EOT to a gradient."""
+    for o in panel.outcomes:
+        if o.summary["backwards"]:
+            gradients = o.summary["backwards"] / o.summary["eot"] * o.summary["images"]
+            share = o.summary["bad_gradients"] / gradients
+            yield share, f"{100 * share:.1f} % ({o.title})"
+
+
+def _settings(outcome: Outcome, *but: str) -> Settings:
+    """What an attack is, but for some of its settings and its name."""
+    attack = outcome.cell.attack
+    options = {
+        **(attack.model_extra or {}),
+        "eot": attack.eot,
+        "known_seed": attack.known_seed,
+        "jitter": attack.jitter,
+    }
+    kept = sorted((key, str(value)) for key, value in options.items() if key not in but)
+    return (attack.method, attack.objective, outcome.budget, outcome.cell.access, *kept)
+
+
+def _twins(panel: Panel, *but: str) -> list[Sequence[Outcome]]:
+    """Groups of attacks that differ in these settings only."""
+    groups: dict[Settings, list[Outcome]] = {}
+    for outcome in _attacks(panel):
+        groups.setdefault(_settings(outcome, *but), []).append(outcome)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def steps(panel: Panel) -> Iterable[Gap]:
+    """Step sizes may fall as steps grow, so they may differ too."""
+    for group in _twins(panel, "steps", "step_size"):
+        if group[0].cell.attack.method in ("pgd", "ifgsm"):
+            rising = sorted(group, key=lambda o: o.summary["backwards"])
+            yield rising[-2].left - rising[-1].left, _words(rising[-2], rising[-1])
+
+
+def eot(panel: Panel) -> Iterable[Gap]:
+    """Attacks that differ in the answers a gradient only."""
+    for group in _twins(panel, "eot"):
+        rising = sorted(group, key=lambda o: o.cell.attack.eot)
+        if rising[0].summary["draws"] > 1:
+            yield rising[-2].left - rising[-1].left, _words(rising[-2], rising[-1])
+
+
+def seed(panel: Panel) -> Iterable[Gap]:
+    """Who was told a random defence's seed against who averages over it."""
+    for group in _twins(panel, "known_seed", "eot"):
+        known = [o for o in group if o.cell.attack.known_seed]
+        others = [o for o in group if not o.cell.attack.known_seed]
+        if known and others:
+            best = min(others, key=_left)
+            yield known[0].left - best.left, _words(known[0], best)
