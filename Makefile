@@ -17,7 +17,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/python .ci/basicsr_wheel.py $(VENV)/wheels
+	$(BIN)/python -m pip install --find-links $(VENV)/wheels --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
 format: install
