@@ -7,7 +7,7 @@ CONSTRAINTS ?= .ci/constraints.txt
 FAST := attacks classifiers data defences metrics networks cli/test_verbs.py cli/test_configs.py \
         test_config.py test_files.py test_shipped_configs.py
 
-.PHONY: quickstart install format lint type test fast gpu bench hooks clean
+.PHONY: quickstart install format lint type test fast slow gpu bench hooks clean
 
 quickstart: install
 	$(BIN)/udc-robust evaluate quickstart
@@ -33,7 +33,10 @@ type: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: install
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 fast: install
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(wildcard $(FAST:%=tests/%))

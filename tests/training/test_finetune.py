@@ -143,7 +143,8 @@ def test_a_purifier_learns_before_a_restorer_that_stays(sets, tiny_purifier) -> 
     hardened = load_purifier(sets / "out" / "hard")
     assert hardened.config["noise_level"] == 5 and not (sets / "out" / "hard.safetensors").exists()
     written = json.loads((sets / "out" / "hard" / "unet" / "config.json").read_text())
-    assert written["_name_or_path"] == str(tiny_purifier)
+    # Cards travel: the last two parts of a path, not where it lay on this machine.
+    assert written["_name_or_path"] == "/".join(tiny_purifier.parts[-2:])
     old = load_purifier(tiny_purifier).unet.state_dict()
     assert any(not torch.equal(old[name], tensor) for name, tensor in hardened.unet.state_dict().items())
     assert all(torch.equal(before[name], tensor) for name, tensor in read_weights(parent)[0].items())

@@ -53,7 +53,13 @@ def test_a_card_is_front_matter_facts_figures_and_settings(sets) -> None:
         "seed": 5,
     }  # fmt: skip
     card = model_card(
-        config, facts, command="train restorer", tags="a, b", lines=["network: x"], figures=table("ab", ["cd"])
+        config,
+        facts,
+        command="train restorer",
+        tags="a, b",
+        what="Mine",
+        lines=["network: x"],
+        figures=table("ab", ["cd"]),
     )
     _, front, body = card.split("---\n", 2)
     assert yaml.safe_load(front) == {"license": "cc0-1.0", "library_name": "udc_robust", "tags": ["a", "b"]}
