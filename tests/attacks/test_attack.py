@@ -15,6 +15,7 @@ FAST = {
     "fgsm": {},
     "ifgsm": {"steps": 4},
     "pgd": {"steps": 4, "restarts": 2},
+    "apgd": {"steps": 12},
     "cw": {"steps": 12, "search_steps": 4, "lr": 0.02},
     "ddn": {"steps": 12},
     "brightness": {},
@@ -84,7 +85,7 @@ def test_an_image_does_not_feel_its_neighbours(name, threat, victim, against) ->
     assert torch.equal(shuffled.meter.queries, together.meter.queries[order])
 
 
-@pytest.mark.parametrize("name, times", [("ifgsm", 6), ("pgd", 4.5), ("square", 3), ("simba", 3)])
+@pytest.mark.parametrize("name, times", [("ifgsm", 6), ("pgd", 4.5), ("apgd", 6), ("square", 3), ("simba", 3)])
 def test_attacks_do_several_times_the_damage_of_noise_of_the_same_norm(name, times) -> None:
     x, threat = _batch(), Linf(8 / 255)
     options = {**FAST[name], **({"steps": 300} if METHODS[name].access == "query" else {})}

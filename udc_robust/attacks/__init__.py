@@ -1,6 +1,6 @@
 """The attack core: images, tensors and callables. It knows no network, no defence and no file."""
 
-from udc_robust.attacks import gradient, minimum_norm, query  # their methods enter METHODS on import
+from udc_robust.attacks import apgd, gradient, minimum_norm, query  # their methods enter METHODS on import
 from udc_robust.attacks.attack import Result, attack, frozen, rejudged
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
@@ -24,6 +24,7 @@ __all__ = [
     "Threat",
     "Victim",
     "answers",
+    "apgd",
     "attack",
     "frozen",
     "gradient",

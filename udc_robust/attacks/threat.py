@@ -40,7 +40,7 @@ class Linf:
         """Random signs of the full budget: the control that has the attack's norm and none of its knowledge."""
         return self.project(x, x + self.eps * streams.signs(x))
 
-    def step(self, x_adv: Tensor, gradient: Tensor, size: float) -> Tensor:
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Steepest ascent in this norm."""
         return x_adv + size * gradient.sign()
 
@@ -73,7 +73,7 @@ class L2:
         direction = streams.normal(x)
         return self.project(x, x + self.eps * direction / _norms(direction))
 
-    def step(self, x_adv: Tensor, gradient: Tensor, size: float) -> Tensor:
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Steepest ascent in this norm."""
         return x_adv + size * gradient / _norms(gradient).clamp_min(_TINY)
 
