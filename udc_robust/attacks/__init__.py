@@ -1,6 +1,14 @@
 """The attack core: images, tensors and callables. It knows no network, no defence and no file."""
 
-from udc_robust.attacks import apgd, gradient, minimum_norm, query  # their methods enter METHODS on import
+from udc_robust.attacks import (  # their methods enter METHODS on import
+    apgd,
+    fields,
+    gradient,
+    minimum_norm,
+    momentum,
+    query,
+    weighted,
+)
 from udc_robust.attacks.attack import Result, attack, frozen, rejudged
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
@@ -26,13 +34,16 @@ __all__ = [
     "answers",
     "apgd",
     "attack",
+    "fields",
     "frozen",
     "gradient",
     "image_seed",
     "minimum_norm",
+    "momentum",
     "objective",
     "perturb",
     "query",
     "rejudged",
     "round_to_8_bits",
+    "weighted",
 ]

@@ -7,6 +7,7 @@ victim's own clean output the gradient at the clean image is zero: every method 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +19,15 @@ from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import L2, Threat
 
 
-def ascend(
-    oracle: GradientOracle, x: Tensor, start: Tensor, threat: Threat, *, steps: int, step_size: float | None
-) -> Tensor:
+class Slope(Protocol):
+    """What `ascend` needs: `GradientOracle` and what wraps one."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of each image's objective with respect to that image only."""
+        ...
+
+
+def ascend(oracle: Slope, x: Tensor, start: Tensor, threat: Threat, *, steps: int, step_size: float | None) -> Tensor:
     """Projected gradient ascent in the budget around ``x``, from ``start``: the last iterate.
 
     ``step_size`` is 2.5 eps over the steps unless given, and eps/4 where they are more than ten: from any point of the
