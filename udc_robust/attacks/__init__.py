@@ -3,13 +3,16 @@
 from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
     fields,
+    frequency,
     gradient,
     minimum_norm,
     momentum,
     query,
+    region,
     weighted,
 )
 from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.frequency import gain_spectrum
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
@@ -35,7 +38,9 @@ __all__ = [
     "apgd",
     "attack",
     "fields",
+    "frequency",
     "frozen",
+    "gain_spectrum",
     "gradient",
     "image_seed",
     "minimum_norm",
@@ -43,6 +48,7 @@ __all__ = [
     "objective",
     "perturb",
     "query",
+    "region",
     "rejudged",
     "round_to_8_bits",
     "weighted",

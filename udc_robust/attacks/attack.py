@@ -82,6 +82,7 @@ def attack(
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
+    chosen.fits((x.shape[-2], x.shape[-1]), options)
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds

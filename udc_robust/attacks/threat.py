@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -87,6 +87,27 @@ class L2:
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """Distance of each image in this norm."""
         return _norms(x_adv - x).flatten()
+
+
+class Ball(Protocol):
+    """What a loop of steps needs of a threat, and of one with less freedom (`within`)."""
+
+    @property
+    def eps(self) -> float:
+        """The budget."""
+        ...
+
+    def start(self, x: Tensor, streams: Streams) -> Tensor:
+        """A random point."""
+        ...
+
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Steepest ascent."""
+        ...
+
+    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """A point within, near by."""
+        ...
 
 
 Threat = Linf | L2
