@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from udc_robust.attacks.gradient import ascend, begin
@@ -44,16 +46,17 @@ def patch(
 ) -> Tensor:
     """A sticker (Brown et al. 2017): anything may stand in the rectangle; it is learnt for each image, by sign steps.
 
-    It is stated in L2, with no eps, for that is what tells its size; noise of that norm stands beside it.
+    It is stated in L2, with no eps, for that is what tells its size; noise of that norm stands beside it. With an eps
+    it is `region_pgd`.
 
     Args:
         region: top, left, height and width in px.
         step_size: as a share of the range of the images.
     """
+    if math.isfinite(threat.eps):
+        return region_pgd(oracle, x, threat, region=region, steps=steps)
     span = threat.high - threat.low
-    part = Region(threat, region)
-    x_adv = part.project(x, Linf(span, threat.low, threat.high).start(x, oracle.streams))
-    for _ in range(steps):
-        x_adv = part.project(x, x_adv + step_size * span * oracle.gradient(x_adv).sign())
-    oracle.values(x_adv)
+    sticker = Region(Linf(span, threat.low, threat.high), region)
+    start = begin(oracle, x, sticker, random=True)
+    oracle.values(ascend(oracle, x, start, sticker, steps=steps, step_size=step_size * span))
     return oracle.best_x
