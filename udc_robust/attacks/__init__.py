@@ -18,6 +18,7 @@ from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
 from udc_robust.attacks.oracle import Victim, answers
 from udc_robust.attacks.streams import Streams, image_seed
+from udc_robust.attacks.targeted import Towards
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Result",
     "Streams",
     "Threat",
+    "Towards",
     "Victim",
     "answers",
     "apgd",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from udc_robust import metrics
 from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify, same
+from udc_robust.attacks.targeted import Towards
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,7 +67,7 @@ class Damage:
         return (10 * (torch.log10(goal) - torch.log10(values.clamp_min(1e-12)))).clamp_min(0)
 
 
-Objective = Damage | Misclassify | Divergence
+Objective = Damage | Misclassify | Divergence | Towards
 
 
 def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
