@@ -2,10 +2,13 @@
 
 from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
+    colour,
+    elastic_net,
     fields,
     frequency,
     gradient,
     minimum_norm,
+    mixing,
     momentum,
     query,
     region,
@@ -20,6 +23,7 @@ from udc_robust.attacks.oracle import Victim, answers
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.targeted import Towards
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
+from udc_robust.attacks.universal import universal
 
 __all__ = [
     "L2",
@@ -39,6 +43,8 @@ __all__ = [
     "answers",
     "apgd",
     "attack",
+    "colour",
+    "elastic_net",
     "fields",
     "frequency",
     "frozen",
@@ -46,6 +52,7 @@ __all__ = [
     "gradient",
     "image_seed",
     "minimum_norm",
+    "mixing",
     "momentum",
     "objective",
     "perturb",
@@ -53,5 +60,6 @@ __all__ = [
     "region",
     "rejudged",
     "round_to_8_bits",
+    "universal",
     "weighted",
 ]

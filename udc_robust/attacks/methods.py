@@ -33,7 +33,7 @@ class Method:
     norms: tuple[str, ...]
     unbounded: bool
     images_only: bool = False
-    check: Callable[..., None] | None = None
+    check: Callable[..., object] | None = None
 
     def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
         """Raise ValueError for options that images of this size cannot have."""
@@ -58,7 +58,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 def method(
     access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
-    images_only: bool = False, check: Callable[..., None] | None = None,
+    images_only: bool = False, check: Callable[..., object] | None = None,
 ) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 

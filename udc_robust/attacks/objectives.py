@@ -82,6 +82,12 @@ def edge_loss(output: Tensor, target: Tensor) -> Tensor:
     return charbonnier(laplacian(output, 3), laplacian(target, 3))
 
 
+def uncorrelated(output: Tensor, target: Tensor) -> Tensor:
+    """One minus Pearson's correlation of all values of each image: what PUAP climbs."""
+    a, b = (images.flatten(1) - images.flatten(1).mean(1, keepdim=True) for images in (output, target))
+    return 1 - torch.nn.functional.cosine_similarity(a, b, dim=1)
+
+
 def _lpips(output: Tensor, target: Tensor) -> Tensor:
     return metrics.lpips_distance(metrics.load_lpips("alex", output.device), output, target)
 
@@ -92,6 +98,7 @@ DAMAGES: dict[str, tuple[Measure, float]] = {
     "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
     "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
+    "correlation": (uncorrelated, 1e-2),
 }
 OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
 
