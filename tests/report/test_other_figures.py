@@ -75,6 +75,7 @@ def test_the_flag_tells_a_fooled_metric_from_a_ruined_picture(run, tmp_path) -> 
     fooled = flags["the metric was fooled, not the picture"]
     assert fooled.state == "raised" and "LPIPS (AlexNet)" in fooled.value and "LPIPS (SqueezeNet)" in fooled.value
     assert "on alex" in fooled.value  # "on both" leaves no judge
+    assert fooled.name not in {flag.name for flag in red_flags(panel.judged_by(SQUEEZE))}  # told once
     (honest, *_) = _panels(tmp_path / "honest", attacks=ATTACKS[:2])
     assert {f.name: f.state for f in red_flags(honest)}[fooled.name] == "not measured"
     (without, *_) = _panels(tmp_path / "without", attacks=ATTACKS[:2], lpips=None)

@@ -147,8 +147,8 @@ def _not_converged(panel: Panel) -> list[Check]:
 
 
 def _fooled(panel: Panel) -> list[Check]:
-    """Only where a network's opinion is asked, and where another figure can contradict it."""
-    if not any(metric.learned for metric in panel.metrics):
+    """Once for each victim, where a network's opinion is asked."""
+    if panel.task.quality in panel.metrics or not any(metric.learned for metric in panel.metrics):
         return []
     rule = "LPIPS rises over twice as far by the backbone that an attack climbed as by one that it did not use"
     both = "{method: pgd, steps: 20, objective: lpips_alex+lpips_squeeze}"
