@@ -36,7 +36,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
         batch = Batch.load(images, [0], config.device, config.seed, 1)
         met = [cell for victim in victims[images.domain] for cell in victim.cells]
         for cell in met:
-            _check_options(cell)
+            _check_options(cell, images.sizes)
         for network in networks[images.domain].values():
             what = f"{task.network} {network.name!r}"
             answer = _answer(network, batch, what, network.origin)
@@ -56,10 +56,12 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     _check_methods(met)
 
 
-def _check_options(cell: Cell) -> None:
-    """Options that depend on eps must be possible at each."""
+def _check_options(cell: Cell, sizes: Sequence[tuple[int, int]]) -> None:
+    """Options must be possible at each eps and for all sizes of images."""
     try:
-        cell.attack.options_at(cell.eps)
+        options = cell.attack.options_at(cell.eps)
+        for size in dict.fromkeys(sizes):
+            cell.attack.chosen.fits(size, options)
     except ValueError as error:
         raise UserError(f"attack {cell.attack.label!r} at eps {cell.eps:g}: {error}") from error
 

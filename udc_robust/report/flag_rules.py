@@ -49,7 +49,7 @@ def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 def _is_gradient(outcome: Outcome) -> bool:
     """Whether the attack follows a gradient of the victim itself."""
-    return outcome.cell.access not in ("none", "query", "blind") and not outcome.cell.attack.known_seed
+    return outcome.cell.access not in ("none", "query", "output", "blind") and not outcome.cell.attack.known_seed
 
 
 def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[Gap]:
@@ -93,8 +93,8 @@ def noise(panel: Panel) -> Iterable[Gap]:
 
 
 def brightness(panel: Panel) -> Iterable[Gap]:
-    """A constant shift against the best gradient attack."""
-    return _against_best(panel, lambda o: o.cell.attack.method == "brightness")
+    """A constant shift, or a smooth field, against the best gradient attack."""
+    return _against_best(panel, lambda o: o.cell.attack.method in ("brightness", "smooth_field"))
 
 
 def reach(panel: Panel) -> Iterable[Gap]:

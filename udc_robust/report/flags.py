@@ -93,7 +93,8 @@ def _weaker_beats_stronger(panel: Panel) -> list[Check]:
         Check("transfer beats white box", f"a blind attack {small} below the best", rules.transfer, limit, longer),
         Check("noise beats white box", "noise of its norm below the best gradient", rules.noise, 0.0, longer),
         Check(
-            "brightness beats the gradient", f"a constant shift {below}", rules.brightness, limit, line("brightness")
+            "brightness beats the gradient", f"a constant shift or smooth field {below}", rules.brightness, limit,
+            line("brightness"),
         ),
     ]  # fmt: skip
 

@@ -99,6 +99,8 @@ class ClassificationAttack(AttackConfig):
                 f"objective {self.objective!r} compares images: classifiers take {', '.join(CLASSIFICATION)}"
             )
         told(lambda: find_objective(self.objective, CLASSIFICATION))
+        if self.chosen.images_only:
+            raise ValueError(f"attack {self.method!r} looks at the pixels of an answer: it is for restorers")
         if self.method == "cw" and self.objective.removeprefix("targeted_") not in ("margin", "dlr"):
             raise ValueError(f"cw needs an objective that tells success: margin or dlr, not {self.objective}")
         return self
