@@ -11,11 +11,12 @@ from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.limits import usable_device
+from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.tiles import check_tiles, count_tiles, tiled
 from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import note, progress
-from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 
 
 def restore_files(
@@ -50,7 +51,7 @@ def restore_files(
         picture = read_image(path)
         own_domain = domain or picture.domain
         if own_domain not in restorers:
-            restorers[own_domain] = load_restorer(spec, own_domain, device)
+            restorers[own_domain] = _loaded(spec, own_domain).to(device)
             guessed = "" if domain else " by what the file says; say `--domain` if it is another"
             note(f"images like {path.name}: domain {own_domain}{guessed}")
             note(f"{spec.name}: domain {restorers[own_domain].network_domain} ({restorers[own_domain].domain_reason})")
@@ -77,3 +78,10 @@ def restore_files(
         target = out / f"{stem}.png"
         write_image(note_file(target), for_metrics(restored, own_domain)[0].cpu(), bits)
         yield target
+
+
+def _loaded(spec: RestorerSpec, domain: str) -> Restorer:
+    """The restorer for images of a domain, which looks at them."""
+    restorer = load_restorer(spec, domain)
+    check_it_looks(restorer, f"restorer {restorer.name!r}", restorer.origin, side=restorer.min_size)
+    return restorer
