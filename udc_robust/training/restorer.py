@@ -111,7 +111,9 @@ def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
         config.name, network, domain=data_domain, network_domain=config.domain, trained=True, origin=str(config.out)
     ).eval()
     origin = config.weights or "options"
-    check_it_looks(restorer, f"network {config.network!r}", origin, side=restorer.min_size, untrained=not config.weights)
+    check_it_looks(
+        restorer, f"network {config.network!r}", origin, side=restorer.min_size, untrained=not config.weights
+    )
     return restorer
 
 
