@@ -51,7 +51,8 @@ def read_image(path: Path | str) -> Picture:
     Integer files are sRGB; ``.hdr``, ``.exr``, float TIFF and ``.rgbe.webp`` are linear. The last holds RGB mantissas
     and their common exponent in A, as Radiance files do: ``rgb * 2**(A - 136)``. A .npy, (H,W), (H,W,C) or (C,H,W) of
     one or three channels, is linear where a value exceeds 1. Grey becomes three equal channels, alpha of PNG, WebP and
-    8 bit TIFF is dropped, four channels of other files are refused (they may be RAW), the EXIF orientation is applied, and of several frames the first counts.
+    8 bit TIFF is dropped (other files of four channels may be RAW), the EXIF orientation is applied, and of several
+    frames the first counts.
 
     Raises:
         UserError: naming the file and the fix, when it is missing, empty, cut short, of another kind, too large, or

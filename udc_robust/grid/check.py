@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
             answer = _answer(network, batch, what, network.origin)
             task.check(config, batch, network, answer)
             with frozen(network):
-                refuse_constant(lambda x, it=network: answers(it, x, [0]), batch.x, answer, what, network.origin)
+                refuse_constant(partial(answers, network, seeds=[0]), batch.x, answer, what, network.origin)
             if any(cell.attack.chosen.access == "gradient" for cell in met):
                 _check_it_has_a_slope(network, batch, what)
             _check_measures(task, config, batch, answer)
