@@ -191,8 +191,8 @@ def _former(manifest: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]
     if not manifest.is_file():
         if pictures:
             raise UserError(
-                f"{manifest.parent} holds {pictures[0].parent.name}/{pictures[0].name} and no {manifest.name}, so it is "
-                "no set of ours: choose another --out"
+                f"{manifest.parent} holds {pictures[0].parent.name}/{pictures[0].name} and no {manifest.name}, so it "
+                "is no set of ours: choose another --out"
             )
         return {}
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import files_by_stem
@@ -57,31 +58,29 @@ def restore_files(
                 guessed = "" if domain else " by what the file says; say `--domain` if it is another"
                 note(f"images like {path.name}: domain {own_domain}{guessed}")
                 restorers[own_domain] = _loaded(spec, own_domain).to(device)
-            restorer = restorers[own_domain]
-            x = picture.pixels[None].to(device)
-            height, width = x.shape[-2:]
-            if min(height, width) < restorer.min_size:
-                raise UserError(
-                    f"{path} is {height}x{width}; {restorer.name} needs at least {restorer.min_size} px a side"
-                )
-            side = min(tile, max(height, width)) if tile else max(height, width)
-            margin = overlap if side < max(height, width) else 0
-            if margin and restorer.whole_image:
-                note(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
-            with (
-                progress(f"restoring {path.name}", count_tiles(height, width, side, margin)) as tick,
-                torch.no_grad(),
-            ):
-                restored = tiled(restorer, x, side, margin, tick)
-            if not restored.isfinite().all():
-                raise UserError(
-                    f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}"
-                )
+            restored = _restored(restorers[own_domain], picture.pixels[None].to(device), path, tile, overlap)
             if own_domain == "linear":
                 write_image(note_file(out / f"{stem}.npy"), restored[0].cpu())
             target = out / f"{stem}.png"
             write_image(note_file(target), for_metrics(restored, own_domain)[0].cpu(), bits)
             yield target
+
+
+@torch.no_grad()
+def _restored(restorer: Restorer, x: Tensor, path: Path, tile: int, overlap: int) -> Tensor:
+    """What a restorer makes of an image (1,3,H,W), in tiles if wanted."""
+    height, width = x.shape[-2:]
+    if min(height, width) < restorer.min_size:
+        raise UserError(f"{path} is {height}x{width}; {restorer.name} needs at least {restorer.min_size} px a side")
+    side = min(tile, max(height, width)) if tile else max(height, width)
+    margin = overlap if side < max(height, width) else 0
+    if margin and restorer.whole_image:
+        note(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
+    with progress(f"restoring {path.name}", count_tiles(height, width, side, margin)) as tick:
+        restored = tiled(restorer, x, side, margin, tick)
+    if not restored.isfinite().all():
+        raise UserError(f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}")
+    return restored
 
 
 def _loaded(spec: RestorerSpec, domain: str) -> Restorer:
