@@ -38,7 +38,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
         batch = Batch.load(images, [0], config.device, config.seed, 1)
         met = [cell for victim in victims[images.domain] for cell in victim.cells]
         for cell in met:
-            _check_options(cell, images.sizes)
+            _check_options(cell, images.domain, images.sizes)
         for network in networks[images.domain].values():
             what = f"{task.network} {network.name!r}"
             answer = _answer(network, batch, what, network.origin)
@@ -59,9 +59,10 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     _check_methods(met)
 
 
-def _check_options(cell: Cell, sizes: Sequence[tuple[int, int]]) -> None:
-    """Options must be possible at each eps and for all sizes of images."""
+def _check_options(cell: Cell, domain: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Options must be possible at each eps and for all images of a data block."""
     try:
+        cell.threat(domain)
         options = cell.attack.options_at(cell.eps)
         for size in dict.fromkeys(sizes):
             cell.attack.chosen.fits(size, options)

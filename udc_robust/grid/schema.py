@@ -18,7 +18,7 @@ from udc_robust.errors import unknown_name
 from udc_robust.grid.named import find_method, find_metric
 from udc_robust.limits import MOST, Count, Device, Seed
 from udc_robust.metrics import Metric
-from udc_robust.names import Access, Norm
+from udc_robust.names import PERCEPTUAL, Access, Norm
 
 
 def _budget(eps: float) -> float:
@@ -82,6 +82,10 @@ class AttackConfig(BaseModel):
                 raise ValueError(str(unknown_name(f"key of attack {self.method!r}", key, known)))
         if self.norm not in chosen.norms:
             raise ValueError(f"attack {self.method!r} is defined for norm {' or '.join(chosen.norms)}, not {self.norm}")
+        if self.norm in PERCEPTUAL and self.eps is None:
+            raise ValueError(
+                f"norm {self.norm} has a scale of its own: give attack {self.method!r} an eps, such as 0.2"
+            )
         if self.jitter and (self.known_seed or self.access == ["blind"]):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
         self.options_at(1.0)
