@@ -207,6 +207,7 @@ def facts_of(
     return {
         "name": plan.name,
         "task": plan.task.name,
+        "preset": config.preset,
         "command": command,
         "seed": plan.seed,
         "device": plan.device,
