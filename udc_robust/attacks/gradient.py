@@ -17,6 +17,7 @@ from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, GradientOracle, Oracle, Victim
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import L2, Ball, Threat
+from udc_robust.names import PERCEPTUAL
 
 
 class Slope(Protocol):
@@ -76,7 +77,7 @@ def begin(oracle: Oracle, x: Tensor, near: Ball, random: bool = False) -> Tensor
     return start
 
 
-@method("none", keeps_best=False)
+@method("none", keeps_best=False, norms=("linf", "l2", *PERCEPTUAL))
 def noise(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
     """Random noise of the same norm: the control every attack is shown next to."""
     return threat.noise(x, oracle.streams)

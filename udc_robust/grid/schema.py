@@ -16,9 +16,11 @@ from udc_robust.attacks import METHODS, Method
 from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, number, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.named import find_method, find_metric
+from udc_robust.grid.presets import blocks, with_preset
 from udc_robust.limits import MOST, Count, Device, Seed
 from udc_robust.metrics import Metric
-from udc_robust.names import Access, Norm
+from udc_robust.names import PERCEPTUAL, Access, Norm
+from udc_robust.networks.weights import named_by_file
 
 
 def _budget(eps: float) -> float:
@@ -82,15 +84,23 @@ class AttackConfig(BaseModel):
                 raise ValueError(str(unknown_name(f"key of attack {self.method!r}", key, known)))
         if self.norm not in chosen.norms:
             raise ValueError(f"attack {self.method!r} is defined for norm {' or '.join(chosen.norms)}, not {self.norm}")
+        if self.norm in PERCEPTUAL and self.eps is None:
+            raise ValueError(
+                f"norm {self.norm} has a scale of its own: give attack {self.method!r} an eps, such as 0.2"
+            )
         if self.jitter and (self.known_seed or self.access == ["blind"]):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
         self.options_at(1.0)
         return self
 
-    @property
-    def aims_at_quality(self) -> bool:
-        """Whether it climbs the figure that all attacks are judged by; only such attacks compare."""
+    def aims_at(self, metric: Metric) -> bool:
+        """Whether it climbs this figure, or one that ranks alike; only such attacks compare."""
         return True
+
+    @property
+    def climbs(self) -> tuple[str, ...]:
+        """The learned figures, by name, whose networks it follows."""
+        return ()
 
     @property
     def chosen(self) -> Method:
@@ -168,6 +178,7 @@ class RunConfig(Strict):
 
     Attributes:
         draws: answers of a random defence that are judged.
+        preset: attacks that stand before ``attacks`` under a name to quote, see `presets`; without either: standard.
         validation: images on which strengths of defences with ``match`` are tuned; never those of ``data``.
         metrics: figures beside the task's own.
         save_images: keep all attacked images.
@@ -187,6 +198,7 @@ class RunConfig(Strict):
     validation: Any = None
     defences: list[Any] = Field(default_factory=lambda: ["none"], min_length=1, validate_default=True)
     draws: Count = 8
+    preset: str | None = None
     attacks: list[Any] = Field(min_length=1)
     eps: list[Eps] = Field(min_length=1)
     metrics: list[MetricConfig] = Field(default_factory=list)
@@ -197,8 +209,24 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, values: Any) -> Any:
-        """``restorers: [nafnet_mini]`` and a single block of data are fine."""
-        return as_lists(values, {**RunConfig.short_forms, **cls.short_forms, "metrics": "metric"})
+        """``restorers: [nafnet_mini]`` and a single block of data are fine, and a preset stands for its attacks."""
+        values = as_lists(values, {**RunConfig.short_forms, **cls.short_forms, "metrics": "metric"})
+        if not isinstance(values, Mapping):
+            return values
+        blocks = [named_by_file(block) for block in values.get(cls.network_key) or []]
+        networks = [str(block["name"]) for block in blocks if isinstance(block, Mapping) and "name" in block]
+        return told(lambda: with_preset(values, cls.model_fields["task"].default, networks))
+
+    @model_validator(mode="after")
+    def _preset_as_it_is(self) -> RunConfig:
+        """Whoever quotes a preset ran its attacks, and not others of their names."""
+        if self.preset is not None:
+            mine = {attack.name: attack for attack in self.attacks}
+            for block in blocks(self.preset, self.task, [network.name for network in self.networks]):
+                theirs = type(self.attacks[0]).model_validate(block)
+                if mine[theirs.name] != theirs:
+                    raise ValueError(f"preset {self.preset} has an attack {theirs.name!r}: give yours another name")
+        return self
 
     @property
     def networks(self) -> Sequence[Any]:
