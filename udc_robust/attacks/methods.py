@@ -20,6 +20,8 @@ class Method:
             (minimum-norm attacks, and noise, which must not be chosen by its damage).
         norms: the norms it is defined for.
         unbounded: True when it searches the smallest norm and takes no eps.
+        sources: of a query method: ``start`` when it may begin where an attack on other networks ended, ``prior`` when
+            it needs their gradients; empty when it makes nothing of them.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Method:
     keeps_best: bool
     norms: tuple[str, ...]
     unbounded: bool
+    sources: str = ""
 
     def options(self) -> dict[str, Any]:
         """Keyword options and their defaults; ``...`` where there is none."""
@@ -45,12 +48,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
 def method(
-    access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False
-) -> Callable[[_Function], _Function]:
+    access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
+    sources: str = "",
+) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 
     def enter(run: _Function) -> _Function:
-        found = Method(run.__name__, run, access, keeps_best, norms, unbounded)
+        found = Method(run.__name__, run, access, keeps_best, norms, unbounded, sources)
         run.method = found  # type: ignore[attr-defined]
         if run.__module__.startswith(f"{__package__}."):
             METHODS[found.name] = found

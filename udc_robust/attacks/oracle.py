@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +13,15 @@ from udc_robust.attacks.meter import Meter
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.streams import Streams
 
+if TYPE_CHECKING:
+    from udc_robust.attacks.sources import SourceOracle
+
 Victim = Callable[..., Tensor]
 """Images in, images or scores out. A random one says so (``random = True``) and is called with `Streams` as well."""
+
+
+_MILESTONES = torch.tensor([digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)])
+"""Numbers of queries at which the best image so far is kept."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +70,21 @@ class GradientOracle:
         self._chance = chance if getattr(victim, "random", False) else None
         self._victim_streams = Streams(self._chance.seeds) if self._chance else None
         self.objective, self.streams = objective, streams
+        self._members = getattr(victim, "members", 1)  # networks that answer in one call
         self._last_output: Tensor | None = None
 
-    def gradient(self, x: Tensor) -> Tensor:
-        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
-        return _finite(self._slope(x)[0])
+    def gradient(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Gradient of each image's objective with respect to that image only; 0 where it is not finite.
 
-    def _slope(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        With ``rows``, ``x`` holds only those images of the batch.
+        """
+        return _finite(self._slope(x, rows)[0])
+
+    def _slope(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient as it is, the values, and the answers. Weights get no gradient: a third of the backward."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            values, outputs, output = self._ask(x, None, self._eot)
+            values, outputs, output = self._ask(x, rows, self._eot)
             (gradient,) = torch.autograd.grad(values.sum(), x)
         # Kept until the next call: an allocation at the top of the heap stops glibc from giving the freed activations
         # back to the system only to fetch them again in the next step.
@@ -111,6 +122,8 @@ class Oracle(GradientOracle):
         best_x, best_values, best_broken: the most damaging image asked about so far, its value, and whether it counts
             as broken: one that does is better than any that does not.
         bad_gradients: ``(B,)`` how often a gradient was all zero or not finite (a red flag: masking).
+        source: gradients of other networks, which the attacker has; None: he has none.
+        milestones: the best image so far of each row that was asked about so often, by number of queries.
     """
 
     def __init__(
@@ -124,9 +137,12 @@ class Oracle(GradientOracle):
         streams: Streams,
         chance: Chance | None = None,
         flat: Tensor | None = None,
+        source: SourceOracle | None = None,
+        answers_only: bool = False,
     ) -> None:
         super().__init__(victim, objective, target, streams, chance)
-        self.meter, self.goal = meter, goal
+        self.meter, self.goal, self.source = meter, goal, source
+        self._answers_only, self.milestones = answers_only, dict[int, dict[int, Tensor]]()
         self.best_x = x.clone()
         self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.best_broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -134,26 +150,43 @@ class Oracle(GradientOracle):
         self.flat = torch.zeros_like(self.best_broken) if flat is None else flat
 
     @torch.no_grad()
-    def values(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch."""
+    def values(self, x: Tensor, rows: Tensor | None = None, probe: bool = False) -> Tensor:
+        """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch.
+
+        A ``probe`` may lie outside the budget, and is never the best image.
+        """
         values, outputs, _ = self._ask(x, rows, 1)
-        self.meter.count(rows, backward=False)
-        self._keep_best(x, values, self._broken(outputs, values, rows), rows)
+        self.meter.count(rows, backward=False, times=self._members)
+        if not probe:
+            self._keep_best(x, values, self._broken(outputs, values, rows), rows)
+        if self._answers_only:
+            self._note_milestones()
         return values
 
-    def gradient(self, x: Tensor) -> Tensor:
-        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
-        return self.answer(x).gradient
+    def _note_milestones(self) -> None:
+        """Keep the best image of each row that has just reached a number of queries."""
+        for row in torch.isin(self.meter.queries, _MILESTONES).nonzero()[:, 0].tolist():
+            self.milestones.setdefault(int(self.meter.queries[row]), {})[row] = self.best_x[row].clone()
 
-    def answer(self, x: Tensor) -> Answer:
-        """Gradient, value and success."""
-        gradient, values, outputs = self._slope(x)
-        broken = self._broken(outputs, values, None)
-        self.meter.count(None, backward=True, times=self._eot)
-        self._keep_best(x.detach(), values, broken, None)
+    def gradient(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
+        return self.answer(x, rows).gradient
+
+    def answer(self, x: Tensor, rows: Tensor | None = None) -> Answer:
+        """Gradient, value and success.
+
+        Raises:
+            RuntimeError: the method is one that only asks for values.
+        """
+        if self._answers_only:
+            raise RuntimeError("a query method asked for a gradient of the victim: it has its values only")
+        gradient, values, outputs = self._slope(x, rows)
+        broken = self._broken(outputs, values, rows)
+        self.meter.count(rows, backward=True, times=self._eot * self._members)
+        self._keep_best(x.detach(), values, broken, rows)
         # One reduction tells both: it is 0 for a dead gradient and NaN or inf for a broken one.
         size = gradient.abs().flatten(1).sum(1)
-        self.bad_gradients += ~((size > 0) & size.isfinite())
+        self.bad_gradients[slice(None) if rows is None else rows] += ~((size > 0) & size.isfinite())
         return Answer(_finite(gradient), values, broken)
 
     def _broken(self, outputs: Tensor, values: Tensor, rows: Tensor | None) -> Tensor:

@@ -76,6 +76,7 @@ class ClassificationAttack(AttackConfig):
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("margin",)
 
+    sources: list[ClassifierConfig] | None = Field(default=None, min_length=1)
     objective: str = "margin"
 
     @model_validator(mode="before")
