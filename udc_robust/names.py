@@ -14,5 +14,5 @@ Norm = Literal["linf", "l2"]
 """In which an attack's budget is stated, see `attacks.threat`."""
 
 Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
-"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; or ``transfer``:
-nothing of the victim at all."""
+"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
+nothing of the whole victim."""

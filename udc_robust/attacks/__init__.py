@@ -1,7 +1,7 @@
 """The attack core: images, tensors and callables. It knows no network, no defence and no file."""
 
 from udc_robust.attacks import estimate, gradient, minimum_norm, query  # their methods enter METHODS on import
-from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.attack import Result, attack, frozen, rejudged, transfer
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
@@ -37,4 +37,5 @@ __all__ = [
     "query",
     "rejudged",
     "round_to_8_bits",
+    "transfer",
 ]

@@ -154,6 +154,21 @@ def _milestones(oracle: Oracle, x_adv: Tensor, x: Tensor, threat: Threat, round_
     return found
 
 
+def transfer(
+    victim: Victim, x: Tensor, objective: Objective, threat: Threat, method: str | Method, sources: Sources, *,
+    target: Tensor | None = None, seeds: Sequence[int], **options: Any,
+) -> Result:  # fmt: skip
+    """Attack sources, and judge what was made on a victim that nobody asked; see `attack`."""
+    result = attack(
+        sources.ensemble, x, sources.objective, threat, method, target=sources.target, seeds=seeds, **options
+    )
+    result.meter.queries.zero_()
+    judge_seeds = [image_seed(seed, "judge") for seed in seeds]
+    with torch.no_grad(), frozen(victim):
+        clean_outputs = answers(victim, x, judge_seeds)
+    return rejudged(result, victim, objective, target=target, judge_seeds=judge_seeds, clean_outputs=clean_outputs)
+
+
 def rejudged(
     result: Result,
     deployed: Victim,

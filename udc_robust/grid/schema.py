@@ -42,10 +42,10 @@ class AttackConfig(BaseModel):
             (the identity's gradient), ``surrogate`` (a shorter chain's or a stand-in's), ``adaptive`` (the best there
             is). None: adaptive. Those that a defence does not have are left out, and bare networks know none of it.
             ``transfer`` stands alone: the attack is made on ``sources`` and judged on every victim.
-        sources: networks that the attacker has instead of the victim: names of the run's, or blocks like theirs. Several
-            are an ensemble, whose mean objective is climbed. A network is never its own source: a victim's is left out.
-            Query methods that can use sources begin where PGD on them ends (``square``, ``simba``, ``nes``) or take
-            their gradient for a prior (``prgf``).
+        sources: networks that the attacker has instead of the victim: names of the run's, or blocks like theirs.
+            Several are an ensemble, whose mean objective is climbed. A victim's own network is left out of them.
+            Query methods that can use sources begin where PGD on them ends (``square``, ``simba``, ``nes``), or take
+            their gradient for a prior too (``prgf``).
         eot: answers of a random defence that are averaged for each gradient.
         known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound.
         jitter: deviation of Gaussian noise, in [0,1] units, that the attacker adds to what it shows a defence, so that
@@ -283,7 +283,5 @@ class RunConfig(Strict):
         for source in sources:  # a name alone means the network that somebody else describes
             there = known.setdefault(source.name, source)
             if there != source and source.model_dump(exclude_none=True).keys() != {"name"}:
-                raise ValueError(
-                    f"two networks are called {source.name!r}, one of them a source: give them other names"
-                )
+                raise ValueError(f"two networks are called {source.name!r}, one of them a source: rename one")
         return list(known.values())[len(self.networks) :]

@@ -36,9 +36,7 @@ def sources_of(task: Task, config: RunConfig, sets: Sequence[Images], networks: 
         found[domain] = {name: network for name, network in {**mine, **loaded}.items() if name in names}
         for network in found[domain].values():
             if not network.trained:
-                raise UserError(
-                    f"source {network.name!r} has random weights, which no attack is made on: give it weights"
-                )
+                raise UserError(f"source {network.name!r} has random weights, give it `weights`")
     for images in sets:
         require_size(images, found[images.domain].values())
     return found
@@ -51,6 +49,11 @@ def aimed(cells: Sequence[Cell], victim: Network, sources: Mapping[str, Network]
         sources: by name.
     """
     return [cell for cell in _with_sources(cells, victim, sources) if cell.sources or not cell.attack.sources]
+
+
+def made_on(sources: Sequence[str]) -> str:
+    """Whose gradient an attack on sources follows, in the words of the tables."""
+    return f"of {' and '.join(sources)} alone"
 
 
 def _with_sources(cells: Sequence[Cell], victim: Network, sources: Mapping[str, Network]) -> Iterator[Cell]:

@@ -55,7 +55,8 @@ def require_size(images: Images, networks: Iterable[Network]) -> None:
     for network in networks:
         if smallest < network.min_size:
             raise UserError(
-                f"data {images.label!r} has an image with a side of {smallest} px; {network.name} needs {network.min_size}"
+                f"data {images.label!r} has an image with a side of {smallest} px; "
+                f"{network.name} needs {network.min_size}"
             )
 
 

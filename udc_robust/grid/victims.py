@@ -16,7 +16,7 @@ from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, cells
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.sources import aimed
+from udc_robust.grid.sources import aimed, made_on
 from udc_robust.grid.task import Network
 from udc_robust.names import NONE
 
@@ -82,7 +82,7 @@ class Victim:
             network: what the task calls a network.
         """
         if cell.sources:
-            return f"of {' and '.join(source.name for source in cell.sources)} alone"
+            return made_on([source.name for source in cell.sources])
         if cell.access in ("none", "query"):
             return ""
         if self.defence is None:

@@ -18,10 +18,11 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
+from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, transfer, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.query_curves import query_plots
 from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
@@ -62,8 +63,8 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
 def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
     """The machine-readable tables beside the page; those without a row are not there."""
     compared = [found for part in parts for found in part["comparisons"]]
-    averaged, matrices, pairs = (
-        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired")
+    averaged, matrices, pairs, made = (
+        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired", "transfers")
     )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows(panels)),
@@ -71,6 +72,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequenc
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
+        ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
         path = out.with_suffix(f".{name}.csv")
         if rows:
@@ -107,6 +109,8 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
             for i, (title, found) in enumerate(_plotted(grouped, matrices))
             for plot in curves.held_plots(title, found, f"{prefix}held{i}")
         ],
+        "transfers": transfer.transfers(panels),
+        "query_plots": query_plots(studied, f"{prefix}queries"),
         "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
         "areas": areas.areas(panels, _other_metrics(task)),
         "studied": [panel_tables(panel) for panel in studied],
@@ -222,8 +226,10 @@ def _costs(panel: Panel) -> list[dict[str, Any]]:
 
 
 def _calls(panel: Panel, outcome: Outcome, forwards: float | None) -> float:
-    """Model calls of the defence; attackers who do not know it make none."""
-    return panel.nfe * (forwards or 0) if outcome.cell.access != "blind" else 0
+    """Model calls of the defence; attackers who do not know it make none, nor do those of the sources of queries."""
+    if outcome.cell.access == "query":
+        return panel.nfe * float(outcome.summary["queries"] or 0)
+    return panel.nfe * (forwards or 0) if outcome.sees_victim or outcome.is_noise else 0
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -25,6 +25,7 @@ class Outcome:
         summary: the row of ``summary.csv``; ``rows``: those of ``results.csv``, one an image.
         seconds: mean time per image; None where the run measured none.
         peak_bytes: largest memory peak over its batches.
+        asked: rows of ``queries.csv``: what was left of an image after so many queries.
     """
 
     cell: Cell
@@ -33,6 +34,7 @@ class Outcome:
     rows: Sequence[Row]
     seconds: float | None
     peak_bytes: float | None
+    asked: Sequence[Row] = ()
 
     @property
     def is_noise(self) -> bool:
@@ -43,6 +45,11 @@ class Outcome:
     def counts(self) -> bool:
         """Whether it is a threat: noise attacks nothing, and who was told the seed is an upper bound."""
         return not self.is_noise and not self.cell.attack.known_seed
+
+    @property
+    def sees_victim(self) -> bool:
+        """Whether it follows a gradient of the whole victim: not of the bare network, nor of others, nor none."""
+        return self.cell.access not in ("none", "query", "blind", "transfer")
 
     @property
     def budget(self) -> Budget:
@@ -79,6 +86,7 @@ class Panel:
         images: what run.json says of the data: their domain, whether there is a target, names of classes.
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
+        others: names of the other networks of the run, which may serve as sources.
         folder: of the run.
     """
 
@@ -98,6 +106,7 @@ class Panel:
     clean_rows: Sequence[Row]
     outcomes: Sequence[Outcome]
     folder: Path
+    others: Sequence[str] = ()
 
     @property
     def has_truth(self) -> bool:
