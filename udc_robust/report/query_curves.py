@@ -38,13 +38,14 @@ def _plot(data: str, budget: str, asking: Sequence[tuple[Panel, Outcome]], prefi
             lines.append(Line("", place, None, ends, 1.0, True))
     metric = asking[0][0].task.quality
     texts = {x: f"{x:,.0f}" for x in sorted({x for line in lines for x, _ in line.points})}
+    words = {x: f"{text} queries" for x, text in texts.items()}
     ticks = {x: text for x, text in texts.items() if text.replace(",", "").rstrip("0") in ("1", "5")}
     axis = Axis("queries", ticks, "log")
     svg = svg_of(lines, axis, axis_title(metric.title, metric.unit), prefix)
     colours = [(i % len(SERIES), "", label) for i, label in enumerate(victims)]
     markers = [(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)]
     return Plot(
-        data, f"{budget}, after so many queries", svg, in_words(lines, texts), colours, markers,
+        data, f"{budget}, after so many queries", svg, in_words(lines, words), colours, markers,
         "noise of the norm of the whole attack",
     )  # fmt: skip
 

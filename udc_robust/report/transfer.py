@@ -49,12 +49,23 @@ def transfers(panels: Sequence[Panel]) -> list[Transfer]:
     for data in dict.fromkeys(panel.data for panel in panels):
         victims = [panel for panel in panels if panel.data == data]
         for budget in rising(o.budget for panel in victims for o in panel.outcomes if _is_transfer(o)):
-            here = [o for panel in victims for o in _of(panel, budget) if _is_transfer(o)]
-            attacks = {outcome.cell.label: outcome.cell.attack for outcome in here}
-            rows = [(label, [_left(panel, budget, attack) for panel in victims]) for label, attack in attacks.items()]
+            attacks = _in_order([[o.cell.attack for o in _of(p, budget) if _is_transfer(o)] for p in victims])
+            rows = [(attack.label, [_left(panel, budget, attack) for panel in victims]) for attack in attacks]
             white, noise = ([find(panel, budget) for panel in victims] for find in (_white_box, _noise))
             made.append(Transfer(data, budget, victims, rows, white, noise))
     return made
+
+
+def _in_order(lists: Sequence[Sequence[AttackConfig]]) -> list[AttackConfig]:
+    """All attacks in the order of the config, which each victim's own follow; every one may lack some."""
+    found: list[AttackConfig] = []
+    for attacks in lists:
+        place = 0
+        for attack in attacks:
+            if attack not in found:
+                found.insert(place, attack)
+            place = found.index(attack) + 1
+    return found
 
 
 def _is_transfer(outcome: Outcome) -> bool:
