@@ -2,6 +2,7 @@
 
 from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
+    estimate,
     fields,
     frequency,
     gradient,
@@ -12,12 +13,13 @@ from udc_robust.attacks import (  # their methods enter METHODS on import
     region,
     weighted,
 )
-from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.attack import Result, attack, frozen, rejudged, transfer
 from udc_robust.attacks.frequency import gain_spectrum
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
 from udc_robust.attacks.oracle import Victim, answers
+from udc_robust.attacks.sources import Sources
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
 
@@ -32,12 +34,14 @@ __all__ = [
     "Misclassify",
     "Objective",
     "Result",
+    "Sources",
     "Streams",
     "Threat",
     "Victim",
     "answers",
     "apgd",
     "attack",
+    "estimate",
     "fields",
     "frequency",
     "frozen",
@@ -53,5 +57,6 @@ __all__ = [
     "region",
     "rejudged",
     "round_to_8_bits",
+    "transfer",
     "weighted",
 ]
