@@ -16,5 +16,6 @@ Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]
 PERCEPTUAL = ("lpips_alex", "lpips_squeeze")
 """Those of how an image looks."""
 
-Access = Literal["blind", "bpda", "surrogate", "adaptive"]
-"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient."""
+Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
+"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
+nothing of the whole victim."""

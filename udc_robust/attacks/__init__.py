@@ -4,6 +4,7 @@ from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
     colour,
     elastic_net,
+    estimate,
     fields,
     frequency,
     gradient,
@@ -15,12 +16,13 @@ from udc_robust.attacks import (  # their methods enter METHODS on import
     region,
     weighted,
 )
-from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.attack import Result, attack, frozen, rejudged, transfer
 from udc_robust.attacks.frequency import gain_spectrum
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
 from udc_robust.attacks.oracle import Victim, answers
+from udc_robust.attacks.sources import Sources
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.targeted import Towards
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
@@ -37,6 +39,7 @@ __all__ = [
     "Misclassify",
     "Objective",
     "Result",
+    "Sources",
     "Streams",
     "Threat",
     "Towards",
@@ -46,6 +49,7 @@ __all__ = [
     "attack",
     "colour",
     "elastic_net",
+    "estimate",
     "fields",
     "frequency",
     "frozen",
@@ -62,6 +66,7 @@ __all__ = [
     "region",
     "rejudged",
     "round_to_8_bits",
+    "transfer",
     "universal",
     "weighted",
 ]

@@ -31,7 +31,10 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
-METHOD_NAMES = ("noise", "brightness", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
+METHOD_NAMES = (
+    "noise", "brightness", "smooth_field", "fgsm", "ifgsm", "pgd", "apgd", "mifgsm", "cospgd", "segpgd", "band_pgd",
+    "region_pgd", "patch", "cw", "ddn", "ppgd", "lpa", "fast_lpa", "simba", "square", "nes", "prgf",
+)  # fmt: skip
 NORMS = get_args(names.Norm)
 DOMAINS = ("srgb", "tonemapped", "linear")
 LPIPS = ("alex", "vgg", "squeeze", "none")

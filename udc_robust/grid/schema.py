@@ -43,6 +43,11 @@ class AttackConfig(BaseModel):
         access: what a gradient attack knows of a defence: ``blind`` (nothing: it attacks the bare network), ``bpda``
             (the identity's gradient), ``surrogate`` (a shorter chain's or a stand-in's), ``adaptive`` (the best there
             is). None: adaptive. Those that a defence does not have are left out, and bare networks know none of it.
+            ``transfer`` stands alone: the attack is made on ``sources`` and judged on every victim.
+        sources: networks that the attacker has instead of the victim: names of the run's, or blocks like theirs.
+            Several are an ensemble, whose mean objective is climbed. A victim's own network is left out of them.
+            Query methods that can use sources begin where PGD on them ends (``square``, ``simba``, ``nes``), or take
+            their gradient for a prior too (``prgf``).
         eot: answers of a random defence that are averaged for each gradient.
         known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound.
         jitter: deviation of Gaussian noise, in [0,1] units, that the attacker adds to what it shows a defence, so that
@@ -56,6 +61,7 @@ class AttackConfig(BaseModel):
 
     method: str
     access: list[Access] | None = None
+    sources: list[Any] | None = Field(default=None, min_length=1)
     eot: Count = 1
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -69,8 +75,10 @@ class AttackConfig(BaseModel):
     @classmethod
     def _one_is_a_list(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            single = (key for key in ("eps", "access", "defences") if not isinstance(values.get(key), list | None))
-            values = {**values, **{key: [values[key]] for key in single}}
+            keys = ("eps", "access", "defences", "sources")
+            values = {**values, **{key: [values[key]] for key in keys if not isinstance(values.get(key), list | None)}}
+            if values.get("sources"):
+                values["sources"] = [{"name": one} if isinstance(one, str) else one for one in values["sources"]]
         return values
 
     @model_validator(mode="after")
@@ -88,10 +96,35 @@ class AttackConfig(BaseModel):
             raise ValueError(
                 f"norm {self.norm} has a scale of its own: give attack {self.method!r} an eps, such as 0.2"
             )
-        if self.jitter and (self.known_seed or self.access == ["blind"]):
+        if self.jitter and (self.known_seed or self.access == ["blind"] or self.is_transfer):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
+        self._check_sources(chosen)
         self.options_at(1.0)
         return self
+
+    def _check_sources(self, chosen: Method) -> None:
+        transfer, what = self.is_transfer, f"attack {self.method!r}"
+        if transfer and chosen.access != "gradient":
+            raise ValueError(f"access transfer is for methods that follow a gradient: leave it out of {what}")
+        if transfer and (len(self.access or []) > 1 or self.known_seed):
+            raise ValueError(
+                f"`access: transfer` stands alone, without known_seed: write {what} again for other accesses"
+            )
+        if not self.sources and (transfer or chosen.sources == "prior"):
+            raise ValueError(f"{what} needs `sources`: names of networks, or blocks like those under test")
+        if self.sources and chosen.access == "gradient" and not transfer:
+            raise ValueError(f"{what} has `sources`: add `access: transfer`, or leave them out")
+        if self.sources and chosen.access != "gradient" and not chosen.sources:
+            able = ", ".join(name for name, method in METHODS.items() if method.sources)
+            raise ValueError(f"{what} makes nothing of `sources`: leave them out; {able} do")
+        names = [source.name for source in self.sources or []]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"{what} has the source {twice!r} twice")
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it is made without the victim."""
+        return "transfer" in (self.access or ())
 
     def aims_at(self, metric: Metric) -> bool:
         """Whether it climbs this figure, or one that ranks alike; only such attacks compare."""
@@ -120,7 +153,8 @@ class AttackConfig(BaseModel):
         """Name of the attack in tables."""
         own = self.method if self.method in METHODS else self.method.rpartition(":")[2]
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
-        return self.name or f"{own}{extra}"
+        made_on = "" if not self.sources else f" from {'+'.join(source.name for source in self.sources)}"
+        return self.name or f"{own}{extra}{made_on}"
 
 
 def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) -> Any:
@@ -237,6 +271,7 @@ class RunConfig(Strict):
     def _consistent(self) -> RunConfig:
         self._check_distinct()
         self._check_names()
+        _ = self.source_blocks
         linear = any(getattr(block, "domain", None) == "linear" for block in self.data)
         for attack in self.attacks:
             for eps in self.eps if attack.eps is None else attack.eps:
@@ -271,3 +306,19 @@ class RunConfig(Strict):
         for what, name, known in named:
             if name not in known:
                 raise ValueError(str(unknown_name(what, name, known)))
+
+    @property
+    def source_blocks(self) -> list[Any]:
+        """The blocks of sources that are no networks under test, each once.
+
+        Raises:
+            ValueError: two networks of one name.
+        """
+        known = {network.name: network for network in self.networks}
+        sources = [source for attack in self.attacks for source in attack.sources or []]
+        sources.sort(key=lambda source: source.model_dump(exclude_none=True).keys() == {"name"})
+        for source in sources:  # a name alone means the network that somebody else describes
+            there = known.setdefault(source.name, source)
+            if there != source and source.model_dump(exclude_none=True).keys() != {"name"}:
+                raise ValueError(f"two networks are called {source.name!r}, one of them a source: rename one")
+        return list(known.values())[len(self.networks) :]

@@ -1,4 +1,7 @@
-"""The tables of a run: ``results.csv`` (a row an image and cell), ``summary.csv`` (a row a cell), ``timings.csv``."""
+"""The tables of a run: ``results.csv`` (a row an image and cell), ``summary.csv`` (a row a cell), ``timings.csv``.
+
+Attacks that ask have ``queries.csv`` too: what was left of each image after so many queries.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,10 @@ def cell_names(network: str, of_objective: Sequence[str] = (), of_data: Sequence
     )  # fmt: skip
 
 
+QUERIES = "queries.csv"
+"""Of attacks that ask; a run without one does not have it."""
+
+
 def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequence[dict[str, Any]]) -> None:
     """Write the tables from a journal's units, in an order that no unit's finish changes.
 
@@ -50,6 +57,13 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
     rows = sorted((row for unit in units for row in unit["rows"]), key=order)
     write_text(out / "results.csv", to_csv([*task.results, *more], rows))
     write_text(out / "summary.csv", to_csv([*task.summary, *more], _summary(task, more, rows)))
+    asked = [
+        {**{name: unit["rows"][0][name] for name in task.names[:7]}, **row}
+        for unit in units for row in unit.get("queries", [])
+    ]  # fmt: skip
+    if asked:
+        asked.sort(key=lambda row: (*order(row), row["queries"]))
+        write_text(out / QUERIES, to_csv((*task.names[:7], "image", "queries", task.quality.name), asked))
     timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
     write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
 

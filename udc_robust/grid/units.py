@@ -24,8 +24,8 @@ from udc_robust.optics.domains import for_metrics
 from udc_robust.portable import portable
 from udc_robust.progress import doing
 
-Unit = tuple[list[dict[str, Any]], dict[str, Any]]
-"""Rows, one an image, and what the unit cost."""
+Unit = dict[str, Any]
+"""``rows``, one an image; ``cost``; and of an attack that asks ``queries``, a row an image and number of queries."""
 
 
 def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | None) -> str:
@@ -83,7 +83,11 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     cost: dict[str, Any] = {"images": len(batch.x)}
     if judged.result is not None:
         cost |= {"seconds": judged.result.meter.seconds, "peak_bytes": judged.result.meter.peak_bytes}
-    return rows, cost
+    if not judged.curve:
+        return {"rows": rows, "cost": cost}
+    quality = plan.task.quality.name
+    asked = [{"image": batch.keys[row], "queries": queries, quality: value} for row, queries, value in judged.curve]
+    return {"rows": rows, "cost": cost, "queries": asked}
 
 
 def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
     return names | {
         "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
         "objective": portable(cell.attack.objective), "access": cell.access,
-        "exactness": victim.exactness(cell.access, plan.task.network), "eot": cell.attack.eot if averages else 1,
+        "exactness": victim.exactness(cell, plan.task.network), "eot": cell.attack.eot if averages else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip
 
