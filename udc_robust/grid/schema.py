@@ -13,11 +13,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from udc_robust.attacks import METHODS, Method
-from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, number, told
+from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.named import find_method, find_metric
+from udc_robust.grid.options import option
 from udc_robust.grid.presets import blocks, with_preset
-from udc_robust.limits import MOST, Count, Device, Seed
+from udc_robust.limits import Count, Device, Seed
 from udc_robust.metrics import Metric
 from udc_robust.names import PERCEPTUAL, Access, Norm
 from udc_robust.networks.weights import named_by_file
@@ -144,7 +145,7 @@ class AttackConfig(BaseModel):
         """The method's options at one budget, with ``eps`` known to their formulas and types as the defaults have."""
         defaults = self.chosen.options()
         return {
-            key: _option(f"{key} of attack {self.method!r}", value, defaults[key], eps, signed=key == "confidence")
+            key: option(f"{key} of attack {self.method!r}", value, defaults[key], eps, signed=key == "confidence")
             for key, value in (self.model_extra or {}).items()
         }
 
@@ -155,32 +156,6 @@ class AttackConfig(BaseModel):
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
         made_on = "" if not self.sources else f" from {'+'.join(source.name for source in self.sources)}"
         return self.name or f"{own}{extra}{made_on}"
-
-
-def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) -> Any:
-    """One option of a method, of the type of its default; without a default it is what was written."""
-    if isinstance(default, str) or default is Ellipsis:
-        return value
-    if isinstance(default, tuple):
-        return _whole_numbers(what, value)
-    found = number(value, eps=eps)
-    whole = isinstance(default, int) and not isinstance(default, bool)
-    if isinstance(default, bool) != isinstance(found, bool) or not isinstance(found, int | float):
-        raise ValueError(f"{what} must be like {default!r}, not {value!r}")
-    if not math.isfinite(found):
-        raise ValueError(f"{what} must be finite, not {value!r}")
-    if whole and (found != int(found) or not 1 <= found <= MOST):
-        raise ValueError(f"{what} must be a whole number from 1 to {MOST:,}, not {value!r}")
-    if isinstance(default, float | None) and not (found > 0 or found == default == 0 or signed):
-        raise ValueError(f"{what} must be positive, not {value!r}")
-    return int(found) if whole else found
-
-
-def _whole_numbers(what: str, value: Any) -> tuple[int, ...]:
-    """An option that is a list of pixels."""
-    if not isinstance(value, list | tuple) or any(type(part) is not int or not 0 <= part <= MOST for part in value):
-        raise ValueError(f"{what} must be a list of whole numbers of 0 or more, not {value!r}")
-    return tuple(value)
 
 
 class MetricConfig(Strict):
