@@ -38,16 +38,16 @@ class Method:
     check: Callable[..., object] | None = None
     sources: str = ""
 
-    def takes(self, output: Tensor) -> None:
-        """Raise ValueError for an answer that is no image, where it must be one."""
-        if self.images_only and output.ndim != 4:
-            raise ValueError(f"{self.name} looks at the pixels of an answer: it is for restorers")
-
     def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
         """Raise ValueError for options that images of this size cannot have."""
         if self.check is not None:
             named = [name for name in inspect.signature(self.check).parameters if name in self.options()]
             self.check(size, **{name: {**self.options(), **options}[name] for name in named})
+
+    def takes(self, answer: Tensor) -> None:
+        """Raise ValueError for a victim whose answers are no images, where pixels are looked at."""
+        if self.images_only and answer.ndim != 4:
+            raise ValueError(f"{self.name} looks at the pixels of an answer: it is for restorers")
 
     def options(self) -> dict[str, Any]:
         """Keyword options and their defaults; ``...`` where there is none."""
