@@ -61,17 +61,17 @@ def test_the_clean_budget_chooses() -> None:
     points = [Point(0, 30, 20, 0), Point(0.5, 29.8, 22, 0.2), Point(1, 29, 23, 1.0)]
     assert [p.kept for p in mixing.chosen(points, 0.5)] == [False, True, False]
     assert [p.kept for p in mixing.chosen(points, 1.0)] == [False, False, True]
-    with pytest.raises(UserError, match="no mixture keeps a clean budget of 0.1 dB: the cheapest, 0.5 of the way"):
+    with pytest.raises(UserError, match=r"no mixture keeps a clean budget of 0.1 dB: the cheapest, 0.5 of the way"):
         mixing.chosen(points, 0.1)
 
 
 def test_other_networks_and_images_without_truth_are_refused(tmp_path) -> None:
     small, wide = _weights(tmp_path, "small"), _weights(tmp_path, "wide", width=8)
-    with pytest.raises(UserError, match="small .NAFNet. and wide .NAFNet. are not the same network"):
+    with pytest.raises(UserError, match=r"small .NAFNet. and wide .NAFNet. are not the same network"):
         _study(tmp_path, small, wide)
     with pytest.raises(UserError, match="not the same network"):
         _study(tmp_path, {"name": "nafnet_mini"}, {"name": "discnet_mini"})
     for text in ("a,b", "0.5,2", "-1,1", ""):
-        with pytest.raises(UserError, match="must be numbers from 0 to 1.5"):
+        with pytest.raises(UserError, match=r"must be numbers from 0 to 1.5"):
             mixing.parse_shares(text)
     assert mixing.parse_shares("1,0.5") == [0.0, 0.5, 1.0]

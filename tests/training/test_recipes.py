@@ -277,5 +277,5 @@ def test_the_gradient_norm_is_the_first_order_damage_of_the_budget(tiny_purifier
     loss = recipes.gradient_norm(setup, setup.restorer, lq, gt, Streams([0, 1, 2, 3]), 0)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     # A tiny step of the sign attack does what it says, so that making it small makes attacks small.
-    worse = mse(setup.restorer((lq + 1e-5 * slope.sign())), gt) - errors
+    worse = mse(setup.restorer(lq + 1e-5 * slope.sign()), gt) - errors
     assert torch.allclose(worse.detach(), 1e-5 * slope.abs().flatten(1).sum(1), rtol=0.05)
