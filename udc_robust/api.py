@@ -170,19 +170,13 @@ class Benchmark:
         return write_report([self.folder], None if path is None else Path(path))
 
 
-PRESETS: dict[str, list[Any]] = {
-    "quick": ["noise", "fgsm", {"method": "pgd", "steps": 20}, {"method": "square", "steps": 200}],
-}
-"""Attacks by name."""
-
-
 def benchmark(
     network: str | nn.Module,
     images: Path | str | None = None,
     truths: Path | str | None = None,
     *,
     task: str = "restoration",
-    preset: str = "quick",
+    preset: str | None = None,
     out: Path | str | None = None,
     **config: Any,
 ) -> Benchmark:
@@ -193,20 +187,19 @@ def benchmark(
         images: a folder of captures, or the source of labelled images; None: those that are built in.
         truths: folder of the captures' ground truths.
         task: ``restoration`` or ``classification``.
-        preset: of attacks, see `PRESETS`; ``attacks`` in ``config`` says them one by one.
+        preset: of attacks, see `grid.presets`; None: ``standard``, or only the ``attacks`` of ``config``.
         out: folder to keep the run in; None: a temporary one, which lives as long as the process.
         config: more keys of a run's config, for example ``defences`` or ``eps``.
 
     Raises:
-        UserError: an unknown task or preset; see `evaluate`.
+        UserError: an unknown task; see `evaluate`.
     """
-    for what, name, known in (("task", task, TASKS), ("preset", preset, PRESETS)):
-        if name not in known:
-            raise unknown_name(what, name, known)
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
     chosen, label = TASKS[task], network if isinstance(network, str) else type(network).__name__
     values = {
         "task": task, "name": "benchmark", "data": _data(task, images, truths), chosen.schema.network_key: [label],
-        "attacks": PRESETS[preset], **config,
+        "preset": preset, **config,
     }  # fmt: skip
     if not isinstance(network, str):
         own = lambda domain: {label: _wrapped(task, label, network, domain)}  # noqa: E731

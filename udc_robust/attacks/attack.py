@@ -100,6 +100,7 @@ def attack(
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
+    chosen.fits((x.shape[-2], x.shape[-1]), options)
     _check_sources(chosen, sources)
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
@@ -110,6 +111,7 @@ def attack(
             clean_outputs = answers(victim, x, judge_seeds, draws) if clean_outputs is None else clean_outputs[:draws]
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
+            chosen.takes(clean_outputs[0])
             clean_values = _values(objective, clean_outputs, target)
         streams = Streams(seeds)
         oracle = Oracle(

@@ -125,7 +125,7 @@ def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat
 @torch.no_grad()
 def _noise(batch: Batch, victim: Victim, cell: Cell, result: Result, threat: Threat) -> Tensor:
     """Answers to noise of each image's own attack norm: what is not adversarial about its damage."""
-    distances = result.linf if threat.norm == "linf" else result.l2
+    distances = threat.distance(batch.x, result.x_adv)
     seeds = [seed + 1 for seed in batch.seeds(cell.seed_key)]
     noisy = [
         type(threat)(float(distance), threat.low, threat.high).noise(batch.x[i : i + 1], Streams([seeds[i]]))

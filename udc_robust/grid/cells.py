@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from udc_robust.attacks import THREATS, Threat
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.files import file_part
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.budget import Budget, eps_text
-from udc_robust.grid.schema import AttackConfig
 from udc_robust.grid.task import Network
 from udc_robust.optics.domains import value_range
 
@@ -23,8 +23,8 @@ class Cell:
     """One attack at one budget.
 
     Attributes:
-        access: what the attacker has of the victim: ``none`` (noise), ``query``, ``gradient`` (of a bare network), or
-            what a gradient attack knows of a defence (see `AttackConfig.access`).
+        access: what the attacker has of the victim: ``none`` (noise), ``query``, ``output`` (answers and truths),
+            ``gradient`` (of a bare network), or what a gradient attack knows of a defence (see `AttackConfig.access`).
         sources: the networks that the attacker has instead of the victim; a network is never its own source.
     """
 

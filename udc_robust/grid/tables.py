@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from udc_robust.files import write_text
+from udc_robust.grid.budget import NORM_SIGNS, change_column
 from udc_robust.grid.task import Row, Task
 from udc_robust.metrics import Metric
 
@@ -42,13 +43,16 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
     """Write the tables from a journal's units, in an order that no unit's finish changes.
 
     Args:
-        metrics: those that a task's own columns lack are columns at the end.
+        metrics: those that a task's own columns lack are columns at the end, with the perceptual sizes of changes.
     """
 
     def order(row: Row) -> tuple[Any, ...]:
         return (*(row["eps"] if name == "eps" else str(row.get(name, "")) for name in task.names[:7]), row["image"])
 
-    more = [metric.name for metric in metrics if metric.name not in task.results]
+    found = {column for unit in units for row in unit["rows"] for column in row}
+    changes = [change_column(norm) for norm in NORM_SIGNS if change_column(norm) in found]
+    columns = [*(metric.name for metric in metrics), *changes]
+    more = [column for column in columns if column not in task.results]
     units = sorted(units, key=lambda unit: unit["unit"])
     rows = sorted((row for unit in units for row in unit["rows"]), key=order)
     write_text(out / "results.csv", to_csv([*task.results, *more], rows))

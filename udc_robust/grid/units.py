@@ -15,6 +15,7 @@ from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
 from udc_robust.files import LONG, file_part, write_text
 from udc_robust.grid.attacking import Judged, attacked, unattacked
+from udc_robust.grid.budget import change_column
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Batch
 from udc_robust.grid.plan import Plan
@@ -65,7 +66,10 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     else:
         judged = attacked(plan.task, batch, victim, cell, plan.round_8_bit)
     doing(f"{where}: scoring")
-    figures = plan.task.figures(judged, plan.metrics) | ({} if judged.result is None else measured(judged.result))
+    figures = plan.task.figures(judged, plan.metrics)
+    if cell is not None and judged.result is not None:
+        change = cell.threat(batch.domain).distance(batch.x, judged.inputs)
+        figures |= {change_column(cell.attack.norm): change.tolist(), **measured(judged.result)}
     doing(f"{where}: writing pictures")
     _keep_pictures(plan, judged)
     names = _names(plan, judged)

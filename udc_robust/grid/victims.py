@@ -83,7 +83,7 @@ class Victim:
         """
         if cell.sources:
             return made_on([source.name for source in cell.sources])
-        if cell.access in ("none", "query"):
+        if cell.access in ("none", "query", "output"):
             return ""
         if self.defence is None:
             return "exact"

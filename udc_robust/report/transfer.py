@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.budget import Budget, rising
-from udc_robust.grid.schema import AttackConfig
 from udc_robust.grid.sources import made_on
+from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Outcome, Panel
 
 
@@ -87,8 +88,9 @@ def _left(panel: Panel, budget: Budget, attack: AttackConfig) -> Left | None:
 
 
 def _white_box(panel: Panel, budget: Budget) -> Left | None:
-    seen = [o for o in _of(panel, budget) if o.sees_victim and o.counts and o.cell.attack.aims_at_quality]
-    return Left(min(outcome.left for outcome in seen), white_box=True) if seen else None
+    seen = [o for o in _of(panel, budget) if o.sees_victim and o.counts and aims(o)]
+    worst = min(seen, key=lambda o: o.quality.better(o.left, 0.0), default=None)
+    return None if worst is None else Left(worst.left, white_box=True)
 
 
 def _noise(panel: Panel, budget: Budget) -> Left | None:

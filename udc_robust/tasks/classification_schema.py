@@ -10,9 +10,11 @@ from pydantic import Field, model_validator
 from udc_robust.attacks.classification import CLASSIFICATION
 from udc_robust.config_file import FileName, Strict, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
+from udc_robust.metrics import Metric, records
 from udc_robust.networks.weights import named_by_file
 
 
@@ -79,6 +81,10 @@ class ClassificationAttack(AttackConfig):
     sources: list[ClassifierConfig] | None = Field(default=None, min_length=1)
     objective: str = "margin"
 
+    def aims_at(self, metric: Metric) -> bool:
+        """A label among the five best may be wrong."""
+        return metric.name == records.TOP1.name
+
     @model_validator(mode="before")
     @classmethod
     def _not_of_images(cls, values: Any) -> Any:
@@ -95,6 +101,8 @@ class ClassificationAttack(AttackConfig):
                 f"objective {self.objective!r} compares images: classifiers take {', '.join(CLASSIFICATION)}"
             )
         told(lambda: find_objective(self.objective, CLASSIFICATION))
+        if self.chosen.images_only:
+            raise ValueError(f"attack {self.method!r} looks at the pixels of an answer: it is for restorers")
         if self.method == "cw" and self.objective.removeprefix("targeted_") not in ("margin", "dlr"):
             raise ValueError(f"cw needs an objective that tells success: margin or dlr, not {self.objective}")
         return self
