@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from udc_robust.files import write_text
-from udc_robust.grid.budget import eps_text
 from udc_robust.grid.check import check_victims
+from udc_robust.grid.corrupting import Corrupted, impossible
 from udc_robust.grid.identity import claim_folder, facts_of
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.journal import Journal
@@ -24,7 +24,7 @@ from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
 from udc_robust.grid.told import data_told, left_out, networks_told
-from udc_robust.grid.units import keep_names, run_unit, unit_name
+from udc_robust.grid.units import keep_names, run_corruption, run_unit, unit_name
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.portable import portable
@@ -45,7 +45,7 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)
-    for line in (*data_told(sets), *networks_told(networks)):
+    for line in (*data_told(sets), *networks_told(networks), *impossible(config.corruptions, sets)):
         note(line)
     check_victims(task, config, sets, networks)
     task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
@@ -90,6 +90,10 @@ def _work(plan: Plan, processes: Processes) -> None:
                 unit = unit_name(share.images.keys[share.indices[0]], share.images.label, victim, cell)
                 if unit not in journal.units:
                     batch = batch or plan.batch(share)
-                    rows, cost = run_unit(plan, batch, victim, cell)
+                    rows, cost = (
+                        run_corruption(plan, batch, victim, cell)
+                        if isinstance(cell, Corrupted)
+                        else run_unit(plan, batch, victim, cell)
+                    )
                     journal.add(unit, rows=rows, cost=cost)
-                tick(f"{victim.label} {cell.label} {eps_text(cell.eps)}" if cell else f"{victim.label} clean")
+                tick(f"{victim.label} {cell.title if cell else 'clean'}")

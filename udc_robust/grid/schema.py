@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from udc_robust.attacks import METHODS, Method
 from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, number, told
 from udc_robust.errors import unknown_name
+from udc_robust.grid.corrupting import CorruptionConfig
 from udc_robust.grid.named import find_method, find_metric
 from udc_robust.limits import MOST, Count, Device, Seed
 from udc_robust.metrics import Metric
@@ -160,13 +161,16 @@ class RunConfig(Strict):
     Attributes:
         draws: answers of a random defence that are judged.
         validation: images on which strengths of defences with ``match`` are tuned; never those of ``data``.
+        corruptions: threats that nobody aims, see `CorruptionConfig`; with some there need be no attack.
         metrics: figures beside the task's own.
         save_images: keep all attacked images.
         gallery: images, evenly over each data block, whose pictures are kept for the report.
     """
 
     network_key: ClassVar[str] = ""
-    short_forms: ClassVar[Mapping[str, str | None]] = {"defences": "kind", "attacks": "method", "eps": None}
+    short_forms: ClassVar[Mapping[str, str | None]] = {
+        "defences": "kind", "attacks": "method", "eps": None, "metrics": "metric", "corruptions": "kind",
+    }  # fmt: skip
 
     task: str
     name: FileName
@@ -178,8 +182,9 @@ class RunConfig(Strict):
     validation: Any = None
     defences: list[Any] = Field(default_factory=lambda: ["none"], min_length=1, validate_default=True)
     draws: Count = 8
-    attacks: list[Any] = Field(min_length=1)
+    attacks: list[Any] = Field(default_factory=list)
     eps: list[Eps] = Field(min_length=1)
+    corruptions: list[CorruptionConfig] = Field(default_factory=list)
     metrics: list[MetricConfig] = Field(default_factory=list)
     round_8_bit: bool = True
     save_images: bool = True
@@ -189,7 +194,7 @@ class RunConfig(Strict):
     @classmethod
     def _short_forms(cls, values: Any) -> Any:
         """``restorers: [nafnet_mini]`` and a single block of data are fine."""
-        return as_lists(values, {**RunConfig.short_forms, **cls.short_forms, "metrics": "metric"})
+        return as_lists(values, {**RunConfig.short_forms, **cls.short_forms})
 
     @property
     def networks(self) -> Sequence[Any]:
@@ -198,6 +203,8 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
+        if not self.attacks and not self.corruptions:
+            raise ValueError("`attacks` is missing: name some, or `corruptions`")
         self._check_distinct()
         self._check_names()
         linear = any(getattr(block, "domain", None) == "linear" for block in self.data)
@@ -213,6 +220,7 @@ class RunConfig(Strict):
         found[self.network_key.removesuffix("s")] = [network.name for network in self.networks]
         found["defence"] = [defence.label for defence in self.defences]
         found["attack"] = [f"{attack.label} ({attack.norm})" for attack in self.attacks]
+        found["corruption"] = [cell.title for block in self.corruptions for cell in block.cells()]
         found["metric"] = [block.name or block.metric for block in self.metrics]
         for what, labels in found.items():
             if twice := next((label for label in labels if labels.count(label) > 1), None):

@@ -18,11 +18,11 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
+from udc_robust.report import areas, comparison, corruptions, curves, flags, gallery, matrix, paired, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.panel import Outcome, Panel
-from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
+from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
 
@@ -62,14 +62,15 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
 def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
     """The machine-readable tables beside the page; those without a row are not there."""
     compared = [found for part in parts for found in part["comparisons"]]
-    averaged, matrices, pairs = (
-        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired")
+    averaged, matrices, pairs, corrupted = (
+        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired", "corruptions")
     )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows(panels)),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
+        ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
     ):
         path = out.with_suffix(f".{name}.csv")
@@ -109,6 +110,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         ],
         "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
         "areas": areas.areas(panels, _other_metrics(task)),
+        "corruptions": corruptions.tables(panels),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
         "flags": [(panel, flags.red_flags(panel)) for panel in panels],
@@ -234,7 +236,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _source(run: Run, out: Path) -> dict[str, Any]:
     """Where a run's numbers come from: its command, config, versions and, linked by relative name, its files."""
     folder = Path(os.path.relpath(run.path.resolve(), out.resolve().parent))
-    names = [name for name in reversed(FILES)]
+    names = [*reversed(FILES), *([CORRUPTIONS] if run.corruptions else [])]
     return {
         "name": run.name,
         "network": run.task.network,

@@ -80,6 +80,7 @@ class Panel:
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
         folder: of the run.
+        corruptions: rows of threats that nobody aims, which are no outcomes of attacks.
     """
 
     task: Task
@@ -98,6 +99,7 @@ class Panel:
     clean_rows: Sequence[Row]
     outcomes: Sequence[Outcome]
     folder: Path
+    corruptions: Sequence[Row] = ()
 
     @property
     def has_truth(self) -> bool:

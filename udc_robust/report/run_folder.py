@@ -27,13 +27,19 @@ from udc_robust.report.former import as_now
 from udc_robust.report.panel import Outcome, Panel
 
 FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
+CORRUPTIONS = "corruptions.csv"
+"""Only of runs that have some."""
 _NUMBERS = {"eot", "draws", "known_seed", "nfe"}
 Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, task, config (checked, and as written), facts and tables by cell."""
+    """A finished run: its folder, task, config (checked, and as written), facts, and tables by cell.
+
+    Attributes:
+        corruptions: by data, network and defence.
+    """
 
     path: Path
     name: str
@@ -45,6 +51,7 @@ class Run:
     results: Mapping[Key, Sequence[Row]]
     summary: Mapping[Key, Sequence[Row]]
     timings: Mapping[Key, Sequence[Row]]
+    corruptions: Mapping[Key, Sequence[Row]]
 
     def panels(self, prefix: str = "") -> Iterator[Panel]:
         """One panel for each data block and victim, labelled ``prefix + victim``, bare networks first."""
@@ -84,6 +91,7 @@ class Run:
             clean_rows=self.results[clean],
             outcomes=sorted((self._outcome(key) for key in mine), key=rank),
             folder=self.path,
+            corruptions=self.corruptions.get(place, ()),
         )
 
     def _outcome(self, key: Key) -> Outcome:
@@ -139,7 +147,12 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
             for name in ("results", "summary")
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
-        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
+        texts |= {"corruption", "family", "place"}
+        found = _read_csv(path / CORRUPTIONS, texts) if (path / CORRUPTIONS).is_file() else []
+        corruptions = _by_key(found, lambda row: (row["data"], row[task.network], row["defence"]))
+        return Run(
+            path, config.name, task, config, settings, fingerprint, facts, results, summary, timings, corruptions
+        )
 
 
 @contextlib.contextmanager
