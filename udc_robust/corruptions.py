@@ -1,9 +1,9 @@
 """Threats that nobody aims: noise, blur, weather, exposure and compression, in five severities.
 
 After Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations":
-the severities of noise, fog, brightness, contrast, JPEG and pixelation are those of their CIFAR-10-C. What has a length
-(blurs, drops, flakes) is a share of the image's shorter side, so that a picture looks the same at every size. Frost and
-glass are left out, which need pictures or thousands of single swaps; rain and exposure are ours.
+the severities of noise, fog, brightness, contrast and JPEG are those of their CIFAR-10-C, the others ours. What has a
+length (blurs, drops, flakes) is a share of the image's shorter side, so that a picture looks the same at every size.
+Frost and glass are left out, which need pictures or thousands of single swaps; rain and exposure are added.
 
 *After* the optics a capture is changed, in the values that the network is shown. *Before* them the scene is: its light,
 which then goes through the display. Then the changed scene is the truth, for a restorer undoes displays, not weather.
@@ -64,14 +64,16 @@ def _impulse(x: Tensor, share: float, generator: torch.Generator, side: int) -> 
 
 
 def _defocus(x: Tensor, radius: float, generator: torch.Generator, side: int) -> Tensor:
-    """A disk with soft borders, so that its radius may be a fraction of a pixel."""
+    """A disk, of which each pixel takes its share by bilinear weights: its radius may be a fraction of a pixel."""
     from kornia.filters import filter2d
 
     radius *= side
     reach = int(radius) + 1
     places = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    disk = (radius + 0.5 - torch.hypot(places[:, None], places)).clamp(0, 1)
-    return filter2d(x, disk[None], border_type="replicate", normalized=True)
+    points = torch.linspace(-radius, radius, 8 * reach + 1, dtype=x.dtype, device=x.device)
+    inside = (torch.hypot(points[:, None], points) <= radius).to(x)
+    near = (1 - (places[:, None] - points).abs()).clamp_min(0)
+    return filter2d(x, (near @ inside @ near.T)[None], border_type="replicate", normalized=True)
 
 
 def _moved(x: Tensor, length: float, angle: float) -> Tensor:
@@ -174,7 +176,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "underexposure": Corruption("exposure", _exposed, (-0.5, -1.0, -1.5, -2.0, -3.0)),
     "overexposure": Corruption("exposure", _exposed, (0.5, 1.0, 1.5, 2.0, 3.0)),
     "jpeg": Corruption("file", _jpeg, (80, 65, 58, 50, 40)),
-    "pixelate": Corruption("file", _pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
+    "pixelate": Corruption("file", _pixelate, (1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6)),
 }
 
 

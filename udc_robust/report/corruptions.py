@@ -66,9 +66,10 @@ class Table:
             return ""
         kind, severity, worst = min(after, key=lambda cell: cell[2].quality)
         mean = fmean(kept.quality for _, _, kept in after)
+        start = f"Of {figure(self.metric, self.clean)} it" if self.panel.has_truth else "It"
         words = [
-            f"Of {figure(self.metric, self.clean)} it keeps {figure(self.metric, mean)} on average over all corruptions "
-            f"of the capture, and {figure(self.metric, worst.quality)} under the worst, {words_of(kind)} {severity}."
+            f"{start} keeps {figure(self.metric, mean)} on average over all corruptions of the capture, and "
+            f"{figure(self.metric, worst.quality)} under the worst, {words_of(kind)} {severity}."
         ]
         if any(kept.given is not None for _, _, kept in after):
             useless = sum(kept.useless for _, _, kept in after)
