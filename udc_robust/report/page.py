@@ -45,7 +45,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
             panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
         kicker=" and ".join(part["task"].kicker for part in parts),
         headline=" ".join(part["headline"] for part in parts),
@@ -109,7 +109,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
             for plot in curves.held_plots(title, found, f"{prefix}held{i}")
         ],
         "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
-        "areas": areas.areas(panels, _other_metrics(task)),
+        "areas": areas.areas(panels, other_metrics(task)),
         "corruptions": corruptions.tables(panels),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
@@ -128,7 +128,8 @@ def _headline(task: Task, panels: Sequence[Panel], compared: Sequence[Comparison
     return told[0] if told else task.headline(panels, compared)
 
 
-def _other_metrics(task: Task) -> list[Metric]:
+def other_metrics(task: Task) -> list[Metric]:
+    """Figures beside the quality of which there are worst cases."""
     from udc_robust.metrics import records
 
     known = (records.SSIM, records.MS_SSIM, records.GMSD, records.LPIPS, records.TOP5)
@@ -163,8 +164,8 @@ def _plotted(
     return found
 
 
-def _template() -> Any:
-    """The page, which escapes what users wrote."""
+def template(name: str) -> Any:
+    """A page, which escapes what users wrote."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -177,7 +178,7 @@ def _template() -> Any:
     environment.filters |= {
         "number": words.number, "percent": words.percent, "signed": words.signed, "span": words.span,
     }  # fmt: skip
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
