@@ -244,5 +244,6 @@ def facts_of(
             }
             for victim in victims
         },
+        "metrics": {metric.name: metric.told() for metric in plan.metrics},
         "missing": plan.missing,
     }  # fmt: skip

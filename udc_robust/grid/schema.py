@@ -88,10 +88,14 @@ class AttackConfig(BaseModel):
         self.options_at(1.0)
         return self
 
-    @property
-    def aims_at_quality(self) -> bool:
-        """Whether it climbs the figure that all attacks are judged by; only such attacks compare."""
+    def aims_at(self, metric: Metric) -> bool:
+        """Whether it climbs this figure, or one that ranks alike; only such attacks compare."""
         return True
+
+    @property
+    def climbs(self) -> tuple[str, ...]:
+        """The learned figures, by name, whose networks it follows."""
+        return ()
 
     @property
     def chosen(self) -> Method:

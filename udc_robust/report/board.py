@@ -20,6 +20,7 @@ from udc_robust.grid.budget import Budget
 from udc_robust.grid.identity import digest
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.metrics import Metric
+from udc_robust.metrics.records import BESIDE
 from udc_robust.names import Domain, Norm
 from udc_robust.portable import portable
 from udc_robust.report.flags import red_flags
@@ -128,11 +129,10 @@ class Board(Strict):
     rows: Annotated[list[Entry], Field(min_length=1)]
 
 
-def of_run(run: Run, metrics: Sequence[Metric], page: Path) -> Board:
-    """The victims of a finished run.
+def of_run(run: Run, page: Path) -> Board:
+    """The victims of a finished run, in the task's quality and in those figures of ours that the run has.
 
     Args:
-        metrics: figures beside the quality, where every row of the run has them.
         page: the leaderboard's HTML file, from which reports are linked.
 
     Raises:
@@ -142,7 +142,7 @@ def of_run(run: Run, metrics: Sequence[Metric], page: Path) -> Board:
     for panel in panels:
         if not panel.has_truth:
             raise UserError(f"{run.path}: {panel.data} has no ground truth, so its victims cannot be ranked")
-    rows = [_entry(run, panel, panels, metrics, way_to(run.path / "report.html", page)) for panel in panels]
+    rows = [_entry(run, panel, panels, way_to(run.path / "report.html", page)) for panel in panels]
     if not any(row.held for row in rows):
         raise UserError(f"{run.path} has no attack of a limited budget, so nothing is held")
     about = run.facts["data"]
@@ -155,11 +155,9 @@ def of_run(run: Run, metrics: Sequence[Metric], page: Path) -> Board:
     )  # fmt: skip
 
 
-def _entry(run: Run, panel: Panel, panels: Sequence[Panel], metrics: Sequence[Metric], report: str) -> Entry:
-    quality = panel.task.quality
-    tables = [panel.clean_rows, *(outcome.rows for outcome in panel.outcomes)]
-    known = [m for m in metrics if all(row.get(m.name) is not None for rows in tables for row in rows)]
-    shown = [quality, *known]
+def _entry(run: Run, panel: Panel, panels: Sequence[Panel], report: str) -> Entry:
+    known = [m for m in panel.metrics if m.name in BESIDE and panel.has(m)]
+    shown = [panel.task.quality, *known]
     flags = red_flags(panel)
     baseline = next((p for p in panels if p.is_baseline and (p.data, p.family) == (panel.data, panel.family)), None)
     budgets = sorted(attacked_at(panel), key=lambda budget: (budget.norm, budget.eps))
@@ -178,13 +176,13 @@ def _entry(run: Run, panel: Panel, panels: Sequence[Panel], metrics: Sequence[Me
 
 
 def _held(panel: Panel, baseline: Panel | None, budget: Budget, metrics: Sequence[Metric]) -> Held:
-    worst = worst_by_image(panel, budget)
+    worst, judged = worst_by_image(panel, budget), {metric: panel.judged_by(metric) for metric in metrics}
     low, high = mean_interval([one.figure for one in worst.values()]) or (None, None)
     cap, share, why = _closable(held(worst), baseline, budget)
     return Held(
         norm=budget.norm, eps=budget.eps, low=low, high=high, strongest=strongest(worst), cap=cap, closable=share,
         why=why,
-        held={metric.name: held(worst_by_image(panel, budget, metric)) for metric in metrics},
+        held={m.name: held(worst_by_image(seen, budget)) for m, seen in judged.items() if budget in attacked_at(seen)},
     )  # type: ignore[arg-type]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Beyond their form they must keep the rule of "worst": nothing that is held rises
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,13 @@ from udc_robust.config_file import check_config
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
+from udc_robust.metrics.records import BESIDE
 from udc_robust.report.board import Board, Entry, way_to
 from udc_robust.report.words import figure
 
 
-def read_board(path: Path, tasks: Mapping[str, Task], page: Path, metrics: Mapping[str, Sequence[Metric]]) -> Board:
+def read_board(path: Path, tasks: Mapping[str, Task], page: Path) -> Board:
     """A leaderboard's JSON file, also somebody else's.
-
-    Args:
-        metrics: by task, those that a row may have beside the quality.
 
     Raises:
         UserError: no JSON, another form, or figures that no run can have.
@@ -37,7 +35,7 @@ def read_board(path: Path, tasks: Mapping[str, Task], page: Path, metrics: Mappi
     if board.task not in tasks:
         raise UserError(f"{path}: {unknown_name('task', board.task, tasks)}")
     quality = tasks[board.task].quality
-    names = {quality.name, *(metric.name for metric in metrics[board.task])}
+    names = {quality.name, *BESIDE}
     for i, row in enumerate(board.rows):
         if problem := _problem(row, quality, names, {data.name for data in board.data}):
             raise UserError(f"{path}: rows.{i} ({row.victim}): {problem}")

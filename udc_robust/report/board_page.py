@@ -13,9 +13,10 @@ from udc_robust.grid.budget import Budget, rising
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
+from udc_robust.metrics.records import BESIDE
 from udc_robust.report.board import Board, Entry, Held, of_run
 from udc_robust.report.board_file import joined, read_board
-from udc_robust.report.page import other_metrics, template
+from udc_robust.report.page import template
 from udc_robust.report.run_folder import damage_told, read_run
 from udc_robust.report.verdict import CUSTOMARY
 
@@ -41,7 +42,6 @@ def write_leaderboard(sources: Sequence[Path], tasks: Mapping[str, Task], out: P
     Raises:
         UserError: a source that is no finished run or no such file, or sources that may not be compared.
     """
-    metrics = {name: other_metrics(task) for name, task in tasks.items()}
     boards: dict[str, Board] = {}
     for source in sources:
         if str(source) in boards:
@@ -49,16 +49,16 @@ def write_leaderboard(sources: Sequence[Path], tasks: Mapping[str, Task], out: P
         if source.is_dir():
             run = read_run(source, tasks)
             with damage_told(source):
-                boards[str(source)] = of_run(run, metrics[run.task.name], out)
+                boards[str(source)] = of_run(run, out)
         else:
-            boards[str(source)] = read_board(source, tasks, out, metrics)
+            boards[str(source)] = read_board(source, tasks, out)
     board = joined(boards)
     task = tasks[board.task]
     page = template("leaderboard.html.j2").render(
         board=board,
         task=task,
         groups=ranked(board, task.quality),
-        others=_measured(board, metrics[board.task]),
+        others=_measured(board),
         commands=list(dict.fromkeys((row.run, row.command, row.seed) for row in board.rows)),
     )
     write_text(out, page)
@@ -86,9 +86,9 @@ def ranked(board: Board, quality: Metric) -> list[Ranked]:
     return found
 
 
-def _measured(board: Board, metrics: Sequence[Metric]) -> list[Metric]:
+def _measured(board: Board) -> list[Metric]:
     """The other figures that some row has."""
-    return [metric for metric in metrics if any(metric.name in row.clean for row in board.rows)]
+    return [metric for name, metric in BESIDE.items() if any(name in row.clean for row in board.rows)]
 
 
 NAMES = ("run", "data", "victim", "network", "defence", "role", "trained", "nfe")
