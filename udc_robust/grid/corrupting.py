@@ -28,8 +28,8 @@ class CorruptionConfig(Strict):
     """
 
     kind: str
-    severity: list[int] = Field(default_factory=lambda: list(SEVERITIES), min_length=1)
-    place: list[Place] = Field(default_factory=lambda: ["after"], min_length=1)
+    severity: list[int] = Field(default=list(SEVERITIES), min_length=1)
+    place: list[Place] = Field(default=["after"], min_length=1)
 
     @model_validator(mode="before")
     @classmethod

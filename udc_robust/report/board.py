@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field
 
@@ -180,10 +180,10 @@ def _held(panel: Panel, baseline: Panel | None, budget: Budget, metrics: Sequenc
     low, high = mean_interval([one.figure for one in worst.values()]) or (None, None)
     cap, share, why = _closable(held(worst), baseline, budget)
     return Held(
-        norm=budget.norm, eps=budget.eps, low=low, high=high, strongest=strongest(worst), cap=cap, closable=share,
-        why=why,
+        norm=cast(Norm, budget.norm), eps=budget.eps, low=low, high=high, strongest=strongest(worst), cap=cap,
+        closable=share, why=why,
         held={m.name: held(worst_by_image(seen, budget)) for m, seen in judged.items() if budget in attacked_at(seen)},
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def _closable(left: float, baseline: Panel | None, budget: Budget) -> tuple[float | None, float | None, str]:

@@ -99,10 +99,12 @@ def joined(boards: Mapping[str, Board]) -> Board:
 
 
 def _differing(word: str, mine: Any, theirs: Any) -> tuple[str, str, str]:
+    """What differs, in words, and the two values."""
     if word != "data":
         return word, str(mine), str(theirs)
-    domains = [", ".join(dict.fromkeys(block.domain for block in blocks)) for blocks in (mine, theirs)]
-    if domains[0] != domains[1]:
-        return "colour domain", *domains
-    told = [", ".join(f"{block.name} of {block.images} images" for block in blocks) for blocks in (mine, theirs)]
-    return word, *told
+    domains, names = (
+        [", ".join(dict.fromkeys(told(block) for block in blocks)) for blocks in (mine, theirs)]
+        for told in (lambda block: block.domain, lambda block: f"{block.name} of {block.images} images")
+    )
+    what, (here, there) = ("colour domain", domains) if domains[0] != domains[1] else (word, names)
+    return what, here, there
