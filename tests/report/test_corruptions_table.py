@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 from fake_run import HOSTILE, write_fake_run
 
+from udc_robust.errors import UserError
 from udc_robust.report import corruptions
 from udc_robust.report.run_folder import read_run
 from udc_robust.tasks import TASKS, write_report
@@ -80,3 +82,20 @@ def test_the_page_has_the_table_and_escapes_what_is_in_it(folder, tmp_path) -> N
         assert "<img src=x" not in write_report([folder], tmp_path / "hostile.html").read_text()
     finally:
         (folder / "corruptions.csv").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.replace(",severity,", ",strength,"),
+        lambda text: text.replace("28,0.5", "n/a,0.5"),
+        lambda text: text.replace("28,0.5", "many,0.5"),
+        lambda text: text[:-30],
+    ],
+)
+def test_a_damaged_table_is_told_in_one_line(tmp_path, folder, spoil) -> None:
+    run = shutil.copytree(folder, tmp_path / "run")
+    (run / "corruptions.csv").write_text(spoil((folder / "corruptions.csv").read_text()))
+    with pytest.raises(UserError, match="is damaged") as told:
+        write_report([run], tmp_path / "page.html")
+    assert "\n" not in str(told.value)

@@ -155,12 +155,20 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
             for name in ("results", "summary")
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
-        texts |= {"corruption", "family", "place"}
-        found = _read_csv(path / CORRUPTIONS, texts) if (path / CORRUPTIONS).is_file() else []
-        corruptions = _by_key(found, lambda row: (row["data"], row[task.network], row["defence"]))
-        return Run(
-            path, config.name, task, config, settings, fingerprint, facts, results, summary, timings, corruptions
-        )
+        by_chance = _by_key(_corrupted(path, task), lambda row: (row["data"], row[task.network], row["defence"]))
+        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings, by_chance)
+
+
+def _corrupted(path: Path, task: Task) -> list[Row]:
+    """The rows of ``corruptions.csv``, none where a run has no corruptions; each names its cell and has a quality."""
+    if not (path / CORRUPTIONS).is_file():
+        return []
+    texts = {*task.names, "image", "corruption", "family", "place"} - _NUMBERS
+    rows = _read_csv(path / CORRUPTIONS, texts)
+    for row in rows:
+        if None in [row[name] for name in ("corruption", "family", "place", "severity", task.quality.name)]:
+            raise ValueError(f"a row of {CORRUPTIONS} is cut short")
+    return rows
 
 
 @contextlib.contextmanager
