@@ -102,7 +102,6 @@ def test_a_run_without_an_attack_has_a_report(workplace) -> None:
         ),
         ({"corruptions": ["all", "fog"]}, "two corruption blocks are called 'fog 1 after the optics'"),
         ({"corruptions": [{"kind": "fog", "eps": 1}]}, "eps"),
-        ({"attacks": []}, "`attacks` is missing: name some, or `corruptions`"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, changes, message) -> None:

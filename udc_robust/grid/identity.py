@@ -7,7 +7,6 @@ user or a checkpoint that ships. Nothing is listed by hand, so an option that a 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,8 @@ from udc_robust.files import disk_errors, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Task
+from udc_robust.grid.task import Network, Task
+from udc_robust.networks.source_files import source_files
 from udc_robust.portable import portable
 
 INPUTS = "inputs.json"
@@ -34,10 +34,16 @@ INPUTS = "inputs.json"
 _NO_INPUTS = {"name", "out", "device", "task", "licence", "about"}
 
 
-def claim_folder(task: Task, config: RunConfig, out: Path, sets: Sequence[Images], networks: Networks) -> None:
-    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
+def claim_folder(
+    task: Task, config: RunConfig, out: Path, sets: Sequence[Images], networks: Sequence[Mapping[str, Network]]
+) -> None:
+    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run.
+
+    Args:
+        networks: by name, those under test and the sources of attacks.
+    """
     images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
-    weights = {network.name: file_digest(network.origin) for mine in networks.values() for network in mine.values()}
+    weights = {network.name: file_digest(network.origin) for mine in networks for network in mine.values()}
     models = [text for block in config.defences for text in stated_texts(block.kind, block.options)]
     claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
 
@@ -143,9 +149,12 @@ def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]
 
 
 def input_paths(config: BaseModel, also: Sequence[str] = ()) -> dict[str, Path]:
-    """Every file and folder that a config names, by the name it has there."""
-    found = {written: _input(written) for written in sorted({*_texts(config.model_dump(mode="json")), *also})}
-    return {written: path for written, path in found.items() if path is not None}
+    """Every file and folder that a config names, by the name it has there, and what code of the user imports."""
+    found: dict[str, Path] = {}
+    for written in sorted({*_texts(config.model_dump(mode="json")), *also}):
+        path = _input(written)
+        found |= source_files(written) if path is None else {written: path}
+    return found
 
 
 def _texts(value: Any, key: str = "") -> Iterator[str]:
@@ -162,15 +171,6 @@ def _texts(value: Any, key: str = "") -> Iterator[str]:
 
 def _input(written: str) -> Path | None:
     """The file or folder that a text of a config means, or None."""
-    code, colon, _ = written.rpartition(":")
-    if colon and code.endswith(".py"):
-        written = code
-    elif colon and code.isascii() and all(part.isidentifier() for part in code.split(".")):
-        try:
-            found = importlib.util.find_spec(code)
-        except (ImportError, ValueError):
-            found = None
-        return Path(found.origin) if found is not None and found.origin and Path(found.origin).is_file() else None
     try:
         path = Path(written)
         if written.strip(". ") and path.exists():
@@ -206,13 +206,15 @@ def versions() -> dict[str, str]:
 
 
 def facts_of(
-    plan: Plan, config: RunConfig, command: str, networks: Networks, tuned: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+    plan: Plan, config: RunConfig, command: str, networks: Networks, tuned: Mapping[str, Mapping[str, Any]],
+    sources: Networks,
+) -> dict[str, Any]:  # fmt: skip
     """How a run was called and on what, as ``run.json`` tells it."""
     victims = [victim for listed in plan.victims.values() for victim in listed]
     return {
         "name": plan.name,
         "task": plan.task.name,
+        "preset": config.preset,
         "command": command,
         "seed": plan.seed,
         "device": plan.device,
@@ -222,16 +224,8 @@ def facts_of(
             data.label: {"images": len(data.keys), "domain": data.domain, "truth": data.truth, **data.facts}
             for data in plan.sets
         },
-        "networks": {
-            network.name: {
-                "network": type(network.network).__name__,
-                "parameters": sum(p.numel() for p in network.network.parameters()),
-                "trained": network.trained,
-                "origin": Path(network.origin).name if network.trained else network.origin,
-                **plan.task.facts(network),
-            }
-            for mine in networks.values() for network in mine.values()
-        },
+        "networks": _networks_facts(plan.task, networks),
+        **({"sources": _networks_facts(plan.task, sources)} if sources else {}),
         "defences": {
             victim.label: {
                 "kind": victim.block.kind,
@@ -246,4 +240,18 @@ def facts_of(
         },
         "metrics": {metric.name: metric.told() for metric in plan.metrics},
         "missing": plan.missing,
+    }  # fmt: skip
+
+
+def _networks_facts(task: Task, networks: Networks) -> dict[str, dict[str, Any]]:
+    """Class, size and weights of networks, by name."""
+    return {
+        network.name: {
+            "network": type(network.network).__name__,
+            "parameters": sum(p.numel() for p in network.network.parameters()),
+            "trained": network.trained,
+            "origin": Path(network.origin).name if network.trained else network.origin,
+            **task.facts(network),
+        }
+        for mine in networks.values() for network in mine.values()
     }  # fmt: skip

@@ -16,6 +16,7 @@ from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
 from udc_robust.files import LONG, file_part, write_text
 from udc_robust.grid.attacking import Judged, attacked, unattacked
+from udc_robust.grid.budget import change_column
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.corrupting import Corrupted
 from udc_robust.grid.images import Batch
@@ -25,8 +26,8 @@ from udc_robust.optics.domains import for_metrics
 from udc_robust.portable import portable
 from udc_robust.progress import doing
 
-Unit = tuple[list[dict[str, Any]], dict[str, Any]]
-"""Rows, one an image, and what the unit cost."""
+Unit = dict[str, Any]
+"""``rows``, one an image; ``cost``; and of an attack that asks ``queries``, a row an image and number of queries."""
 
 
 def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | Corrupted | None) -> str:
@@ -67,7 +68,10 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     else:
         judged = attacked(plan.task, batch, victim, cell, plan.round_8_bit)
     doing(f"{where}: scoring")
-    figures = plan.task.figures(judged, plan.metrics) | ({} if judged.result is None else measured(judged.result))
+    figures = plan.task.figures(judged, plan.metrics)
+    if cell is not None and judged.result is not None:
+        change = cell.threat(batch.domain).distance(batch.x, judged.inputs)
+        figures |= {change_column(cell.attack.norm): change.tolist(), **measured(judged.result)}
     doing(f"{where}: writing pictures")
     _keep_pictures(plan, judged)
     names = _names(plan, judged)
@@ -81,7 +85,11 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     cost: dict[str, Any] = {"images": len(batch.x)}
     if judged.result is not None:
         cost |= {"seconds": judged.result.meter.seconds, "peak_bytes": judged.result.meter.peak_bytes}
-    return rows, cost
+    if not judged.curve:
+        return {"rows": rows, "cost": cost}
+    quality = plan.task.quality.name
+    asked = [{"image": batch.keys[row], "queries": queries, quality: value} for row, queries, value in judged.curve]
+    return {"rows": rows, "cost": cost, "queries": asked}
 
 
 def run_corruption(plan: Plan, batch: Batch, victim: Victim, cell: Corrupted) -> Unit:
@@ -106,7 +114,7 @@ def run_corruption(plan: Plan, batch: Batch, victim: Victim, cell: Corrupted) ->
         }
         for i, key in enumerate(batch.keys)
     ]
-    return rows, {"images": len(batch.x)}
+    return {"rows": rows, "cost": {"images": len(batch.x)}}
 
 
 def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
     return names | {
         "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
         "objective": portable(cell.attack.objective), "access": cell.access,
-        "exactness": victim.exactness(cell.access, plan.task.network), "eot": cell.attack.eot if averages else 1,
+        "exactness": victim.exactness(cell, plan.task.network), "eot": cell.attack.eot if averages else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip
 

@@ -17,11 +17,12 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, corruptions, curves, flags, gallery, matrix, paired, words
+from udc_robust.report import areas, comparison, corruptions, curves, flags, gallery, matrix, paired, transfer, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.query_curves import query_plots
 from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
@@ -65,7 +66,9 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged, corrupted = ([one for part in parts for one in part[key]] for key in ("areas", "corruptions"))
+    averaged, corrupted, made = (
+        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers")
+    )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
@@ -73,6 +76,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
+        ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
         path = out.with_suffix(f".{name}.csv")
         if rows:
@@ -100,6 +104,8 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
         "corruptions": corruptions.tables(panels),
+        "transfers": transfer.transfers(panels),
+        "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
         "gallery": _groups(gallery.cards(studied, shown)),
@@ -250,8 +256,10 @@ def _costs(panel: Panel) -> list[dict[str, Any]]:
 
 
 def _calls(panel: Panel, outcome: Outcome, forwards: float | None) -> float:
-    """Model calls of the defence; attackers who do not know it make none."""
-    return panel.nfe * (forwards or 0) if outcome.cell.access != "blind" else 0
+    """Model calls of the defence; attackers who do not know it make none, nor do those of the sources of queries."""
+    if outcome.cell.access == "query":
+        return panel.nfe * float(outcome.summary["queries"] or 0)
+    return panel.nfe * (forwards or 0) if outcome.sees_victim or outcome.is_noise else 0
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -77,6 +77,7 @@ class ClassificationAttack(AttackConfig):
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("margin",)
 
+    sources: list[ClassifierConfig] | None = Field(default=None, min_length=1)
     objective: str = "margin"
 
     def aims_at(self, metric: Metric) -> bool:
@@ -99,6 +100,8 @@ class ClassificationAttack(AttackConfig):
                 f"objective {self.objective!r} compares images: classifiers take {', '.join(CLASSIFICATION)}"
             )
         told(lambda: find_objective(self.objective, CLASSIFICATION))
+        if self.chosen.images_only:
+            raise ValueError(f"attack {self.method!r} looks at the pixels of an answer: it is for restorers")
         if self.method == "cw" and self.objective.removeprefix("targeted_") not in ("margin", "dlr"):
             raise ValueError(f"cw needs an objective that tells success: margin or dlr, not {self.objective}")
         return self
