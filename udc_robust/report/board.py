@@ -18,19 +18,17 @@ from udc_robust.config_file import Strict
 from udc_robust.errors import UserError
 from udc_robust.grid.budget import Budget
 from udc_robust.grid.identity import digest
-from udc_robust.grid.statistics import mean_interval
 from udc_robust.metrics import Metric
 from udc_robust.metrics.records import BESIDE
 from udc_robust.names import Domain, Norm
 from udc_robust.portable import portable
+from udc_robust.report import comparison
+from udc_robust.report.comparison import CAPS, Comparison, Standing, comparisons
 from udc_robust.report.flags import red_flags
-from udc_robust.report.panel import Panel
 from udc_robust.report.run_folder import Run
-from udc_robust.report.worst import attacked_at, held, strongest, worst_by_image
+from udc_robust.report.worst import attacked_at, held, worst_by_image
 
 FORMAT: Literal["udc_robust leaderboard 1"] = "udc_robust leaderboard 1"
-CAP = "brightness"
-"""The attack whose damage no restorer faithful to brightness can avoid: two queries."""
 _LINK = re.compile(r"https://[^\s\"'<>]+|(?!/)[^:\s\"'<>\\]+\.html")
 
 
@@ -57,7 +55,7 @@ class Held(Strict):
     Attributes:
         held: by metric, each under the attack that is the worst for it, in the unit that people read.
         low, high: 95 % interval of the quality; None for too few images.
-        cap: what two queries of brightness leave of the undefended network, which no faithful one can exceed.
+        cap: what shifts of brightness leave of the undefended network, see `comparison.CAPS`.
         closable: share of the gap from what it holds undefended to the cap that is closed.
         why: of the two, where there is none.
     """
@@ -142,8 +140,14 @@ def of_run(run: Run, page: Path) -> Board:
     for panel in panels:
         if not panel.has_truth:
             raise UserError(f"{run.path}: {panel.data} has no ground truth, so its victims cannot be ranked")
-    rows = [_entry(run, panel, panels, way_to(run.path / "report.html", page)) for panel in panels]
-    if not any(row.held for row in rows):
+    report = way_to(run.path / "report.html", page)
+    rows = [
+        _entry(run, standing, found, report)
+        for found in comparisons(panels)
+        for standing in found.standings
+        if any(standing.held)
+    ]
+    if not rows:
         raise UserError(f"{run.path} has no attack of a limited budget, so nothing is held")
     about = run.facts["data"]
     return Board(
@@ -151,23 +155,24 @@ def of_run(run: Run, page: Path) -> Board:
         # The embedded photographs are the same behind every display.
         digest=digest([run.fingerprint.get("images"), [block.get("psf") for block in run.settings["data"]]]),
         data=[Data(name=portable(n), images=found["images"], domain=found["domain"]) for n, found in about.items()],
-        rows=[row for row in rows if row.held],
+        rows=rows,
     )  # fmt: skip
 
 
-def _entry(run: Run, panel: Panel, panels: Sequence[Panel], report: str) -> Entry:
+def _entry(run: Run, standing: Standing, found: Comparison, report: str) -> Entry:
+    panel = standing.panel
     known = [m for m in panel.metrics if m.name in BESIDE and panel.has(m)]
-    shown = [panel.task.quality, *known]
     flags = red_flags(panel)
-    baseline = next((p for p in panels if p.is_baseline and (p.data, p.family) == (panel.data, panel.family)), None)
-    budgets = sorted(attacked_at(panel), key=lambda budget: (budget.norm, budget.eps))
-    # Not validated: a victim may have met no attack, and is then left out.
-    return Entry.model_construct(
+    return Entry(
         run=portable(run.name), data=portable(panel.data), victim=portable(panel.label),
         network=portable(panel.network), defence=portable(panel.defence), trained=panel.trained, nfe=panel.nfe,
         role="control" if panel.is_control else "defence",
-        clean={m.name: fmean(m.factor * row[m.name] for row in panel.clean_rows) for m in shown},
-        held=[_held(panel, baseline, budget, shown) for budget in budgets],
+        clean={m.name: fmean(m.factor * row[m.name] for row in panel.clean_rows) for m in (panel.task.quality, *known)},
+        held=[
+            _held(standing, found, budget, one, known)
+            for budget, one in zip(found.budgets, standing.held, strict=True)
+            if one is not None
+        ],
         raised=[flag.name for flag in flags if flag.state == "raised"],
         unmeasured=sum(flag.state == "not measured" for flag in flags),
         version=run.facts["versions"]["udc_robust"], seed=run.facts["seed"], command=portable(run.facts["command"]),
@@ -175,28 +180,26 @@ def _entry(run: Run, panel: Panel, panels: Sequence[Panel], report: str) -> Entr
     )  # fmt: skip
 
 
-def _held(panel: Panel, baseline: Panel | None, budget: Budget, metrics: Sequence[Metric]) -> Held:
-    worst, judged = worst_by_image(panel, budget), {metric: panel.judged_by(metric) for metric in metrics}
-    low, high = mean_interval([one.figure for one in worst.values()]) or (None, None)
-    cap, share, why = _closable(held(worst), baseline, budget)
+def _held(standing: Standing, found: Comparison, budget: Budget, one: comparison.Held, known: Sequence[Metric]) -> Held:
+    low, high = one.interval or (None, None)
+    seen = {metric.name: standing.panel.judged_by(metric) for metric in known}
+    others = {name: held(worst_by_image(p, budget)) for name, p in seen.items() if budget in attacked_at(p)}
     return Held(
-        norm=cast(Norm, budget.norm), eps=budget.eps, low=low, high=high, strongest=strongest(worst), cap=cap,
-        closable=share, why=why,
-        held={m.name: held(worst_by_image(seen, budget)) for m, seen in judged.items() if budget in attacked_at(seen)},
+        norm=cast(Norm, budget.norm), eps=budget.eps, held={found.metric.name: one.quality, **others}, low=low,
+        high=high, strongest=portable(one.strongest), cap=one.cap, closable=one.share,
+        why=_why(standing, found, budget, one),
     )  # fmt: skip
 
 
-def _closable(left: float, baseline: Panel | None, budget: Budget) -> tuple[float | None, float | None, str]:
-    """The cap, how much of the gap to it is closed, or why one of them cannot be told."""
-    if baseline is None:
-        return None, None, "the undefended network is not in the run"
-    if not any(o.cell.attack.method == CAP and o.budget == budget for o in baseline.outcomes):
-        return None, None, f"no {CAP} attack at {budget} on the undefended network"
-    bare = held(worst_by_image(baseline, budget))
-    cap = held(worst_by_image(baseline, budget, wanted=lambda o: o.cell.attack.method == CAP and o.budget == budget))
-    if cap - bare <= 0:
-        return cap, None, f"nothing to close: undefended it holds what {CAP} leaves"
-    return cap, (left - bare) / (cap - bare), ""
+def _why(standing: Standing, found: Comparison, budget: Budget, one: comparison.Held) -> str:
+    """Why there is no share of the gap to the cap; empty where there is one."""
+    if one.share is not None:
+        return ""
+    if not found.standings[0].panel.is_baseline:
+        return "the undefended network is not in the run"
+    if one.cap is None:
+        return f"no {' or '.join(CAPS)} attack at {budget} on the undefended network"
+    return "the undefended network itself" if standing.panel.is_baseline else "no gap to close"
 
 
 def way_to(report: Path, page: Path) -> str:
