@@ -17,13 +17,13 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, transfer, words
+from udc_robust.report import areas, comparison, corruptions, curves, flags, gallery, matrix, paired, transfer, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.query_curves import query_plots
-from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
+from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import verdict
 
 
@@ -46,7 +46,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
             panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=" and ".join(dict.fromkeys(run.name for run in read)),
         kicker=" and ".join(part["task"].kicker for part in parts),
         headline=" ".join(part["headline"] for part in parts),
@@ -66,12 +66,15 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged, made = ([one for part in parts for one in part[key]] for key in ("areas", "transfers"))
+    averaged, corrupted, made = (
+        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers")
+    )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
+        ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
@@ -100,6 +103,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         **judged,
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
+        "corruptions": corruptions.tables(panels),
         "transfers": transfer.transfers(panels),
         "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],
@@ -191,8 +195,8 @@ def _plotted(
     return found
 
 
-def _template() -> Any:
-    """The page, which escapes what users wrote."""
+def template(name: str) -> Any:
+    """A page, which escapes what users wrote."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -205,7 +209,7 @@ def _template() -> Any:
     environment.filters |= {
         "number": words.number, "percent": words.percent, "signed": words.signed, "span": words.span,
     }  # fmt: skip
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
@@ -266,7 +270,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _source(run: Run, out: Path) -> dict[str, Any]:
     """Where a run's numbers come from: its command, config, versions and, linked by relative name, its files."""
     folder = Path(os.path.relpath(run.path.resolve(), out.resolve().parent))
-    names = [name for name in reversed(FILES)]
+    names = [*reversed(FILES), *([CORRUPTIONS] if run.corruptions else [])]
     return {
         "name": run.name,
         "network": run.task.network,

@@ -44,6 +44,13 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     return write(runs, TASKS, out)
 
 
+def write_leaderboard(sources: Sequence[Path], out: Path) -> Path:
+    """Write the leaderboard of finished runs and of results of others, see `report.board_page.write_leaderboard`."""
+    from udc_robust.report.board_page import write_leaderboard as write
+
+    return write(sources, TASKS, out)
+
+
 def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read the config of a run of any task, see `config_file.load_config`."""
     from udc_robust.config_file import check_config, read_values

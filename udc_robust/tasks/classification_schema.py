@@ -136,5 +136,5 @@ class ClassificationConfig(RunConfig):
     defences: list[ClassificationDefence] = Field(
         default_factory=lambda: [ClassificationDefence(kind="none")], min_length=1
     )
-    attacks: list[ClassificationAttack] = Field(min_length=1)
+    attacks: list[ClassificationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (2, 4, 8)], min_length=1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Objective
+from udc_robust.corruptions import SceneChange
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
@@ -38,12 +39,13 @@ def open_images(block: DataConfig) -> Images:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
     samples: Any
+    embedded: Any = None
     told: list[str] = []
     if block.kind == "embedded":
         from udc_robust.data.embedded import EmbeddedPairs
         from udc_robust.data.psf_files import psf_told
 
-        samples = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
+        samples = embedded = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
         told = psf_told(block.psf, samples.psf, block.size)
     elif block.kind == "pairs":
         assert block.lq is not None and block.gt is not None
@@ -63,12 +65,16 @@ def open_images(block: DataConfig) -> Images:
         sample = cropped(samples[index], block.crop)
         return sample.lq, sample.gt
 
+    def load_changed(index: int, change: SceneChange) -> tuple[Tensor, Tensor | None]:
+        sample = cropped(embedded.of_changed_scene(index, change), block.crop)
+        return sample.lq, sample.gt
+
     if isinstance(samples, SingleFolder):
         told.append(samples.domain_told)
     first = samples[0]
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts={"kind": block.kind}, told=told,
+        facts={"kind": block.kind}, told=told, load_changed=None if embedded is None else load_changed,
     )  # fmt: skip
 
 
@@ -172,8 +178,8 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     batch, domain = judged.batch, judged.batch.domain
     outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
     target = reference(batch, judged.clean)
-    # Without a ground truth the only answer to the unattacked image is the reference itself.
-    itself = judged.cell is None and batch.target is None and len(outputs) == 1
+    # Without a ground truth the only answer to the image as it is is the reference itself.
+    itself = judged.outputs is judged.clean and batch.target is None and len(outputs) == 1
     psnrs = torch.full(outputs.shape[:2], math.inf, dtype=torch.float64) if itself else _psnr(outputs, target)
     found: dict[str, list[Any]] = {
         "psnr": psnrs.mean(0).tolist(),

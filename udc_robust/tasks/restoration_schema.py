@@ -157,7 +157,7 @@ class RestorationConfig(RunConfig):
     validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)
     defences: list[RestorationDefence] = Field(default_factory=lambda: [RestorationDefence(kind="none")], min_length=1)
-    attacks: list[RestorationAttack] = Field(min_length=1)
+    attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
 
