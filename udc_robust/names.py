@@ -10,8 +10,12 @@ NONE = "none"
 Domain = Literal["linear", "srgb", "tonemapped"]
 """Colour domain of an image, see `optics.domains`."""
 
-Norm = Literal["linf", "l2"]
-"""In which an attack's budget is stated, see `attacks.threat`."""
+Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]
+"""In which an attack's budget is stated, see `attacks.threat` and `attacks.perceptual`."""
 
-Access = Literal["blind", "bpda", "surrogate", "adaptive"]
-"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient."""
+PERCEPTUAL = ("lpips_alex", "lpips_squeeze")
+"""Those of how an image looks."""
+
+Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
+"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
+nothing of the whole victim."""

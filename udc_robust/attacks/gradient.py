@@ -7,6 +7,7 @@ victim's own clean output the gradient at the clean image is zero: every method 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,13 +15,21 @@ from torch import Tensor
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, GradientOracle, Oracle, Victim
+from udc_robust.attacks.sources import SourceOracle
 from udc_robust.attacks.streams import Streams, image_seed
-from udc_robust.attacks.threat import L2, Threat
+from udc_robust.attacks.threat import L2, Ball, Threat
+from udc_robust.names import PERCEPTUAL
 
 
-def ascend(
-    oracle: GradientOracle, x: Tensor, start: Tensor, threat: Threat, *, steps: int, step_size: float | None
-) -> Tensor:
+class Slope(Protocol):
+    """What `ascend` needs: `GradientOracle` and what wraps one."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of each image's objective with respect to that image only."""
+        ...
+
+
+def ascend(oracle: Slope, x: Tensor, start: Tensor, threat: Ball, *, steps: int, step_size: float | None) -> Tensor:
     """Projected gradient ascent in the budget around ``x``, from ``start``: the last iterate.
 
     ``step_size`` is 2.5 eps over the steps unless given, and eps/4 where they are more than ten: from any point of the
@@ -59,7 +68,7 @@ def perturb(
     return ascend(oracle, x, threat.start(x, streams), threat, steps=steps, step_size=step_size)
 
 
-def begin(oracle: Oracle, x: Tensor, near: Threat, random: bool = False) -> Tensor:
+def begin(oracle: Oracle | SourceOracle, x: Tensor, near: Ball, random: bool = False) -> Tensor:
     """Where an attack begins: at the images themselves, or at random points of ``near`` where wanted or needed."""
     if random:
         return near.start(x, oracle.streams)
@@ -69,7 +78,14 @@ def begin(oracle: Oracle, x: Tensor, near: Threat, random: bool = False) -> Tens
     return start
 
 
-@method("none", keeps_best=False)
+def transferred(oracle: Oracle, x: Tensor, threat: Threat, steps: int = 20) -> Tensor | None:
+    """Where PGD on the sources ends, for a query method to begin at; None without sources. The victim is not asked."""
+    if oracle.source is None:
+        return None
+    return ascend(oracle.source, x, begin(oracle.source, x, threat), threat, steps=steps, step_size=None)
+
+
+@method("none", keeps_best=False, norms=("linf", "l2", *PERCEPTUAL))
 def noise(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
     """Random noise of the same norm: the control every attack is shown next to."""
     return threat.noise(x, oracle.streams)

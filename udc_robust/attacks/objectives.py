@@ -66,7 +66,58 @@ class Damage:
         return (10 * (torch.log10(goal) - torch.log10(values.clamp_min(1e-12)))).clamp_min(0)
 
 
-Objective = Damage | Misclassify | Divergence
+@dataclass(frozen=True)
+class Mean:
+    """One objective on several networks at once: the mean of its values. Outputs ``(B,members,...)``, targets alike.
+
+    An image counts as broken when it is broken for every network.
+    """
+
+    of: Damage | Misclassify | Divergence
+
+    @property
+    def name(self) -> str:
+        """That of the objective."""
+        return self.of.name
+
+    def check(self, output: Tensor, target: Tensor) -> None:
+        """Raise ValueError where the objective is not defined for a network's output."""
+        for mine, wanted in zip(output.unbind(1), target.unbind(1), strict=True):
+            self.of.check(mine, wanted)
+
+    def own_target(self, outputs: Tensor) -> Tensor:
+        """Each network's own, of clean outputs ``(draws,B,members,...)``."""
+        return torch.stack([self.of.own_target(mine) for mine in outputs.unbind(2)], 1)
+
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Whether the gradient at the clean image is zero for every network."""
+        each = zip(outputs.unbind(2), target.unbind(1), strict=True)
+        return torch.stack([self.of.flat(mine, wanted) for mine, wanted in each]).all(0)
+
+    def values(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over networks ``(B,)``; the attacker maximises it."""
+        each = zip(output.unbind(1), target.unbind(1), strict=True)
+        return torch.stack([self.of.values(mine, wanted) for mine, wanted in each]).mean(0)
+
+    def goal(self, clean_values: Tensor) -> Tensor:
+        """The mean at which an image counts as broken."""
+        return self.of.goal(clean_values)
+
+    def broken(self, outputs: Tensor, target: Tensor, values: Tensor, goal: Tensor) -> Tensor:
+        """Whether an image is broken for every network."""
+        each = zip(outputs.unbind(2), target.unbind(1), strict=True)
+        return torch.stack([self.of.broken(mine, wanted, values, goal) for mine, wanted in each]).all(0)
+
+    def beyond(self, goal: Tensor, confidence: float) -> Tensor:
+        """A goal that lies further."""
+        return self.of.beyond(goal, confidence)
+
+    def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
+        """How far the mean is short of its goal."""
+        return self.of.hinge(values, goal)
+
+
+Objective = Damage | Misclassify | Divergence | Mean
 
 
 def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
@@ -81,16 +132,23 @@ def edge_loss(output: Tensor, target: Tensor) -> Tensor:
     return charbonnier(laplacian(output, 3), laplacian(target, 3))
 
 
-def _lpips(output: Tensor, target: Tensor) -> Tensor:
-    return metrics.lpips_distance(metrics.load_lpips("alex", output.device), output, target)
+def _lpips(backbone: str) -> Measure:
+    def measure(output: Tensor, target: Tensor) -> Tensor:
+        return metrics.lpips_distance(metrics.load_lpips(backbone, output.device), output, target)
 
+    return measure
+
+
+LPIPS_OBJECTIVES = {backbone: f"lpips_{backbone}" for backbone in metrics.BACKBONES}
+"""By backbone; plain ``lpips`` is AlexNet's."""
 
 DAMAGES: dict[str, tuple[Measure, float]] = {
     "mse": (metrics.mse, 1e-4),
     "charbonnier": (charbonnier, 5e-3),
     "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
-    "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
+    "lpips": (_lpips("alex"), 2e-2),
+    **{name: (_lpips(backbone), 2e-2) for backbone, name in LPIPS_OBJECTIVES.items()},
 }
 OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
 
@@ -98,15 +156,23 @@ OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
 def objective(name: str, drop_db: float = 6.0) -> Objective:
     """Build an objective by name.
 
-    ``psnr`` is ``mse`` under another name: the same images, the same order. ``lpips`` raises ``LpipsUnavailable`` when
-    it is first computed and its weights cannot be had.
+    ``psnr`` is ``mse`` under another name: the same images, the same order. Those of LPIPS raise ``LpipsUnavailable``
+    when first computed where their weights cannot be had. Several distances at once are written with a plus,
+    ``mse+lpips_squeeze``: their sum, each in units of the smallest change that counts for it.
     """
     if name == "divergence":
         return Divergence()
     if name in CLASSIFICATION:
         return Misclassify(name)
-    key = "mse" if name == "psnr" else name
-    if key not in DAMAGES:
-        raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
-    measure, floor = DAMAGES[key]
-    return Damage(name, measure, floor, drop_db)
+    parts = ["mse" if part == "psnr" else part for part in name.split("+")]
+    for part in parts:
+        if part not in DAMAGES:
+            raise ValueError(f"unknown objective {part!r}: known are {', '.join(OBJECTIVES)}")
+    if len(parts) == 1:
+        return Damage(name, *DAMAGES[parts[0]], drop_db)
+    found = [DAMAGES[part] for part in parts]
+
+    def together(output: Tensor, target: Tensor) -> Tensor:
+        return torch.stack([measure(output, target) / floor for measure, floor in found]).mean(0)
+
+    return Damage(name, together, 1.0, drop_db)

@@ -23,22 +23,25 @@ from udc_robust.networks.constant import refuse_constant
 
 
 @torch.no_grad()
-def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks) -> None:
+def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks, sources: Networks) -> None:
     """Let every network, and every victim whose defence is not to be tuned, answer to one image, before any work.
 
-    What the user's own attacks, objectives and metrics do is tried as well.
+    What the user's own attacks, objectives and metrics do is tried as well, and that sources answer as victims do.
 
     Raises:
         UserError: a defence that cannot be built, a network that does not take the images, or an answer that is not
             finite or not what the task needs; a fault in the user's code.
     """
     untuned = config.model_copy(update={"defences": [block for block in config.defences if block.match is None]})
-    victims = {domain: build_victims(untuned, list(mine.values()), {}) for domain, mine in networks.items()}
+    victims = {
+        domain: build_victims(untuned, list(mine.values()), {}, sources.get(domain, {}))
+        for domain, mine in networks.items()
+    }
     for images in sets:
         batch = Batch.load(images, [0], config.device, config.seed, 1)
         met = [cell for victim in victims[images.domain] for cell in victim.cells]
         for cell in met:
-            _check_options(cell)
+            _check_options(cell, images.domain, images.sizes)
         for network in networks[images.domain].values():
             what = f"{task.network} {network.name!r}"
             answer = _answer(network, batch, what, network.origin)
@@ -48,6 +51,8 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
             if any(cell.attack.chosen.access == "gradient" for cell in met):
                 _check_it_has_a_slope(network, batch, what)
             _check_measures(task, config, batch, answer)
+        for source in sources.get(images.domain, {}).values():
+            _check_source(task, config, batch, source, answer)
         for victim in victims[images.domain]:
             if victim.defence is not None:
                 made = fresh(victim.defence, batch.x, Streams([0]))
@@ -59,10 +64,26 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     _check_methods(met)
 
 
-def _check_options(cell: Cell) -> None:
-    """Options that depend on eps must be possible at each."""
+def _check_source(task: Task, config: RunConfig, batch: Batch, source: Network, of_victims: Tensor) -> None:
+    """Refuse a source that is no stand-in for the victims."""
+    what = f"source {source.name!r}"
+    answer = _answer(source, batch, what, source.origin)
+    if answer.shape != of_victims.shape:
+        theirs, ours = (tuple(shape[2:]) for shape in (answer.shape, of_victims.shape))
+        raise UserError(f"{what} answers with {theirs} an image where the victims answer with {ours}: leave it out")
+    task.check(config, batch, source, answer)
+    with frozen(source):
+        refuse_constant(partial(answers, source, seeds=[0]), batch.x, answer, what, source.origin)
+    _check_it_has_a_slope(source, batch, what)
+
+
+def _check_options(cell: Cell, domain: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Options must be possible at each eps and for all images of a data block."""
     try:
-        cell.attack.options_at(cell.eps)
+        cell.threat(domain)
+        options = cell.attack.options_at(cell.eps)
+        for size in dict.fromkeys(sizes):
+            cell.attack.chosen.fits(size, options)
     except ValueError as error:
         raise UserError(f"attack {cell.attack.label!r} at eps {cell.eps:g}: {error}") from error
 

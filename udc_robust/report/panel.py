@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Outcome:
         summary: the row of ``summary.csv``; ``rows``: those of ``results.csv``, one an image.
         seconds: mean time per image; None where the run measured none.
         peak_bytes: largest memory peak over its batches.
+        asked: rows of ``queries.csv``: what was left of an image after so many queries.
     """
 
     cell: Cell
@@ -33,6 +34,7 @@ class Outcome:
     rows: Sequence[Row]
     seconds: float | None
     peak_bytes: float | None
+    asked: Sequence[Row] = ()
 
     @property
     def is_noise(self) -> bool:
@@ -41,8 +43,21 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
-        """Whether it is a threat: noise attacks nothing, and who was told the seed is an upper bound."""
-        return not self.is_noise and not self.cell.attack.known_seed
+        """Whether it is a threat that the figure can judge.
+
+        Noise attacks nothing, who was told the seed is an upper bound, and who climbed a network's opinion fools it.
+        """
+        return not self.is_noise and not self.cell.attack.known_seed and not self.fools
+
+    @property
+    def fools(self) -> bool:
+        """Whether it climbed the very network whose opinion the figure is."""
+        return self.quality.learned and self.quality.name in self.cell.attack.climbs
+
+    @property
+    def sees_victim(self) -> bool:
+        """Whether it follows a gradient of the whole victim: not of the bare network, nor of others, nor none."""
+        return self.cell.access not in ("none", "query", "output", "blind", "transfer")
 
     @property
     def budget(self) -> Budget:
@@ -79,6 +94,8 @@ class Panel:
         images: what run.json says of the data: their domain, whether there is a target, names of classes.
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
+        metrics: the figures that the run has beside the task's quality.
+        others: names of the other networks of the run, which may serve as sources.
         folder: of the run.
     """
 
@@ -97,7 +114,9 @@ class Panel:
     clean: Row
     clean_rows: Sequence[Row]
     outcomes: Sequence[Outcome]
+    metrics: Sequence[Metric]
     folder: Path
+    others: Sequence[str] = ()
 
     @property
     def has_truth(self) -> bool:
@@ -118,6 +137,16 @@ class Panel:
     def is_control(self) -> bool:
         """Whether it is a cheap rival rather than a defence under study: the config says so."""
         return self.role == "control"
+
+    def judged_by(self, metric: Metric) -> Panel:
+        """The same victim, with another figure for its quality."""
+        outcomes = [replace(outcome, quality=metric) for outcome in self.outcomes]
+        return replace(self, task=replace(self.task, quality=metric), outcomes=outcomes)
+
+    def has(self, metric: Metric) -> bool:
+        """Whether the figure is known of every image in every cell."""
+        tables = [self.clean_rows, *(outcome.rows for outcome in self.outcomes)]
+        return all(row.get(metric.name) is not None for rows in tables for row in rows)
 
     def figure(self, row: Row) -> float:
         """The quality of an image, as people read it."""

@@ -13,6 +13,7 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
+from udc_robust.metrics import Metric, records
 from udc_robust.networks.weights import named_by_file
 
 
@@ -76,7 +77,12 @@ class ClassificationAttack(AttackConfig):
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("margin",)
 
+    sources: list[ClassifierConfig] | None = Field(default=None, min_length=1)
     objective: str = "margin"
+
+    def aims_at(self, metric: Metric) -> bool:
+        """A label among the five best may be wrong."""
+        return metric.name == records.TOP1.name
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +100,8 @@ class ClassificationAttack(AttackConfig):
                 f"objective {self.objective!r} compares images: classifiers take {', '.join(CLASSIFICATION)}"
             )
         told(lambda: find_objective(self.objective, CLASSIFICATION))
+        if self.chosen.images_only:
+            raise ValueError(f"attack {self.method!r} looks at the pixels of an answer: it is for restorers")
         if self.method == "cw" and self.objective.removeprefix("targeted_") not in ("margin", "dlr"):
             raise ValueError(f"cw needs an objective that tells success: margin or dlr, not {self.objective}")
         return self
