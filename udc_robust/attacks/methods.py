@@ -44,6 +44,11 @@ class Method:
             named = [name for name in inspect.signature(self.check).parameters if name in self.options()]
             self.check(size, **{name: {**self.options(), **options}[name] for name in named})
 
+    def takes(self, answer: Tensor) -> None:
+        """Raise ValueError for a victim whose answers are no images, where pixels are looked at."""
+        if self.images_only and answer.ndim != 4:
+            raise ValueError(f"{self.name} looks at the pixels of an answer: it is for restorers")
+
     def options(self) -> dict[str, Any]:
         """Keyword options and their defaults; ``...`` where there is none."""
         parameters = inspect.signature(self.run).parameters.values()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from udc_robust.attacks import THREATS, Threat
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.files import file_part
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.budget import Budget, eps_text
-from udc_robust.grid.schema import AttackConfig
 from udc_robust.grid.task import Network
 from udc_robust.optics.domains import value_range
 

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from udc_robust.attacks.classification import CLASSIFICATION
 from udc_robust.config_file import FileName, Strict, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.metrics import Metric, records
 from udc_robust.networks.weights import named_by_file

@@ -16,10 +16,11 @@ from udc_robust.attacks import Objective
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.optics.domains import for_metrics

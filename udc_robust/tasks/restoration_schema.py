@@ -12,8 +12,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from udc_robust.attacks.objectives import DAMAGES, LPIPS_OBJECTIVES
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.metrics import Metric
 from udc_robust.names import Domain
