@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from udc_robust.config_file import FileName, Strict, as_lists, may_load, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.attack_schema import Eps
+from udc_robust.grid.bands import with_bands
 from udc_robust.grid.corrupting import CorruptionConfig
 from udc_robust.grid.named import find_metric
 from udc_robust.grid.presets import blocks, with_preset
@@ -90,7 +91,7 @@ class RunConfig(Strict):
             return values
         blocks = [named_by_file(block) for block in values.get(cls.network_key) or []]
         networks = [str(block["name"]) for block in blocks if isinstance(block, Mapping) and "name" in block]
-        return told(lambda: with_preset(values, cls.model_fields["task"].default, networks))
+        return told(lambda: with_preset(with_bands(values), cls.model_fields["task"].default, networks))
 
     @model_validator(mode="after")
     def _preset_as_it_is(self) -> RunConfig:

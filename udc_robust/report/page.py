@@ -24,6 +24,7 @@ from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.query_curves import query_plots
 from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
+from udc_robust.report.spectrum import spectrum_plots
 from udc_robust.report.verdict import verdict
 
 
@@ -105,6 +106,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "areas": areas.areas(panels),
         "corruptions": corruptions.tables(panels),
         "transfers": transfer.transfers(panels),
+        "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
         "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udc_robust.attacks import Objective
+from udc_robust.attacks import Objective, Towards
 from udc_robust.corruptions import SceneChange
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
@@ -30,6 +30,7 @@ from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
 from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
 
 def open_images(block: DataConfig) -> Images:
@@ -134,6 +135,8 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
         UserError: see above.
     """
     for attack in config.attacks:
+        if attack.objective == "towards":
+            check_wanted(attack, batch)
         if attack.against == "gt" and batch.target is None:
             raise UserError(
                 f"attack {attack.label!r} is against gt, but data {batch.images.label!r} has no ground truth: "
@@ -142,14 +145,18 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
 
 
 def against(attack: AttackConfig, batch: Batch) -> str:
-    """What the objective measures distance from: ``gt`` or ``clean``."""
+    """What the objective measures distance from: ``gt``, ``clean`` or ``target``."""
     assert isinstance(attack, RestorationAttack)
+    if attack.objective == "towards":
+        return "target"
     return attack.against or ("clean" if batch.target is None else "gt")
 
 
 def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
-    """The distance to make large, and from what (None: the victim's own clean answer)."""
+    """The distance to make large (small: ``towards``), and from what (None: the victim's own clean answer)."""
     assert isinstance(attack, RestorationAttack)
+    if attack.objective == "towards":
+        return Towards(attack.detail, attack.drop_db), wanted(attack, clean)
     objective = find_objective(attack.objective, OBJECTIVES)(drop_db=attack.drop_db)
     return objective, batch.target if against(attack, batch) == "gt" else None
 

@@ -21,8 +21,10 @@ from udc_robust.names import Domain
 from udc_robust.networks.weights import named_by_file
 from udc_robust.terminal import shown
 
-OBJECTIVES = (*DAMAGES, "psnr")
+OBJECTIVES = (*DAMAGES, "psnr", "towards")
 Backbone = Literal["alex", "vgg", "squeeze"]
+DETAILS = ("line", "erase")
+"""Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
 
 
 class DataConfig(Strict):
@@ -90,9 +92,12 @@ class RestorationAttack(AttackConfig):
     """An attack on restorers.
 
     Attributes:
-        objective: a distance of two images that the attacker makes large.
+        objective: a distance of two images that the attacker makes large; or ``towards``: the nearness to ``target``.
         against: ``gt`` or ``clean``: what the objective measures distance from; None: gt where the data has one.
-        drop_db: an image counts as broken when its objective is this many dB worse than clean.
+        drop_db: an image counts as broken when its objective is this many dB worse than clean (nearer to the target).
+        target: the picture that ``towards`` wants: a file, or the restoration with a ``line`` drawn into ``detail``, or
+            with ``erase``: without what stands there.
+        detail: top, left, height and width in px of what counts for ``towards``; None: the whole picture.
     """
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("mse", "psnr")
@@ -101,6 +106,8 @@ class RestorationAttack(AttackConfig):
     objective: str = "mse"
     against: Literal["gt", "clean"] | None = None
     drop_db: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 6.0
+    target: str | None = None
+    detail: tuple[int, ...] = ()
 
     @property
     def climbs(self) -> tuple[str, ...]:
@@ -125,9 +132,23 @@ class RestorationAttack(AttackConfig):
                 f"objective {self.objective!r} of attack {self.label!r} is for classifiers (`task: classification`): "
                 f"restorers take {', '.join(OBJECTIVES)}"
             )
+        self._check_target()
         if may_load(self.objective, info):
             told(lambda: find_objective(self.objective, OBJECTIVES))
         return self
+
+    def _check_target(self) -> None:
+        """What `towards` needs, and nothing else takes."""
+        if self.objective != "towards":
+            if self.target or self.detail:
+                raise ValueError("`target` and `detail` belong to `objective: towards`")
+            return
+        if self.target is None:
+            raise ValueError(f"objective towards needs `target`: a picture, {' or '.join(DETAILS)}")
+        if self.against:
+            raise ValueError("objective towards takes no `against`: it goes towards its `target`")
+        if self.target in DETAILS and not self.detail:
+            raise ValueError(f"target {self.target} needs `detail`: [top, left, height, width]")
 
 
 class RestorationDefence(DefenceConfig):
