@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
 from udc_robust.report.comparison import Comparison, Held, Standing
 from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.plot import INK, SERIES, Plot, drawing, inline, quiet
 from udc_robust.report.words import number
 from udc_robust.report.worst import curve
 
-# Stand-ins that matplotlib can draw with; the page's CSS variables replace them, so that dark mode has its own. The
-# page defines the series by Okabe and Ito's colour-blind-safe palette.
-SERIES = [f"#0a0b{i:02x}" for i in range(7)]
-INK, GRID = "#0a0c00", "#0a0c01"
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
 
@@ -38,24 +32,6 @@ class Line:
     points: Sequence[tuple[float, float]]
     width: float = 1.8
     dashed: bool = False
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot.
-
-    Attributes:
-        svg: inline SVG without user text; ``alt``: the plot in words.
-        colours, markers: the legend: (colour index, marker, label), and (marker, label). ``dashes``: what dashes mean.
-    """
-
-    title: str
-    note: str
-    svg: str
-    alt: str
-    colours: list[tuple[int, str, str]]
-    markers: list[tuple[str, str]] = field(default_factory=list)
-    dashes: str = ""
 
 
 Read = Callable[[Held], float | None]
@@ -179,12 +155,11 @@ def _axis(title: str, unit: str) -> str:
 
 def _svg(lines: Sequence[Line], budgets: Sequence[Budget], sign: str, axis: str, prefix: str) -> str:
     """Places on the axis are budgets where there are any, else sizes."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     used = {x for line in lines for x, _ in line.points}
     ticks = [eps for eps in dict.fromkeys([0.0, *(budget.eps for budget in budgets)]) if eps in used]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
+    with drawing(prefix):
         figure = Figure(figsize=(5.6, 3.7), layout="constrained")
         axes = figure.add_subplot()
         for line in lines:
@@ -199,33 +174,8 @@ def _svg(lines: Sequence[Line], budgets: Sequence[Budget], sign: str, axis: str,
             axes.set_xticks(range(len(ticks)), [texts.get(eps, "0") for eps in ticks])
         axes.set_xlabel(f"eps, {sign}" if budgets else f"size of the change, {sign}", color=INK)
         axes.set_ylabel(axis, color=INK)
-        _quiet(axes)
-        svg = io.StringIO()
-        # No date and no creator: the same run gives the same bytes.
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(svg.getvalue(), prefix)
-
-
-def _quiet(axes: Any) -> None:
-    """A frame that does not compete with the curves."""
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-
-
-def _inline(svg: str, prefix: str) -> str:
-    """Make a whole SVG file fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    for i, color in enumerate(SERIES):
-        svg = svg.replace(color, f"var(--series-{i})")
-    return svg.replace(INK, "var(--muted)").replace(GRID, "var(--line)")
+        quiet(axes)
+        return inline(figure, prefix)
 
 
 def _alt(lines: Sequence[Line], budgets: Sequence[Budget]) -> str:
