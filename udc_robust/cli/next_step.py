@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,15 @@ def after_evaluation(settings: Any) -> None:
     home = next((home for home in ("sets", "runs/sets") if Path(home, "train").is_dir()), "sets")
     sets = (f"train={home}/train", f"validation={home}/validation")
     next_step("finetune", "nafnet_mini_adversarial", f"name={first.name}_hardened", f"parent={parent}", *said, *sets)
+
+
+def after_report(runs: Sequence[Path], settings: Any, out: Path | None, slide: Path | None) -> None:
+    """A report was written: make its slide; where that is there, harden what was attacked last."""
+    if slide is None and settings.gallery:
+        page = ("--out", out) if out else ()
+        next_step("report", *runs, *page, "--slide", f"{settings.name}.png")
+    else:
+        after_evaluation(settings)
 
 
 def after_synthesis(sources: Path, out: Path, options: Mapping[str, list[str]]) -> None:

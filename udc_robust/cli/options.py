@@ -170,6 +170,19 @@ def output_page(out: Path, runs: Sequence[Path]) -> Path:
     return out
 
 
+def output_slide(out: Path | None) -> Path | None:
+    """The picture of a slide: a new one, or one of ours.
+
+    Raises:
+        UserError: it is no picture that can be written, or one that something else wrote.
+    """
+    if out is not None:
+        output_file(out, (".png", ".svg"), option="--slide")
+        if out.is_file() and b"udc_robust" not in out.read_bytes()[:4096]:
+            raise UserError(f"--slide {out} is there already, and is no slide of ours: choose another name")
+    return out
+
+
 def restorer_block(
     restorer: str, network: str | None, options: str | None, weights: str | None, domain: str | None
 ) -> dict[str, Any]:

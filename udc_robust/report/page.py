@@ -18,12 +18,12 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, words
+from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, slide, words
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
-from udc_robust.report.verdict import verdict
+from udc_robust.report.verdict import headline, verdict
 
 
 def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | None = None) -> Path:
@@ -37,16 +37,12 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     Raises:
         UserError: a folder holds no finished run, or a file of it is damaged.
     """
-    read = _named([read_run(Path(path), tasks) for path in runs])
+    read, panels = _read(runs, tasks)
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
-    panels: list[Panel] = []
-    for run in read:
-        with damage_told(run.path):
-            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
     page = _template().render(
-        title=" and ".join(dict.fromkeys(run.name for run in read)),
+        title=_title(read),
         kicker=" and ".join(part["task"].kicker for part in parts),
         headline=" ".join(part["headline"] for part in parts),
         warnings=words.warnings(read, panels),
@@ -57,6 +53,33 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     write_text(out, page)
     _write_tables(out, parts, panels)
     return out
+
+
+def write_slide(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path) -> Path:
+    """Write one slide of finished runs, as PNG or SVG, and return its path; of several tasks the first run's is shown.
+
+    Raises:
+        UserError: a folder holds no finished run, a file of it is damaged, or none of them kept pictures.
+    """
+    read, panels = _read(runs, tasks)
+    task = read[0].task
+    mine = [panel for panel in panels if panel.task.name == task.name]
+    compared = comparison.comparisons(mine)
+    sentence = headline(task, mine, compared, [verdict(found) for found in compared])
+    return slide.draw(mine, sentence, _title(read), out)
+
+
+def _read(runs: Sequence[Path], tasks: Mapping[str, Task]) -> tuple[list[Run], list[Panel]]:
+    read = _named([read_run(Path(path), tasks) for path in runs])
+    panels: list[Panel] = []
+    for run in read:
+        with damage_told(run.path):
+            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
+    return read, panels
+
+
+def _title(read: Sequence[Run]) -> str:
+    return " and ".join(dict.fromkeys(run.name for run in read))
 
 
 def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
@@ -94,7 +117,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     return {
         "task": task,
         "prefix": prefix,
-        "headline": _headline(task, panels, compared, judged),
+        "headline": headline(task, panels, compared, judged),
         "notes": task.notes(panels),
         "unmade": comparison.unmade(panels),
         "matrices": matrices,
@@ -117,13 +140,6 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "costs": [cost for panel in panels for cost in _costs(panel)],
         "footnotes": task.footnotes(panels),
     }
-
-
-def _headline(task: Task, panels: Sequence[Panel], compared: Sequence[Comparison], judged: Sequence[Any]) -> str:
-    """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
-    pairs = paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
-    told = [found.verdict for found in pairs[:1]] or [found.headline for found in judged if found.headline][:1]
-    return told[0] if told else task.headline(panels, compared)
 
 
 def _other_metrics(task: Task) -> list[Metric]:

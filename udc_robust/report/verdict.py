@@ -11,7 +11,10 @@ from statistics import fmean
 
 from udc_robust.grid.budget import Budget
 from udc_robust.grid.statistics import mean_interval
+from udc_robust.grid.task import Task
 from udc_robust.report.comparison import Comparison, Standing, gains_over
+from udc_robust.report.paired import pairings
+from udc_robust.report.panel import Panel
 from udc_robust.report.words import NO_ATTACK, bracketed, difference, figure, span
 
 CUSTOMARY = Budget("linf", 4 / 255)
@@ -28,6 +31,15 @@ class Verdict:
 
     headline: str
     text: str
+
+
+def headline(
+    task: Task, panels: Sequence[Panel], compared: Sequence[Comparison], judged: Sequence[Verdict]
+) -> str:  # fmt: skip
+    """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
+    pairs = pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
+    told = [found.verdict for found in pairs[:1]] or [found.headline for found in judged if found.headline][:1]
+    return told[0] if told else task.headline(panels, compared)
 
 
 def verdict(found: Comparison) -> Verdict:

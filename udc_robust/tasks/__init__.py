@@ -44,6 +44,13 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     return write(runs, TASKS, out)
 
 
+def write_slide(runs: Sequence[Path], out: Path) -> Path:
+    """Write one slide of finished runs, see `report.page.write_slide`."""
+    from udc_robust.report.page import write_slide as write
+
+    return write(runs, TASKS, out)
+
+
 def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read the config of a run of any task, see `config_file.load_config`."""
     from udc_robust.config_file import check_config, read_values
