@@ -201,13 +201,17 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def _uri(panel: Panel, pixels: Pixels, side: int) -> str:
+    return data_uri(pixels, side, lossless=panel.task.shown.lossless)
+
+
+def data_uri(pixels: Pixels, side: int = _LARGEST, *, lossless: bool = False) -> str:
     """A data URI, no side over ``side`` pixels: PNG where dots must stay dots, else JPEG of quality 90."""
     from PIL import Image
 
     image = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     image.thumbnail((side, side))
     content = io.BytesIO()
-    if panel.task.shown.lossless:
+    if lossless:
         image.save(content, "PNG", optimize=True)
         return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     image.save(content, "JPEG", quality=90, subsampling=0)

@@ -18,7 +18,19 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, slide, words
+from udc_robust.report import (
+    areas,
+    comparison,
+    curves,
+    error_map,
+    flags,
+    gallery,
+    histogram,
+    matrix,
+    paired,
+    slide,
+    words,
+)
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.panel import Outcome, Panel
@@ -130,12 +142,14 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
             for i, (title, found) in enumerate(_plotted(grouped, matrices))
             for plot in curves.held_plots(title, found, f"{prefix}held{i}")
         ],
+        "drop_plots": histogram.drop_plots(studied, f"{prefix}drops"),
         "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
         "areas": areas.areas(panels, _other_metrics(task)),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
         "flags": [(panel, flags.red_flags(panel)) for panel in panels],
         "gallery": _groups(gallery.cards(studied, shown)),
+        "error_maps": [(made, error_map.told(made)) for made in error_map.error_maps(studied)],
         "left_out": left_out,
         "costs": [cost for panel in panels for cost in _costs(panel)],
         "footnotes": task.footnotes(panels),
