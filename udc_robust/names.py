@@ -13,5 +13,8 @@ Domain = Literal["linear", "srgb", "tonemapped"]
 Norm = Literal["linf", "l2"]
 """In which an attack's budget is stated, see `attacks.threat`."""
 
+METHOD_NAMES = ("noise", "brightness", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
+"""Of the attack methods of ours, see `attacks.methods`."""
+
 Access = Literal["blind", "bpda", "surrogate", "adaptive"]
 """What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient."""

@@ -92,7 +92,9 @@ DAMAGES: dict[str, tuple[Measure, float]] = {
     "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
 }
-OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
+DISTANCES = (*DAMAGES, "psnr")
+"""Objectives of two images."""
+OBJECTIVES = (*DISTANCES, *CLASSIFICATION)
 
 
 def objective(name: str, drop_db: float = 6.0) -> Objective:

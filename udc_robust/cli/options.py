@@ -12,6 +12,7 @@ import typer
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
+from udc_robust.names import METHOD_NAMES
 from udc_robust.outputs import output_file, output_folder
 from udc_robust.portable import portable
 from udc_robust.processes import is_main
@@ -30,7 +31,6 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
-METHOD_NAMES = ("noise", "brightness", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
 DOMAINS = ("srgb", "tonemapped", "linear")
 LPIPS = ("alex", "vgg", "squeeze", "none")
 
@@ -142,11 +142,11 @@ def read_config(
 def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | None) -> tuple[RunConfig, Path]:
     """The config of a run of any task, and the folder to write to."""
     path = config_path(name, "evaluate")
-    from udc_robust.config_file import read_values
+    from udc_robust.config_file import NO_LOOK_UP, check_config, read_values
+    from udc_robust.tasks import load_run_config, schema_of
 
-    read_values(path, overrides or [])  # bad YAML is told before torch is loaded
-    from udc_robust.tasks import load_run_config
-
+    values = read_values(path, overrides or [])
+    check_config(values, schema_of(values), str(path), NO_LOOK_UP)  # most mistakes are told before torch is loaded
     settings = load_run_config(path, overrides or [])
     return settings, run_folder(settings, out or settings.out or Path("runs") / settings.name)
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from udc_robust.attacks import METHODS, Method
-from udc_robust.config_file import FileName, Number, Strict, as_lists, may_load, number, told
+from udc_robust.config_file import FileName, Number, Strict, as_lists, is_path, may_load, number, told
 from udc_robust.errors import unknown_name
-from udc_robust.grid.named import find_method, find_metric
 from udc_robust.limits import MOST, Count, Device, Seed
-from udc_robust.metrics import Metric
-from udc_robust.names import Access, Norm
+from udc_robust.names import METHOD_NAMES, Access, Norm
+
+if TYPE_CHECKING:
+    from udc_robust.attacks import Method
+    from udc_robust.metrics import Metric
 
 
 def _budget(eps: float) -> float:
@@ -34,7 +35,7 @@ class AttackConfig(BaseModel):
     """An attack at one or more budgets; further keys are the method's own options.
 
     Attributes:
-        method: a name of `METHODS`, or one's own function as ``package.module:function`` or ``file.py:function``.
+        method: a name of `METHOD_NAMES`, or one's own function as ``package.module:function`` or ``file.py:function``.
         eps: budgets in the units of the data's domain, Linf per value, L2 over the whole image; None: the run's list.
         objective: what the attacker climbs; a task says which there are, and one's own is named as a method is.
         name: label in tables; None: the method's name (with the objective where it is not the usual one).
@@ -73,9 +74,11 @@ class AttackConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> AttackConfig:
+        if not is_path(self.method) and self.method not in METHOD_NAMES:
+            raise ValueError(str(unknown_name("attack method", self.method, METHOD_NAMES)))
         if not may_load(self.method, info):
             return self
-        chosen = told(lambda: find_method(self.method))
+        chosen = told(lambda: self.chosen)
         for key in self.model_extra or {}:
             if key not in chosen.options():
                 known = [*chosen.options(), *type(self).model_fields]
@@ -95,6 +98,8 @@ class AttackConfig(BaseModel):
     @property
     def chosen(self) -> Method:
         """The method itself."""
+        from udc_robust.grid.named import find_method
+
         return find_method(self.method)
 
     def options_at(self, eps: float) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class AttackConfig(BaseModel):
     @property
     def label(self) -> str:
         """Name of the attack in tables."""
-        own = self.method if self.method in METHODS else self.method.rpartition(":")[2]
+        own = self.method if self.method in METHOD_NAMES else self.method.rpartition(":")[2]
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
         return self.name or f"{own}{extra}"
 
@@ -151,6 +156,8 @@ class MetricConfig(Strict):
 
     def found(self) -> Metric:
         """The record."""
+        from udc_robust.grid.named import find_metric
+
         return find_metric(self.metric, self.name, self.higher_is_better, self.digits)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Objective
+from udc_robust.attacks.objectives import DISTANCES
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
@@ -27,7 +28,7 @@ from udc_robust.progress import console
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
-from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_schema import DataConfig, RestorationAttack, RestorationConfig
 
 
 def open_images(block: DataConfig) -> Images:
@@ -140,7 +141,7 @@ def against(attack: AttackConfig, batch: Batch) -> str:
 def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
     """The distance to make large, and from what (None: the victim's own clean answer)."""
     assert isinstance(attack, RestorationAttack)
-    objective = find_objective(attack.objective, OBJECTIVES)(drop_db=attack.drop_db)
+    objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
     return objective, batch.target if against(attack, batch) == "gt" else None
 
 

@@ -9,17 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from udc_robust.attacks.objectives import DAMAGES
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
-from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.names import Domain
-from udc_robust.networks.weights import named_by_file
+from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
-
-OBJECTIVES = (*DAMAGES, "psnr")
 
 
 class DataConfig(Strict):
@@ -105,15 +101,18 @@ class RestorationAttack(AttackConfig):
 
     @model_validator(mode="after")
     def _for_images(self, info: ValidationInfo) -> RestorationAttack:
+        if not may_load(self.objective, info):
+            return self
         from udc_robust.attacks.classification import CLASSIFICATION
+        from udc_robust.attacks.objectives import DISTANCES
+        from udc_robust.grid.named import find_objective
 
         if self.objective in CLASSIFICATION:
             raise ValueError(
                 f"objective {self.objective!r} of attack {self.label!r} is for classifiers (`task: classification`): "
-                f"restorers take {', '.join(OBJECTIVES)}"
+                f"restorers take {', '.join(DISTANCES)}"
             )
-        if may_load(self.objective, info):
-            told(lambda: find_objective(self.objective, OBJECTIVES))
+        told(lambda: find_objective(self.objective, DISTANCES))
         return self
 
 
