@@ -17,7 +17,11 @@ from udc_robust.grid.named import is_path
 from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Network, Task
-from udc_robust.grid.victims import build_victims
+from udc_robust.grid.victims import Victim, build_victims
+from udc_robust.processes import is_main
+from udc_robust.progress import doing, progress
+
+_ENOUGH = 256  # pixels
 
 
 @torch.no_grad()
@@ -32,28 +36,57 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     """
     untuned = config.model_copy(update={"defences": [block for block in config.defences if block.match is None]})
     victims = {domain: build_victims(untuned, list(mine.values()), {}) for domain, mine in networks.items()}
-    for images in sets:
-        batch = Batch.load(images, [0], config.device, config.seed, 1)
-        met = [cell for victim in victims[images.domain] for cell in victim.cells]
-        for cell in met:
-            _check_options(cell)
-        for network in networks[images.domain].values():
-            what = f"{task.network} {network.name!r}"
-            answer = _answer(network, batch, what, network.origin)
-            task.check(config, batch, network, answer)
-            _check_it_looks(network, batch, answer, what)
-            if any(cell.attack.chosen.access == "gradient" for cell in met):
-                _check_it_has_a_slope(network, batch, what)
-            _check_measures(task, config, batch, answer)
-        for victim in victims[images.domain]:
-            if victim.defence is not None:
-                made = fresh(victim.defence, batch.x, Streams([0]))
-                if not made.isfinite().all():
-                    raise UserError(
-                        f"defence {victim.block.label!r} makes NaN or infinity: check its options and files"
-                    )
-                _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
-    _check_methods(met)
+    total = sum(len(networks[images.domain]) + len(victims[images.domain]) for images in sets)
+    with progress("checking", total, brief=True, quiet=not is_main()) as tick:
+        for images in sets:
+            batch = Batch.load(images, [0], config.device, config.seed, 1)
+            met = [cell for victim in victims[images.domain] for cell in victim.cells]
+            for cell in met:
+                _check_options(cell)
+            sloped = any(cell.attack.chosen.access == "gradient" for cell in met)
+            for network in networks[images.domain].values():
+                doing(f"{network.name} on {images.label}")
+                _check_network(task, config, network, batch, sloped)
+                tick()
+            for victim in victims[images.domain]:
+                doing(f"{victim.label} on {images.label}")
+                _check_defence(victim, batch)
+                tick()
+        _check_methods(met)
+
+
+def _check_network(task: Task, config: RunConfig, network: Network, batch: Batch, sloped: bool) -> None:
+    """Let it answer to the whole image, which may be large; whether it looks and has a slope is seen on its middle."""
+    what = f"{task.network} {network.name!r}"
+    answer = _answer(network, batch, what, network.origin)
+    task.check(config, batch, network, answer)
+    part = _middle(network, batch.x)
+    _check_it_looks(network, part, what)
+    if sloped:
+        _check_it_has_a_slope(network, part, what)
+    _check_measures(task, config, batch, answer)
+
+
+def _middle(network: Network, x: Tensor) -> Tensor:
+    """The middle of a large image, where the network takes images of another size."""
+    top, left = (max(side - _ENOUGH, 0) // 2 for side in x.shape[-2:])
+    part = x[..., top : top + _ENOUGH, left : left + _ENOUGH]
+    if part.shape == x.shape:
+        return x
+    try:
+        with frozen(network):
+            answers(network, part, [0])
+    except RuntimeError:
+        return x
+    return part
+
+
+def _check_defence(victim: Victim, batch: Batch) -> None:
+    if victim.defence is not None:
+        made = fresh(victim.defence, batch.x, Streams([0]))
+        if not made.isfinite().all():
+            raise UserError(f"defence {victim.block.label!r} makes NaN or infinity: check its options and files")
+        _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
 
 
 def _check_options(cell: Cell) -> None:
@@ -101,21 +134,21 @@ def _check_methods(met: Sequence[Cell]) -> None:
             )  # fmt: skip
 
 
-def _check_it_looks(network: Network, batch: Batch, answer: Tensor, what: str) -> None:
+def _check_it_looks(network: Network, x: Tensor, what: str) -> None:
     """Refuse a network that answers the same whatever it sees: no attack could move it, and it would look robust."""
-    other = batch.x.flip(-1) / 2
-    if torch.equal(other, batch.x):
+    other = x.flip(-1) / 2
+    if torch.equal(other, x):
         return
     with frozen(network):
-        same = torch.equal(answers(network, other, [0]), answer)
+        same = torch.equal(answers(network, other, [0]), answers(network, x, [0]))
     if same:
         raise UserError(f"{what} answers the same to different images: check its code and {network.origin}")
 
 
-def _check_it_has_a_slope(network: Network, batch: Batch, what: str) -> None:
+def _check_it_has_a_slope(network: Network, x: Tensor, what: str) -> None:
     """Refuse a network whose answer has no gradient, when the attacks climb one."""
     with torch.enable_grad(), frozen(network):
-        sloped = answers(network, batch.x.detach().requires_grad_(True), [0]).requires_grad
+        sloped = answers(network, x.detach().requires_grad_(True), [0]).requires_grad
     if not sloped:
         raise UserError(
             f"{what} answers without a gradient (`torch.no_grad` or `detach` in its code?): "
