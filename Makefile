@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python .ci/basicsr_wheel.py $(VENV)/wheels
-	$(BIN)/python -m pip install --find-links $(VENV)/wheels --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/python -m pip install --find-links $(VENV)/wheels --constraint $(CONSTRAINTS) --editable '.[dev,parity]'
 	touch $@
 
 format: install

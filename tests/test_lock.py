@@ -61,3 +61,20 @@ def test_temporary_files_of_dead_processes_are_removed(tmp_path) -> None:
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "images"])
     assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_only_what_is_ours_is_removed_from_a_folder_of_the_user(tmp_path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "deep").mkdir()
+    for folder in (tmp_path, tmp_path / "deep"):
+        (folder / f".a.{gone.pid}.tmp.png").write_text("")
+    with sole_writer(tmp_path, whole=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"] and list((tmp_path / "deep").iterdir())
+
+
+def test_a_folder_that_nothing_was_written_to_goes_away(tmp_path) -> None:
+    with sole_writer(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()

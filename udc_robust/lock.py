@@ -21,8 +21,11 @@ _held: set[Path] = set()
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, *, whole: bool = True) -> Iterator[None]:
     """Be the only one that writes into a folder, which is made if need be; remove what killed processes left in it.
+
+    Args:
+        whole: whether everything below the folder is ours too; else only the files in it are looked at.
 
     The processes of one launch share the lock of their first. The system frees it when its process ends, however that
     ends; the file only tells others who holds it.
@@ -34,17 +37,21 @@ def sole_writer(folder: Path) -> Iterator[None]:
     if not is_main() or place in _held:
         yield
         return
+    made = not folder.exists()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(folder)
     _held.add(place)
     try:
-        _clean(folder)
+        _clean(folder, whole)
         yield
     finally:
         _held.discard(place)
         (folder / LOCK).unlink(missing_ok=True)
         os.close(descriptor)
+        if made:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _locked(folder: Path) -> int:
@@ -70,9 +77,11 @@ def _locked(folder: Path) -> int:
         os.close(descriptor)
 
 
-def _clean(folder: Path) -> None:
+def _clean(folder: Path, whole: bool) -> None:
     """Remove temporary files and folders whose process is gone."""
     for place, folders, files in os.walk(folder):
+        if not whole:
+            folders.clear()
         for name in [*folders, *files]:
             found = _LEFTOVER.fullmatch(name)
             if found is None or _alive(int(found[1])):

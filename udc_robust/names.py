@@ -13,7 +13,10 @@ Domain = Literal["linear", "srgb", "tonemapped"]
 Norm = Literal["linf", "l2"]
 """In which an attack's budget is stated, see `attacks.threat`."""
 
-METHOD_NAMES = ("noise", "brightness", "fgsm", "ifgsm", "pgd", "cw", "ddn", "simba", "square")
+METHOD_NAMES = (
+    "noise", "brightness", "fgsm", "ifgsm", "mifgsm", "pgd", "apgd", "cospgd", "segpgd", "region_pgd", "band_pgd",
+    "smooth_field", "patch", "cw", "ddn", "simba", "square",
+)  # fmt: skip
 """Of the attack methods of ours, see `attacks.methods`."""
 
 Access = Literal["blind", "bpda", "surrogate", "adaptive"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torchattacks
 from torch import Tensor, nn
 
-from udc_robust.attacks import L2, Linf, attack, objective
+from udc_robust.attacks import L2, Linf, Method, attack, objective
+from udc_robust.attacks.apgd import climb
 from udc_robust.attacks.classification import margin
 from udc_robust.classifiers.resnet_cifar import ResNetCifar
 from udc_robust.classifiers.zoo import Classifier
@@ -81,3 +84,34 @@ def test_l2_pgd_takes_the_steps_of_torchattacks(victim, labelled) -> None:
     assert all(torch.allclose(a, b, atol=2e-7) for a, b in zip(ours, theirs, strict=True))
     lengths = [torch.linalg.vector_norm((image - x).flatten(1), dim=1) for image in ours]
     assert (lengths[3] < 0.95).all() and (lengths[-1] > 0.97).all()  # the last steps are projected back
+
+
+@pytest.mark.parametrize(
+    "norm, threat, steps, loss, climbed, tolerance",
+    [
+        ("Linf", Linf(4 / 255), 40, "ce", "cross_entropy", 1e-7),
+        ("Linf", Linf(4 / 255), 40, "dlr", "dlr", 1e-7),
+        ("L2", L2(0.3), 30, "ce", "cross_entropy", 1e-6),
+    ],
+)
+def test_apgd_takes_the_steps_of_torchattacks(victim, labelled, norm, threat, steps, loss, climbed, tolerance) -> None:
+    """From their start. Their first step is compared with 0, ours with the start: that may tip a look at a DLR below 0.
+
+    In L2 ulps decide between two points of one loss, and the ways part: thirty steps are short enough.
+    """
+    x, labels = labelled
+    torchattacks.APGD(victim, norm=norm, eps=threat.eps, steps=steps, loss=loss)(x, labels)
+    theirs = victim.seen[1:]  # they begin with the answers to the images themselves
+    victim.seen.clear()
+
+    def from_their_start(oracle, x, threat):
+        return climb(oracle, x, threat, theirs[0], steps=steps)
+
+    attack(
+        victim, x, objective(climbed), threat, Method.of(from_their_start), target=labels, seeds=range(8),
+        round_8_bit=False,
+    )  # fmt: skip
+    ours = victim.seen[1:-1]
+    assert len(ours) == len(theirs) == steps + 1
+    assert all(torch.allclose(a, b, atol=tolerance) for a, b in zip(ours, theirs, strict=True))
+    assert all(float((a - b).abs().max()) > 1e-4 for a, b in itertools.pairwise(ours))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,19 @@ def test_no_verb_writes_to_where_it_reads(verb, capsys) -> None:
         assert len(capsys.readouterr().err.splitlines()) == 1
     Path("link").unlink()
     assert _files() == before
+
+
+@pytest.mark.parametrize("verb", ["restore", "purify", "synth", "evaluate", "train"])
+def test_no_verb_writes_to_where_another_process_does(verb, capsys) -> None:
+    hold = "import time; from pathlib import Path; from udc_robust.lock import sole_writer\n"
+    hold += "with sole_writer(Path('taken')): print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        options = ["patch_size=16", "batch_size=1"] if verb == "train" else []
+        run(*VERBS[verb], *options, "--out", "taken", code=2)
+        assert "another process is writing to taken" in capsys.readouterr().err.splitlines()[-1]
+        assert [path.name for path in Path("taken").iterdir()] == [".lock"]
+        process.kill()
 
 
 def test_a_report_replaces_reports_only(capsys) -> None:

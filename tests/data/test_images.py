@@ -229,6 +229,28 @@ def test_unfit_arrays_are_named(tmp_path: Path, message: str) -> None:
         read_image(tmp_path / "bad.npy")
 
 
+@pytest.mark.parametrize("dtype, peak", [(np.float32, 1), (np.uint16, 65535)])
+@pytest.mark.parametrize("shape", [(8, 9, 4), (4, 8, 9)])
+def test_four_channels_of_deep_files_may_be_raw(tmp_path: Path, dtype: type, peak: int, shape: tuple) -> None:
+    pixels = (np.random.default_rng(0).random(shape) * peak).astype(dtype)
+    planar = "contig" if shape[-1] == 4 else "separate"
+    files = {"a.tif": lambda path: tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig=planar)}
+    if dtype == np.float32:
+        files["a.npy"] = lambda path: np.save(path, pixels)
+    for name, write in files.items():
+        write(tmp_path / name)
+        with pytest.raises(UserError, match=f"{name} has the shape .*: RAW data"):
+            read_image(tmp_path / name)
+
+
+def test_four_channels_of_an_exr_may_be_raw(tmp_path: Path) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+    with openexr.File({"type": openexr.scanlineimage}, {"RGBA": np.ones((5, 6, 4), np.float32)}) as file:
+        file.write(str(tmp_path / "a.exr"))
+    with pytest.raises(UserError, match="RAW data"):
+        read_image(tmp_path / "a.exr")
+
+
 def test_infinity_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "bad.npy", np.full((2, 2, 3), np.inf))
     with pytest.raises(UserError, match="infinity"):

@@ -241,6 +241,20 @@ def test_mistakes_are_named(stills: Path, tmp_path: Path) -> None:
         synthesise(stills, out, SETTINGS)
 
 
+def test_pairs_of_somebody_else_are_left_alone(stills: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "set" / "gt" / "mine.png", torch.rand(3, 8, 8))
+    with pytest.raises(UserError, match=r"set holds gt/mine\.png and no manifest\.json"):
+        synthesise(stills, tmp_path / "set", SynthSettings(kind="hdr", size=32))
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["gt"]
+
+
+def test_a_set_that_was_refused_before_its_first_pair_takes_other_settings(stills: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="smaller than --size"):
+        synthesise(stills, tmp_path / "set", SynthSettings(kind="hdr", size=4000))
+    settings = SynthSettings(kind="hdr", size=32, difficulty=(0, 99))
+    assert synthesise(stills, tmp_path / "set", settings)
+
+
 def test_a_damaged_manifest_is_named(stills: Path, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "manifest.json").write_text("{")

@@ -18,6 +18,7 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.cells import Cell, cells
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.victims import victim_label
+from udc_robust.metrics import records
 from udc_robust.tasks.restoration import RESTORATION
 from udc_robust.tasks.restoration_schema import RestorationConfig
 
@@ -60,6 +61,7 @@ def write_fake_run(
         ],
         "eps": ["1/255", "4/255"],
         "gallery": 2,
+        "lpips": None,
         **config,
     }  # fmt: skip
     checked = check_config(values, RestorationConfig, "fake")
@@ -82,7 +84,7 @@ def write_fake_run(
                 if i < checked.gallery:
                     folder = out / "images" / quote(checked.data[0].label, safe="") / quote(name, safe="")
                     _pictures(folder, quote(victim, safe=""), pixels, cell, truth)
-    write_tables(RESTORATION, [], out, units)
+    write_tables(RESTORATION, [records.LPIPS[backbone] for backbone in checked.lpips], out, units)
     return checked
 
 
@@ -128,13 +130,19 @@ def _row(
     clean = 30.0 + i % 5 + (restorer != config.restorers[0].name) - COST[block.kind]
     row = {
         "data": config.data[0].label, "image": image, "height": height, "width": width,
-        "reference": "gt" if truth else "clean", "restorer": restorer, "lpips": None, "draws": 1,
+        "reference": "gt" if truth else "clean", "restorer": restorer, "draws": 1,
         "nfe": NFE[block.kind], "defence": "none" if block.kind == "none" else block.label,
     }  # fmt: skip
     if cell is None:
         clean = clean if truth else math.inf
         names = {"attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
-        return row | names | _quality(clean) | {"psnr_clean": clean, "psnr_input": 22.0 + i % 3}
+        return (
+            row
+            | names
+            | _quality(clean)
+            | _opinions(config, clean, ())
+            | {"psnr_clean": clean, "psnr_input": 22.0 + i % 3}
+        )
     method, norm = cell.attack.method, cell.attack.norm
     size = 0.7 if math.isinf(cell.eps) else cell.eps
     fragility = (1.0 if restorer == config.restorers[0].name else 0.8) * FRAGILITY[block.kind]
@@ -142,9 +150,9 @@ def _row(
     damage = fragility * STRENGTH[method] * (size * 255 if norm == "linf" else 8 * size) * (1 + 0.1 * (i % 4))
     start = clean if truth else 42.0
     linf, l2 = (size, size * math.sqrt(3 * height * width)) if norm == "linf" else (size / 8, size)
-    return row | _quality(start - damage) | {
+    return row | _quality(start - damage) | _opinions(config, start - damage, cell.attack.climbs) | {
         "attack": cell.label, "eot": 1, "known_seed": False, "exactness": "exact",
-        "method": method, "norm": norm, "eps": cell.eps, "objective": "mse",
+        "method": method, "norm": norm, "eps": cell.eps, "objective": cell.attack.objective,
         "against": "gt" if truth else "clean", "access": cell.access,
         "psnr_clean": clean if truth else math.inf, "psnr_noise": start - 0.1 * damage, "psnr_input": 22.0 + i % 3,
         "psnr_to_clean_output": 42.0 - damage, "psnr_of_attacked_input": 40.0, "objective_clean": 0.001,
@@ -157,6 +165,13 @@ def _quality(psnr: float) -> dict[str, float]:
     quality = 1.0 if math.isinf(psnr) else min(psnr / 36, 1.0)
     draws = {"psnr_worst_draw": psnr, "psnr_average": psnr, "psnr_draw_std": 0.0}
     return {"psnr": psnr, **draws, "ssim": quality, "ms_ssim": quality, "gmsd": 1 - quality}
+
+
+def _opinions(config: RestorationConfig, psnr: float, climbed: tuple[str, ...]) -> dict[str, float]:
+    """LPIPS that falls with PSNR; an attack on a backbone makes it say five times as much."""
+    plain = 0.0 if math.isinf(psnr) else max(0.5 - psnr / 80, 0.0)
+    names = [records.LPIPS[backbone].name for backbone in config.lpips]
+    return {name: plain * (5 if name in climbed else 1) for name in names}
 
 
 def _pictures(folder: Path, restorer: str, pixels: np.ndarray, cell: Cell | None, truth: bool) -> None:

@@ -129,12 +129,13 @@ def test_a_flag_that_is_raised_or_not_measured_says_what_to_paste(run) -> None:
         AttackLines.model_validate({"attacks": [yaml.safe_load(flag.remedy)], "restorers": ["r"]})
 
 
-def test_a_constant_shift_that_beats_the_gradient_raises_its_flag(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("method", ["brightness", "smooth_field"])
+def test_a_shift_or_field_that_beats_the_gradient_raises_its_flag(tmp_path, monkeypatch, method) -> None:
     import fake_run
 
     for strength, state in ((0.3, "clear"), (9.0, "raised")):
-        monkeypatch.setitem(fake_run.STRENGTH, "brightness", strength)
-        write_fake_run(tmp_path / state, **{**DEFENDED, "attacks": [{"method": "pgd"}, {"method": "brightness"}]})
+        monkeypatch.setitem(fake_run.STRENGTH, method, strength)
+        write_fake_run(tmp_path / state, **{**DEFENDED, "attacks": [{"method": "pgd"}, {"method": method}]})
         assert _flags(_panels(tmp_path / state)["none"])["brightness beats the gradient"].state == state
 
 

@@ -26,6 +26,7 @@ from udc_robust.tasks.restoration_schema import RestorationConfig
         ({"attacks": [{"method": "pgd", "objective": "margn"}]}, "did you mean 'margin'"),
         ({"attacks": [{"method": "pgd", "against": "gt"}]}, "belong to restorers"),
         ({"attacks": [{"method": "cw", "norm": "l2", "objective": "cross_entropy"}]}, "tells success"),
+        ({"attacks": ["smooth_field"]}, "looks at the pixels of an answer: it is for restorers"),
         ({"attacks": [{"method": "pgd", "jitter": 0.1, "known_seed": True}]}, "leave out known_seed"),
         ({"attacks": [{"method": "pgd", "eps": 4}]}, "did you mean 4/255"),
         ({"attacks": [{"method": "pgd", "defences": ["halfton"]}]}, "did you mean 'halftone'"),

@@ -29,7 +29,7 @@ def panels(finished):
 def test_robust_accuracy_is_of_the_worst_attack_on_each_image(finished, panels) -> None:
     results = rows_of(finished / "results.csv")
     (compared,) = comparisons(list(panels.values()))
-    averaged = {(a.panel.defence, a.budgets[0].norm): a for a in areas(list(panels.values()), [])}
+    averaged = {(a.panel.defence, a.budgets[0].norm): a for a in areas(list(panels.values()))}
     found = {standing.panel.defence: standing for standing in compared.standings}
     assert [str(b) for b in compared.budgets] == ["L∞\N{NO-BREAK SPACE}8/255", "L∞\N{NO-BREAK SPACE}32/255"]
     for defence in ("none", "halftone", "noisy"):
@@ -92,8 +92,16 @@ def test_classifiers_that_meet_the_same_defences_make_a_matrix(place, finished) 
     twice = [block(place), block(place, name="untrained", weights=None)]
     out = run(place, "out", classifiers=twice, attacks=["fgsm"], gallery=0)
     page = write_report([out])
-    rows = {(row["network"], row["figure"]): row for row in rows_of(page.with_suffix(".matrix.csv"))}
-    held = {(row["victim"], row["budget"]): row for row in rows_of(page.with_suffix(".defences.csv"))}
+    rows = {
+        (row["network"], row["figure"]): row
+        for row in rows_of(page.with_suffix(".matrix.csv"))
+        if row["metric"] == "top1"
+    }
+    held = {
+        (row["victim"], row["budget"]): row
+        for row in rows_of(page.with_suffix(".defences.csv"))
+        if row["metric"] == "top1"
+    }
     assert len(rows) == 2 * (1 + 2 * 2)
     for classifier in ("tiny", "untrained"):
         for defence, victim in (("none", classifier), ("halftone", f"halftone + {classifier}")):

@@ -148,6 +148,17 @@ def test_another_source_file_is_another_run(mine, tmp_path) -> None:
         evaluate(config, tmp_path / "run")
 
 
+def test_a_module_that_the_source_file_imports_is_watched_too(mine, tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_helper.py").write_text("")
+    (tmp_path / "mine.py").write_text(MINE + "\nimport a_helper\n")
+    config = check_config(values(mine), RestorationConfig, "test")
+    evaluate(config, tmp_path / "run")
+    (tmp_path / "a_helper.py").write_text("# changed")
+    with pytest.raises(UserError, match=r"run of other inputs \(a_helper.py changed"):
+        evaluate(config, tmp_path / "run")
+
+
 def test_a_picture_that_was_replaced_is_named(tmp_path) -> None:
     for name in ("a", "b"):
         (tmp_path / "lq").mkdir(exist_ok=True)

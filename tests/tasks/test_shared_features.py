@@ -40,7 +40,7 @@ def test_restorers_meet_attackers_who_explore_and_stand_in_a_matrix(tmp_path) ->
     ]
     assert rows and all(row["eot"] == "2" and float(row["psnr"]) < float(row["psnr_clean"]) for row in rows)
     page = write_report([tmp_path / "r"])
-    assert "jitter" in page.read_text() and len(_rows(page.with_suffix(".matrix.csv"))) == 2 * 3
+    assert "jitter" in page.read_text() and len(_rows(page.with_suffix(".matrix.csv"))) == 4 * 2 * 3
     kept = sorted(path.parent.name for path in (tmp_path / "r" / "images" / "embedded").glob("*/input.png"))
     assert len(kept) == 2
 

@@ -13,7 +13,7 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.images import Images
 from udc_robust.grid.schema import AttackConfig, RunConfig
 from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
-from udc_robust.grid.task import Column, Scale, Task
+from udc_robust.grid.task import Column, Task
 from udc_robust.limits import Count
 from udc_robust.metrics import Metric
 
@@ -72,7 +72,7 @@ def _figures(judged, metrics):
 
 
 TOY = Task(
-    name="brightness", schema=ToyConfig, network="meter", quality=QUALITY, scale=Scale(0.01, 0.02, 0.2, 0.01, 3),
+    name="brightness", schema=ToyConfig, network="meter", quality=QUALITY, few_images=3,
     names=NAMES, results=(*NAMES, "image", *FIGURES, *COSTS), summary=(*NAMES, "images", *FIGURES, *COSTS, BAD),
     open=_images, load=lambda config, domain: {m.name: Meter() for m in config.meters}, figures=_figures,
     goal=lambda attack, batch, clean: (Damage("error", _error, 0.1), batch.target), kicker="Brightness meters",

@@ -1,7 +1,18 @@
 """The attack core: images, tensors and callables. It knows no network, no defence and no file."""
 
-from udc_robust.attacks import gradient, minimum_norm, query  # their methods enter METHODS on import
+from udc_robust.attacks import (  # their methods enter METHODS on import
+    apgd,
+    fields,
+    frequency,
+    gradient,
+    minimum_norm,
+    momentum,
+    query,
+    region,
+    weighted,
+)
 from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.frequency import gain_spectrum
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
@@ -24,14 +35,21 @@ __all__ = [
     "Threat",
     "Victim",
     "answers",
+    "apgd",
     "attack",
+    "fields",
+    "frequency",
     "frozen",
+    "gain_spectrum",
     "gradient",
     "image_seed",
     "minimum_norm",
+    "momentum",
     "objective",
     "perturb",
     "query",
+    "region",
     "rejudged",
     "round_to_8_bits",
+    "weighted",
 ]

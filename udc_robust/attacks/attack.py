@@ -82,6 +82,7 @@ def attack(
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
+    chosen.fits((x.shape[-2], x.shape[-1]), options)
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
@@ -91,6 +92,8 @@ def attack(
             clean_outputs = answers(victim, x, judge_seeds, draws) if clean_outputs is None else clean_outputs[:draws]
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
+            if chosen.images_only and clean_outputs[0].ndim != 4:
+                raise ValueError(f"{chosen.name} looks at the pixels of an answer: it is for restorers")
             clean_values = _values(objective, clean_outputs, target)
         oracle = Oracle(
             victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance,

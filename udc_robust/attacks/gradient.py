@@ -7,6 +7,7 @@ victim's own clean output the gradient at the clean image is zero: every method 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +16,18 @@ from udc_robust.attacks.methods import method
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, GradientOracle, Oracle, Victim
 from udc_robust.attacks.streams import Streams, image_seed
-from udc_robust.attacks.threat import L2, Threat
+from udc_robust.attacks.threat import L2, Ball, Threat
 
 
-def ascend(
-    oracle: GradientOracle, x: Tensor, start: Tensor, threat: Threat, *, steps: int, step_size: float | None
-) -> Tensor:
+class Slope(Protocol):
+    """What `ascend` needs: `GradientOracle` and what wraps one."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Gradient of each image's objective with respect to that image only."""
+        ...
+
+
+def ascend(oracle: Slope, x: Tensor, start: Tensor, threat: Ball, *, steps: int, step_size: float | None) -> Tensor:
     """Projected gradient ascent in the budget around ``x``, from ``start``: the last iterate.
 
     ``step_size`` is 2.5 eps over the steps unless given, and eps/4 where they are more than ten: from any point of the
@@ -59,7 +66,7 @@ def perturb(
     return ascend(oracle, x, threat.start(x, streams), threat, steps=steps, step_size=step_size)
 
 
-def begin(oracle: Oracle, x: Tensor, near: Threat, random: bool = False) -> Tensor:
+def begin(oracle: Oracle, x: Tensor, near: Ball, random: bool = False) -> Tensor:
     """Where an attack begins: at the images themselves, or at random points of ``near`` where wanted or needed."""
     if random:
         return near.start(x, oracle.streams)

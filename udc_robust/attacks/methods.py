@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,11 +15,15 @@ class Method:
     """One attack method.
 
     Attributes:
-        access: ``none`` (noise), ``query`` (values only) or ``gradient``.
+        access: ``none`` (noise), ``query`` (values only), ``output`` (the answers too, and what they ought to be) or
+            ``gradient``.
         keeps_best: True when the most damaging image asked about is the answer; False when the returned candidate is
             (minimum-norm attacks, and noise, which must not be chosen by its damage).
         norms: the norms it is defined for.
         unbounded: True when it searches the smallest norm and takes no eps.
+        check: raises ValueError for those of its options that it names and a size ``(H,W)`` of images they do not fit;
+            None: any fit.
+        images_only: True when it looks at the pixels of an answer, which must then be an image.
     """
 
     name: str
@@ -28,6 +32,14 @@ class Method:
     keeps_best: bool
     norms: tuple[str, ...]
     unbounded: bool
+    images_only: bool = False
+    check: Callable[..., None] | None = None
+
+    def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
+        """Raise ValueError for options that images of this size cannot have."""
+        if self.check is not None:
+            named = [name for name in inspect.signature(self.check).parameters if name in self.options()]
+            self.check(size, **{name: {**self.options(), **options}[name] for name in named})
 
     def options(self) -> dict[str, Any]:
         """Keyword options and their defaults; ``...`` where there is none."""
@@ -45,12 +57,13 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
 def method(
-    access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False
-) -> Callable[[_Function], _Function]:
+    access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
+    images_only: bool = False, check: Callable[..., None] | None = None,
+) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 
     def enter(run: _Function) -> _Function:
-        found = Method(run.__name__, run, access, keeps_best, norms, unbounded)
+        found = Method(run.__name__, run, access, keeps_best, norms, unbounded, images_only, check)
         run.method = found  # type: ignore[attr-defined]
         if run.__module__.startswith(f"{__package__}."):
             METHODS[found.name] = found

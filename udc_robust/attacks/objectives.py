@@ -81,16 +81,23 @@ def edge_loss(output: Tensor, target: Tensor) -> Tensor:
     return charbonnier(laplacian(output, 3), laplacian(target, 3))
 
 
-def _lpips(output: Tensor, target: Tensor) -> Tensor:
-    return metrics.lpips_distance(metrics.load_lpips("alex", output.device), output, target)
+def _lpips(backbone: str) -> Measure:
+    def measure(output: Tensor, target: Tensor) -> Tensor:
+        return metrics.lpips_distance(metrics.load_lpips(backbone, output.device), output, target)
 
+    return measure
+
+
+LPIPS_OBJECTIVES = {backbone: f"lpips_{backbone}" for backbone in metrics.BACKBONES}
+"""By backbone; plain ``lpips`` is AlexNet's."""
 
 DAMAGES: dict[str, tuple[Measure, float]] = {
     "mse": (metrics.mse, 1e-4),
     "charbonnier": (charbonnier, 5e-3),
     "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
-    "lpips": (_lpips, 2e-2),
     "edge": (edge_loss, 5e-3),
+    "lpips": (_lpips("alex"), 2e-2),
+    **{name: (_lpips(backbone), 2e-2) for backbone, name in LPIPS_OBJECTIVES.items()},
 }
 DISTANCES = (*DAMAGES, "psnr")
 """Objectives of two images."""
@@ -100,15 +107,23 @@ OBJECTIVES = (*DISTANCES, *CLASSIFICATION)
 def objective(name: str, drop_db: float = 6.0) -> Objective:
     """Build an objective by name.
 
-    ``psnr`` is ``mse`` under another name: the same images, the same order. ``lpips`` raises ``LpipsUnavailable`` when
-    it is first computed and its weights cannot be had.
+    ``psnr`` is ``mse`` under another name: the same images, the same order. Those of LPIPS raise ``LpipsUnavailable``
+    when first computed where their weights cannot be had. Several distances at once are written with a plus,
+    ``mse+lpips_squeeze``: their sum, each in units of the smallest change that counts for it.
     """
     if name == "divergence":
         return Divergence()
     if name in CLASSIFICATION:
         return Misclassify(name)
-    key = "mse" if name == "psnr" else name
-    if key not in DAMAGES:
-        raise ValueError(f"unknown objective {name!r}: known are {', '.join(OBJECTIVES)}")
-    measure, floor = DAMAGES[key]
-    return Damage(name, measure, floor, drop_db)
+    parts = ["mse" if part == "psnr" else part for part in name.split("+")]
+    for part in parts:
+        if part not in DAMAGES:
+            raise ValueError(f"unknown objective {part!r}: known are {', '.join(OBJECTIVES)}")
+    if len(parts) == 1:
+        return Damage(name, *DAMAGES[parts[0]], drop_db)
+    found = [DAMAGES[part] for part in parts]
+
+    def together(output: Tensor, target: Tensor) -> Tensor:
+        return torch.stack([measure(output, target) / floor for measure, floor in found]).mean(0)
+
+    return Damage(name, together, 1.0, drop_db)

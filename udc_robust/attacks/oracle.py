@@ -16,6 +16,9 @@ from udc_robust.attacks.streams import Streams
 Victim = Callable[..., Tensor]
 """Images in, images or scores out. A random one says so (``random = True``) and is called with `Streams` as well."""
 
+Around = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
+"""How an attack differentiates the victim otherwise than as it is: ``(ask, images, targets) -> answers``."""
+
 
 @dataclass(frozen=True)
 class Chance:
@@ -59,7 +62,7 @@ class GradientOracle:
     def __init__(
         self, victim: Victim, objective: Objective, target: Tensor, streams: Streams, chance: Chance | None = None
     ) -> None:
-        self._victim, self._target = victim, target
+        self._victim, self.target = victim, target
         self._chance = chance if getattr(victim, "random", False) else None
         self._victim_streams = Streams(self._chance.seeds) if self._chance else None
         self.objective, self.streams = objective, streams
@@ -69,11 +72,11 @@ class GradientOracle:
         """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
         return _finite(self._slope(x)[0])
 
-    def _slope(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _slope(self, x: Tensor, around: Around | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient as it is, the values, and the answers. Weights get no gradient: a third of the backward."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            values, outputs, output = self._ask(x, None, self._eot)
+            values, outputs, output = self._ask(x, None, self._eot, around)
             (gradient,) = torch.autograd.grad(values.sum(), x)
         # Kept until the next call: an allocation at the top of the heap stops glibc from giving the freed activations
         # back to the system only to fetch them again in the next step.
@@ -84,20 +87,27 @@ class GradientOracle:
     def _eot(self) -> int:
         return self._chance.eot if self._chance else 1
 
-    def _ask(self, x: Tensor, rows: Tensor | None, eot: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _ask(
+        self, x: Tensor, rows: Tensor | None, eot: int, around: Around | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Objective of each image (the mean over ``eot`` answers of a random victim), the answers, also as one batch.
 
         The answers ``(eot,B,...)`` are detached; the batch of them is as the victim gave it.
         """
-        target = self._target if rows is None else self._target[rows]
+        target = self.target if rows is None else self.target[rows]
         if self._chance is None or self._victim_streams is None:
-            output = self._victim(x)
+            output = self._victim(x) if around is None else around(self._victim, x, target)
             return self.objective.values(output, target), output.detach()[None], output
         if self._chance.replay:
             self._victim_streams = Streams(self._chance.seeds)
         streams = self._victim_streams.of(rows).repeat(eot)
-        output = self._victim(x.repeat_interleave(eot, 0), streams)
-        values = self.objective.values(output, target.repeat_interleave(eot, 0)).view(-1, eot).mean(1)
+        x, target = x.repeat_interleave(eot, 0), target.repeat_interleave(eot, 0)
+        output = (
+            self._victim(x, streams)
+            if around is None
+            else around(lambda images: self._victim(images, streams), x, target)
+        )
+        values = self.objective.values(output, target).view(-1, eot).mean(1)
         return values, output.detach().unflatten(0, (-1, eot)).transpose(0, 1), output
 
 
@@ -145,19 +155,33 @@ class Oracle(GradientOracle):
         """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
         return self.answer(x).gradient
 
-    def answer(self, x: Tensor) -> Answer:
-        """Gradient, value and success."""
-        gradient, values, outputs = self._slope(x)
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> Tensor:
+        """The victim's answers ``(B,...)`` themselves: one query each."""
+        values, outputs, output = self._ask(x, None, 1)
+        self.meter.count(None, backward=False)
+        self._keep_best(x, values, self._broken(outputs, values, None), None)
+        return output
+
+    def answer(self, x: Tensor, around: Around | None = None, *, keep: bool = True) -> Answer:
+        """Gradient, value and success.
+
+        Args:
+            around: what is done to the images or to the victim's answers on the way.
+            keep: False where that makes the value another than that of ``x``, which then is no candidate.
+        """
+        gradient, values, outputs = self._slope(x, around)
         broken = self._broken(outputs, values, None)
         self.meter.count(None, backward=True, times=self._eot)
-        self._keep_best(x.detach(), values, broken, None)
+        if keep:
+            self._keep_best(x.detach(), values, broken, None)
         # One reduction tells both: it is 0 for a dead gradient and NaN or inf for a broken one.
         size = gradient.abs().flatten(1).sum(1)
         self.bad_gradients += ~((size > 0) & size.isfinite())
         return Answer(_finite(gradient), values, broken)
 
     def _broken(self, outputs: Tensor, values: Tensor, rows: Tensor | None) -> Tensor:
-        target, goal = (part if rows is None else part[rows] for part in (self._target, self.goal))
+        target, goal = (part if rows is None else part[rows] for part in (self.target, self.goal))
         return self.objective.broken(outputs, target, values, goal)
 
     def _keep_best(self, x: Tensor, values: Tensor, broken: Tensor, rows: Tensor | None) -> None:

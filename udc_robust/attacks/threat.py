@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class Linf:
         """Random signs of the full budget: the control that has the attack's norm and none of its knowledge."""
         return self.project(x, x + self.eps * streams.signs(x))
 
-    def step(self, x_adv: Tensor, gradient: Tensor, size: float) -> Tensor:
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Steepest ascent in this norm."""
         return x_adv + size * gradient.sign()
 
@@ -73,7 +73,7 @@ class L2:
         direction = streams.normal(x)
         return self.project(x, x + self.eps * direction / _norms(direction))
 
-    def step(self, x_adv: Tensor, gradient: Tensor, size: float) -> Tensor:
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Steepest ascent in this norm."""
         return x_adv + size * gradient / _norms(gradient).clamp_min(_TINY)
 
@@ -87,6 +87,27 @@ class L2:
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """Distance of each image in this norm."""
         return _norms(x_adv - x).flatten()
+
+
+class Ball(Protocol):
+    """What a loop of steps needs of a threat, and of one with less freedom (`within`)."""
+
+    @property
+    def eps(self) -> float:
+        """The budget."""
+        ...
+
+    def start(self, x: Tensor, streams: Streams) -> Tensor:
+        """A random point."""
+        ...
+
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Steepest ascent."""
+        ...
+
+    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """A point within, near by."""
+        ...
 
 
 Threat = Linf | L2

@@ -9,6 +9,7 @@ import io
 import re
 import sys
 import traceback
+from typing import Any
 
 import typer
 
@@ -69,8 +70,8 @@ def _answered() -> int:
         _tell(str(error))
         return 2
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
-            error.show()
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's usage errors
+            _tell_usage(error)
             return error.exit_code
         if isinstance(error, OSError) and (error.errno in DISK or _names_a_path(error)):
             _tell(f"cannot read or write {str(error.filename or 'the answer')[:200]}: {error.strerror}; check the path")
@@ -81,6 +82,17 @@ def _answered() -> int:
             traceback.print_exc()
             typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)
         return 1
+
+
+def _tell_usage(error: Any) -> None:
+    """A mistake on the command line; the help where nothing was said at all."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    context, verb = getattr(error, "ctx", None), ""
+    while context is not None and context.parent is not None:
+        context, verb = context.parent, f" {context.info_name}{verb}"
+    _tell(f"{error.format_message().rstrip('.?')}; try `udc-robust{verb} --help`")
 
 
 def _names_a_path(error: OSError) -> bool:

@@ -55,7 +55,7 @@ def attack(
     steps: Steps = None,
     objective: ObjectiveName = None,
     defence: DefenceBlocks = None,
-    lpips: Lpips = "alex",
+    lpips: Lpips = "squeeze",
     device: Device = "cpu",
     seed: Seed = 0,
     out: OutFolder = None,

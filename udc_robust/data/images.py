@@ -50,8 +50,9 @@ def read_image(path: Path | str) -> Picture:
 
     Integer files are sRGB; ``.hdr``, ``.exr``, float TIFF and ``.rgbe.webp`` are linear. The last holds RGB mantissas
     and their common exponent in A, as Radiance files do: ``rgb * 2**(A - 136)``. A .npy, (H,W), (H,W,C) or (C,H,W) of
-    one or three channels, is linear where a value exceeds 1. Grey becomes three equal channels, alpha of other files is
-    dropped, the EXIF orientation is applied, and of several frames the first counts.
+    one or three channels, is linear where a value exceeds 1. Grey becomes three equal channels, alpha of PNG, WebP and
+    8 bit TIFF is dropped (other files of four channels may be RAW), the EXIF orientation is applied, and of several
+    frames the first counts.
 
     Raises:
         UserError: naming the file and the fix, when it is missing, empty, cut short, of another kind, too large, or
@@ -262,9 +263,13 @@ def _npy_layout(shape: tuple[int, ...], path: Path) -> tuple[int | None, tuple[i
             return 2, (shape[0], shape[1])
         if len(shape) == 3 and shape[0] in (1, 3):
             return 0, (shape[1], shape[2])
-        if len(shape) == 3 and 4 in (shape[0], shape[2]):
-            raise UserError(f"{path} has the shape {shape}: RAW data? develop it, or drop alpha, and save RGB (H,W,3)")
-    raise UserError(f"{path} has the shape {shape}; save (H,W), (H,W,3) or (3,H,W)")
+    raise _unfit(shape, path)
+
+
+def _unfit(shape: tuple[int, ...], path: Path) -> UserError:
+    if len(shape) == 3 and 4 in (shape[0], shape[2]):
+        return UserError(f"{path} has the shape {shape}: RAW data? develop it, or drop alpha, and save RGB (H,W,3)")
+    return UserError(f"{path} has the shape {shape}; save grey (H,W) or RGB (H,W,3)")
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, str, int]:
@@ -281,8 +286,8 @@ def _read_npy(path: Path) -> tuple[np.ndarray, str, int]:
 def _to_tensor(array: np.ndarray, path: Path, domain: str) -> Tensor:
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4):
-        raise UserError(f"{path} has the shape {array.shape}; export it as grey or RGB")
+    if array.ndim != 3 or array.shape[-1] not in (1, 2, 3):
+        raise _unfit(array.shape, path)
     colour = array[..., :3] if array.shape[-1] >= 3 else array[..., :1].repeat(3, axis=-1)
     if not np.isfinite(colour).all():
         raise UserError(f"{path} holds NaN or infinity; replace them, e.g. with numpy.nan_to_num")

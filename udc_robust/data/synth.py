@@ -121,6 +121,8 @@ def _synthesise(
     """Make what a former call has not made yet."""
     manifest = out / "manifest.json"
     former = _former(manifest, header)
+    if not former:
+        write_text(manifest, json.dumps({**header, "pairs": []}, indent=1))  # from now on what lies here is ours
     entries: list[dict[str, Any]] = []
     with progress(f"making {out.name}", len(paths) * settings.per_source) as tick:
         for path in paths:
@@ -185,10 +187,18 @@ def _digest(psf: Tensor) -> str:
 
 def _former(manifest: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Entries of a set that was begun with the same settings, of the same sources."""
+    pictures = [path for part in ("lq", "gt") for path in (manifest.parent / part).glob("[!.]*")]
     if not manifest.is_file():
+        if pictures:
+            raise UserError(
+                f"{manifest.parent} holds {pictures[0].parent.name}/{pictures[0].name} and no {manifest.name}, so it "
+                "is no set of ours: choose another --out"
+            )
         return {}
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
+        if not content["pairs"] and not pictures:
+            return {}
         changed = [name for part in header if part != "domain" for name in _changed(content[part], header[part])]
         if changed or content["domain"] != header["domain"]:
             raise UserError(

@@ -22,8 +22,8 @@ class Cell:
     """One attack at one budget.
 
     Attributes:
-        access: what the attacker has of the victim: ``none`` (noise), ``query``, ``gradient`` (of a bare network), or
-            what a gradient attack knows of a defence (see `AttackConfig.access`).
+        access: what the attacker has of the victim: ``none`` (noise), ``query``, ``output`` (answers and truths),
+            ``gradient`` (of a bare network), or what a gradient attack knows of a defence (see `AttackConfig.access`).
     """
 
     attack: AttackConfig

@@ -7,7 +7,6 @@ user or a checkpoint that ships. Nothing is listed by hand, so an option that a 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from udc_robust.grid.images import Images
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Task
+from udc_robust.networks.source_files import source_files
 from udc_robust.portable import portable
 
 INPUTS = "inputs.json"
@@ -143,9 +143,12 @@ def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]
 
 
 def input_paths(config: BaseModel, also: Sequence[str] = ()) -> dict[str, Path]:
-    """Every file and folder that a config names, by the name it has there."""
-    found = {written: _input(written) for written in sorted({*_texts(config.model_dump(mode="json")), *also})}
-    return {written: path for written, path in found.items() if path is not None}
+    """Every file and folder that a config names, by the name it has there, and what code of the user imports."""
+    found: dict[str, Path] = {}
+    for written in sorted({*_texts(config.model_dump(mode="json")), *also}):
+        path = _input(written)
+        found |= source_files(written) if path is None else {written: path}
+    return found
 
 
 def _texts(value: Any, key: str = "") -> Iterator[str]:
@@ -162,15 +165,6 @@ def _texts(value: Any, key: str = "") -> Iterator[str]:
 
 def _input(written: str) -> Path | None:
     """The file or folder that a text of a config means, or None."""
-    code, colon, _ = written.rpartition(":")
-    if colon and code.endswith(".py"):
-        written = code
-    elif colon and code.isascii() and all(part.isidentifier() for part in code.split(".")):
-        try:
-            found = importlib.util.find_spec(code)
-        except (ImportError, ValueError):
-            found = None
-        return Path(found.origin) if found is not None and found.origin and Path(found.origin).is_file() else None
     try:
         path = Path(written)
         if written.strip(". ") and path.exists():
@@ -244,5 +238,6 @@ def facts_of(
             }
             for victim in victims
         },
+        "metrics": {metric.name: metric.told() for metric in plan.metrics},
         "missing": plan.missing,
     }  # fmt: skip

@@ -49,8 +49,9 @@ def find_objective(name: str, known: Sequence[str]) -> Callable[..., Objective]:
     if is_path(name):
         measure = _one_each(_function(name, "objective", ("output", "target")), f"objective {name!r}")
         return lambda drop_db=6.0: Damage(name.rpartition(":")[2], measure, 1e-4, drop_db)
-    if name not in known:
-        raise unknown_name("objective", name, known)
+    for part in name.split("+"):
+        if part not in known:
+            raise unknown_name("objective", part, known)
     return functools.partial(objective, name)
 
 

@@ -90,10 +90,14 @@ class AttackConfig(BaseModel):
         self.options_at(1.0)
         return self
 
-    @property
-    def aims_at_quality(self) -> bool:
-        """Whether it climbs the figure that all attacks are judged by; only such attacks compare."""
+    def aims_at(self, metric: Metric) -> bool:
+        """Whether it climbs this figure, or one that ranks alike; only such attacks compare."""
         return True
+
+    @property
+    def climbs(self) -> tuple[str, ...]:
+        """The learned figures, by name, whose networks it follows."""
+        return ()
 
     @property
     def chosen(self) -> Method:
@@ -122,6 +126,8 @@ def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) ->
     """One option of a method, of the type of its default; without a default it is what was written."""
     if isinstance(default, str) or default is Ellipsis:
         return value
+    if isinstance(default, tuple):
+        return _whole_numbers(what, value)
     found = number(value, eps=eps)
     whole = isinstance(default, int) and not isinstance(default, bool)
     if isinstance(default, bool) != isinstance(found, bool) or not isinstance(found, int | float):
@@ -130,9 +136,16 @@ def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) ->
         raise ValueError(f"{what} must be finite, not {value!r}")
     if whole and (found != int(found) or not 1 <= found <= MOST):
         raise ValueError(f"{what} must be a whole number from 1 to {MOST:,}, not {value!r}")
-    if isinstance(default, float | None) and not found > 0 and not signed:
+    if isinstance(default, float | None) and not (found > 0 or found == default == 0 or signed):
         raise ValueError(f"{what} must be positive, not {value!r}")
     return int(found) if whole else found
+
+
+def _whole_numbers(what: str, value: Any) -> tuple[int, ...]:
+    """An option that is a list of pixels."""
+    if not isinstance(value, list | tuple) or any(type(part) is not int or not 0 <= part <= MOST for part in value):
+        raise ValueError(f"{what} must be a list of whole numbers of 0 or more, not {value!r}")
+    return tuple(value)
 
 
 class MetricConfig(Strict):

@@ -72,24 +72,6 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How much of the quality's unit counts, for flags and verdicts.
-
-    Attributes:
-        small: what chance may make; ``large``: by which an attack that is still gaining gains.
-        nothing: what an attack of an unlimited budget leaves of a victim at most.
-        same_cost: clean costs within this count as the same.
-        few_images: an image set under this size says little about another one.
-    """
-
-    small: float
-    large: float
-    nothing: float
-    same_cost: float
-    few_images: int
-
-
-@dataclass(frozen=True)
 class Pictures:
     """What the gallery shows of an image.
 
@@ -113,7 +95,7 @@ class Task:
         schema: of its configs.
         network: what is attacked, as a column of the tables: ``restorer``, ``classifier``.
         quality: the one figure of an image that ranks attacks: higher is better. ``metrics``: the other figures of an
-            answer, as a run of this config has them.
+            answer, as a run of this config has them. ``few_images``: a set under this size says little about another.
         names, results, summary: columns of the tables; ``names`` name a cell, the first seven order the rows.
         open: a data block's images. ``load``: every network by name, for images of one domain.
         check: a victim's answers ``(draws,B,...)`` to a batch of the data, before any work; UserError where the
@@ -131,7 +113,7 @@ class Task:
     schema: type[RunConfig]
     network: str
     quality: Metric
-    scale: Scale
+    few_images: int
     names: tuple[str, ...]
     results: tuple[str, ...]
     summary: tuple[str, ...]

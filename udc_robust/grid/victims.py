@@ -80,7 +80,7 @@ class Victim:
         Args:
             network: what the task calls a network.
         """
-        if access in ("none", "query"):
+        if access in ("none", "query", "output"):
             return ""
         if self.defence is None:
             return "exact"

@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import psutil
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from udc_robust.errors import UserError
 from udc_robust.limits import require_memory
 
 _MOST_TENSORS = 100_000
+Made = TypeVar("Made")
+
+
+def within_memory(make: Callable[[], Made], what: str, *, rehearse: bool) -> Made:
+    """Make a network, or refuse it where its tensors would not fit.
+
+    Args:
+        make: makes it.
+        what: names it and the options to lower, for the error.
+        rehearse: whether to make it without numbers first: weights that are too many are refused before any of them is
+            drawn. That calls ``make`` twice, so it is not for code of others.
+
+    Raises:
+        UserError: it is too large.
+    """
+    if rehearse:
+        try:
+            with torch.device("meta"), MemoryGuard(what, "meta"):
+                make()
+        except UserError:
+            raise
+        except Exception:  # a mistake that shows in earnest too, or an operation that the meta device lacks
+            pass
+    with MemoryGuard(what, "cpu"):
+        return make()
 
 
 @functools.cache
@@ -23,7 +50,7 @@ def _makes_a_size(operation: Any) -> bool:
 
 
 class MemoryGuard(TorchDispatchMode):
-    """Adds up the tensors that are made under it; use as ``with MemoryGuard(what):``.
+    """Adds up the tensors that are made under it on a device; use as ``with MemoryGuard(what, "cpu"):``.
 
     Linux lends more memory than there is and kills whoever uses it, so an allocation that succeeds proves nothing.
 
@@ -31,15 +58,15 @@ class MemoryGuard(TorchDispatchMode):
         UserError: on the tensor that is too much, naming ``what``.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, device: str) -> None:
         super().__init__()
-        self._what, self._numbers, self._tensors = what, 0.0, 0
+        self._what, self._device, self._numbers, self._tensors = what, device, 0.0, 0
         self._room = psutil.virtual_memory().available / 4
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count what an operation that is given a size will make."""
         kwargs = kwargs or {}
-        if _makes_a_size(func) and args and torch.device(kwargs.get("device") or "cpu").type != "meta":
+        if _makes_a_size(func) and args and torch.device(kwargs.get("device") or "cpu").type == self._device:
             self._tensors += 1
             self._numbers += math.prod(args[0])
             if self._numbers > self._room:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import udc_robust
 from udc_robust.errors import UserError
-from udc_robust.networks.memory_guard import MemoryGuard
+from udc_robust.networks.memory_guard import within_memory
 
 # Folders whose lines say nothing of where the user's code went wrong.
 _NOT_THEIRS = {Path(module.__file__).parent for module in (udc_robust, torch, importlib) if module.__file__}
@@ -113,8 +113,9 @@ def build(builder: Callable[..., nn.Module], name: str, options: Mapping[str, An
         UserError: options that it does not take, an exception in its constructor, or something else than a network.
     """
     try:
-        with MemoryGuard(f"network {name!r} with these options"):
-            network = builder(**options)
+        network = within_memory(
+            lambda: builder(**options), f"network {name!r} with these options", rehearse=_no_users(builder)
+        )
     except UserError:
         raise
     except TypeError as error:
@@ -124,6 +125,11 @@ def build(builder: Callable[..., nn.Module], name: str, options: Mapping[str, An
     if not isinstance(network, nn.Module):
         raise UserError(f"network {name!r} made a {type(network).__name__}, not a torch.nn.Module")
     return network
+
+
+def _no_users(builder: Callable[..., nn.Module]) -> bool:
+    """Whether a network comes with us or with a library that we name networks of."""
+    return str(getattr(builder, "__module__", "")).partition(".")[0] in ("udc_robust", "basicsr", "torchvision")
 
 
 def answered(network: nn.Module, x: Tensor, what: str) -> Tensor:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
-from udc_robust.metrics import Metric
 from udc_robust.metrics.accuracy_curve import area_under
 from udc_robust.report.panel import Panel
 from udc_robust.report.worst import Wanted, attacked_at, curve, is_blind
@@ -35,13 +34,10 @@ class Area:
     others: Mapping[str, float]
 
 
-def areas(panels: Sequence[Panel], metrics: Sequence[Metric]) -> list[Area]:
+def areas(panels: Sequence[Panel]) -> list[Area]:
     """One for each victim and norm that met two budgets or more, over those that all such victims on the data met.
 
     Against targets only. Attacks that were told a random defence's seed do not count, nor do unlimited budgets.
-
-    Args:
-        metrics: the other figures.
     """
     found = []
     for data in dict.fromkeys(panel.data for panel in panels if panel.has_truth):
@@ -51,27 +47,22 @@ def areas(panels: Sequence[Panel], metrics: Sequence[Metric]) -> list[Area]:
             several = [panel for panel in same if len(met[panel.label]) > 1]
             budgets = rising(set.intersection(*(met[panel.label] for panel in several))) if several else []
             if len(budgets) > 1:
-                found += [_area(panel, budgets, metrics) for panel in several]
+                found += [_area(panel, budgets) for panel in several]
     return found
 
 
-def _area(panel: Panel, budgets: Sequence[Budget], metrics: Sequence[Metric]) -> Area:
+def _area(panel: Panel, budgets: Sequence[Budget]) -> Area:
     blind = set(budgets) <= attacked_at(panel, is_blind)
-    tables = [panel.clean_rows, *(outcome.rows for outcome in panel.outcomes)]
-    complete = [
-        metric for metric in metrics if all(row.get(metric.name) is not None for rows in tables for row in rows)
-    ]
+    others = {m.name: _under(panel.judged_by(m), budgets) for m in panel.metrics if panel.has(m)}
     return Area(
         panel, budgets, _under(panel, budgets), _under(panel, budgets, wanted=is_blind) if blind else None,
-        _noise(panel, budgets), {metric.name: _under(panel, budgets, metric) for metric in complete},
+        _noise(panel, budgets), others,
     )  # fmt: skip
 
 
-def _under(
-    panel: Panel, budgets: Sequence[Budget], metric: Metric | None = None, wanted: Wanted = lambda outcome: True
-) -> float:
-    start = curve(panel, [Budget(budgets[0].norm, 0.0)], metric, lambda outcome: False)
-    return area_under([0.0, *(b.eps for b in budgets)], [*start, *curve(panel, budgets, metric, wanted)])
+def _under(panel: Panel, budgets: Sequence[Budget], wanted: Wanted = lambda outcome: True) -> float:
+    start = curve(panel, [Budget(budgets[0].norm, 0.0)], lambda outcome: False)
+    return area_under([0.0, *(b.eps for b in budgets)], [*start, *curve(panel, budgets, wanted)])
 
 
 def _noise(panel: Panel, budgets: Sequence[Budget]) -> float | None:

@@ -13,12 +13,11 @@ from typing import Any
 from udc_robust.grid.budget import Budget, rising
 from udc_robust.grid.cells import ACCESSES
 from udc_robust.grid.statistics import Interval, mean_interval
-from udc_robust.grid.task import Scale
 from udc_robust.metrics import Metric
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.worst import Worst, attacked_at, held, strongest, worst_by_image
 
-ATTACKERS = ("gradient", *ACCESSES, "jitter", "query")
+ATTACKERS = ("gradient", *ACCESSES, "jitter", "output", "query")
 """What kinds of attackers there are: by their access, or ``jitter`` for gradients at several places near by."""
 
 
@@ -86,11 +85,6 @@ class Comparison:
         return self.standings[0].panel.task.quality
 
     @property
-    def scale(self) -> Scale:
-        """How much of it counts."""
-        return self.standings[0].panel.task.scale
-
-    @property
     def shared(self) -> list[int]:
         """Places of the budgets at which every victim was attacked."""
         return [i for i in range(len(self.budgets)) if all(standing.held[i] for standing in self.standings)]
@@ -127,7 +121,7 @@ def _standing(panel: Panel, baseline: Panel | None, budgets: Sequence[Budget]) -
     clean = [panel.figure(row) for row in panel.clean_rows]
     before = fmean(clean if baseline is None else [baseline.figure(row) for row in baseline.clean_rows])
     found = [_held(panel, baseline, budget) for budget in budgets]
-    return Standing(panel, fmean(clean), mean_interval(clean), before - fmean(clean), found)
+    return Standing(panel, fmean(clean), mean_interval(clean), panel.task.quality.better(before, fmean(clean)), found)
 
 
 def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
@@ -140,7 +134,11 @@ def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
         kind: held(worst_by_image(panel, budget, wanted=lambda o, kind=kind: attacker(o) == kind))  # type: ignore[misc]
         for kind in dict.fromkeys(map(attacker, rivals))
     }
-    gains = [] if baseline is None or baseline is panel else gains_over(worst, worst_by_image(baseline, budget))
+    gains = (
+        []
+        if baseline is None or baseline is panel
+        else gains_over(panel.task.quality, worst, worst_by_image(baseline, budget))
+    )
     figures = [one.figure for one in worst.values()]
     return Held(
         quality=fmean(figures),
@@ -154,9 +152,9 @@ def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
     )
 
 
-def gains_over(worst: Mapping[str, Worst], floor: Mapping[str, Worst]) -> list[float]:
-    """What each image of one victim keeps more than of another."""
-    return [worst[image].figure - floor[image].figure for image in worst if image in floor]
+def gains_over(metric: Metric, worst: Mapping[str, Worst], floor: Mapping[str, Worst]) -> list[float]:
+    """By how much each image of one victim is better than that of another."""
+    return [metric.better(worst[image].figure, floor[image].figure) for image in worst if image in floor]
 
 
 def attacker(outcome: Outcome) -> str:
@@ -165,8 +163,8 @@ def attacker(outcome: Outcome) -> str:
 
 
 COLUMNS = (
-    "data", "family", "victim", "kind", "role", "nfe", "clean", "cost", "norm", "eps", "budget", "held", "held_low",
-    "held_high", "noise", "gain", "gain_low", "gain_high", *ATTACKERS, "strongest",
+    "data", "metric", "family", "victim", "kind", "role", "nfe", "clean", "cost", "norm", "eps", "budget", "held",
+    "held_low", "held_high", "noise", "gain", "gain_low", "gain_high", *ATTACKERS, "strongest",
 )  # fmt: skip
 
 
@@ -174,10 +172,10 @@ def rows(found: Sequence[Comparison]) -> list[dict[str, Any]]:
     """All victims at all budgets, for a table."""
     return [
         {
-            "data": comparison.data, "family": comparison.family, "victim": standing.panel.label,
-            "kind": standing.panel.kind, "role": standing.panel.role, "nfe": standing.panel.nfe,
-            "clean": standing.clean, "cost": standing.cost, "norm": budget.norm, "eps": budget.eps,
-            "budget": str(budget), "held": one.quality, "noise": one.noise, "gain": one.gain,
+            "data": comparison.data, "metric": comparison.metric.name, "family": comparison.family,
+            "victim": standing.panel.label, "kind": standing.panel.kind, "role": standing.panel.role,
+            "nfe": standing.panel.nfe, "clean": standing.clean, "cost": standing.cost, "norm": budget.norm,
+            "eps": budget.eps, "budget": str(budget), "held": one.quality, "noise": one.noise, "gain": one.gain,
             "strongest": one.strongest, **_ends("held", one.interval), **_ends("gain", one.gain_interval),
             **{kind: one.by.get(kind) for kind in ATTACKERS},
         }

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from udc_robust.config_file import number
 from udc_robust.grid.budget import Budget
+from udc_robust.metrics import Metric
 from udc_robust.report.panel import Outcome, Panel
 
 Settings = tuple[object, ...]
@@ -15,7 +16,8 @@ Gap = tuple[float, str]
 
 
 def _left(outcome: Outcome) -> float:
-    return outcome.left
+    """What is left, such that more of it is better."""
+    return outcome.quality.better(outcome.left, 0.0)
 
 
 def _words(a: Outcome, b: Outcome) -> str:
@@ -29,8 +31,13 @@ def _text(outcome: Outcome) -> str:
 
 
 def _attacks(panel: Panel) -> list[Outcome]:
-    """Attacks of a limited budget on the figure that all are judged by."""
-    return [o for o in panel.outcomes if not o.is_noise and o.budget.limited and o.cell.attack.aims_at_quality]
+    """Attacks of a limited budget on the figure that all are judged by, which can judge them."""
+    return [o for o in panel.outcomes if not o.is_noise and o.budget.limited and aims(o)]
+
+
+def aims(outcome: Outcome) -> bool:
+    """Whether it climbs the figure that it is judged by, and that figure can judge it."""
+    return outcome.cell.attack.aims_at(outcome.quality) and not outcome.fools
 
 
 def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
@@ -42,7 +49,7 @@ def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 def _is_gradient(outcome: Outcome) -> bool:
     """Whether the attack follows a gradient of the victim itself."""
-    return outcome.cell.access not in ("none", "query", "blind") and not outcome.cell.attack.known_seed
+    return outcome.cell.access not in ("none", "query", "output", "blind") and not outcome.cell.attack.known_seed
 
 
 def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[Gap]:
@@ -51,7 +58,7 @@ def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[G
         best = min((o for o in group if _is_gradient(o) and not weaker(o)), key=_left, default=None)
         for other in group:
             if best is not None and weaker(other):
-                yield best.left - other.left, _words(other, best)
+                yield _left(best) - _left(other), _words(other, best)
 
 
 def single_step(panel: Panel) -> Iterable[Gap]:
@@ -72,22 +79,22 @@ def transfer(panel: Panel) -> Iterable[Gap]:
 def noise(panel: Panel) -> Iterable[Gap]:
     """Noise of the run, or what stands beside each attack anyway: noise of the very norm that it used."""
     for group in _by_budget(o for o in panel.outcomes if o.budget.limited):
-        best = min((o for o in group if _is_gradient(o) and o.cell.attack.aims_at_quality), key=_left, default=None)
+        best = min((o for o in group if _is_gradient(o) and aims(o)), key=_left, default=None)
         if best is None:
             continue
         for other in group:
             if other.is_noise:
-                yield best.left - other.left, _words(other, best)
+                yield _left(best) - _left(other), _words(other, best)
         beside = best.noise_left
         if beside is not None:
             metric = best.quality
             told = f"noise of its norm {beside:.{max(metric.digits, 1)}f} {metric.unit}"
-            yield best.left - beside, f"{told}, {best.cell.label} {_text(best)} at {best.budget}"
+            yield _left(best) - beside, f"{told}, {best.cell.label} {_text(best)} at {best.budget}"
 
 
 def brightness(panel: Panel) -> Iterable[Gap]:
-    """A constant shift against the best gradient attack."""
-    return _against_best(panel, lambda o: o.cell.attack.method == "brightness")
+    """A constant shift, or a smooth field, against the best gradient attack."""
+    return _against_best(panel, lambda o: o.cell.attack.method in ("brightness", "smooth_field"))
 
 
 def reach(panel: Panel) -> Iterable[Gap]:
@@ -106,7 +113,7 @@ def monotone(panel: Panel) -> Iterable[Gap]:
         rising = sorted(curve, key=lambda o: o.cell.eps)
         for small, large in pairwise(rising):
             here, there = (f"{_text(o)} at {o.budget}" for o in (small, large))
-            yield large.left - small.left, f"{small.cell.label}: {here}, {there}"
+            yield _left(large) - _left(small), f"{small.cell.label}: {here}, {there}"
 
 
 def _series(panel: Panel, key: Callable[[Outcome], str]) -> list[list[Outcome]]:
@@ -121,7 +128,7 @@ def unbounded(panel: Panel) -> Iterable[Gap]:
     huge = [o for o in _attacks(panel) if o.cell.attack.norm == "linf" and o.cell.eps >= 64 / 255 and _is_gradient(o)]
     if huge:
         best = min(huge, key=_left)
-        yield best.left, _text(best)
+        yield _left(best), _text(best)
 
 
 def gradients(panel: Panel) -> Iterable[Gap]:
@@ -159,7 +166,7 @@ def steps(panel: Panel) -> Iterable[Gap]:
     for group in _twins(panel, "steps", "step_size"):
         if group[0].cell.attack.method in ("pgd", "ifgsm"):
             rising = sorted(group, key=lambda o: o.summary["backwards"])
-            yield rising[-2].left - rising[-1].left, _words(rising[-2], rising[-1])
+            yield _left(rising[-2]) - _left(rising[-1]), _words(rising[-2], rising[-1])
 
 
 def eot(panel: Panel) -> Iterable[Gap]:
@@ -167,7 +174,7 @@ def eot(panel: Panel) -> Iterable[Gap]:
     for group in _twins(panel, "eot"):
         rising = sorted(group, key=lambda o: o.cell.attack.eot)
         if rising[0].summary["draws"] > 1:
-            yield rising[-2].left - rising[-1].left, _words(rising[-2], rising[-1])
+            yield _left(rising[-2]) - _left(rising[-1]), _words(rising[-2], rising[-1])
 
 
 def seed(panel: Panel) -> Iterable[Gap]:
@@ -177,4 +184,26 @@ def seed(panel: Panel) -> Iterable[Gap]:
         others = [o for o in group if not o.cell.attack.known_seed]
         if known and others:
             best = min(others, key=_left)
-            yield known[0].left - best.left, _words(known[0], best)
+            yield _left(known[0]) - _left(best), _words(known[0], best)
+
+
+def fooled(panel: Panel) -> Iterable[Gap]:
+    """How much further a backbone that was climbed puts the pictures than one that was not, each by what it rose."""
+    learned = [metric for metric in panel.metrics if metric.learned and panel.has(metric)]
+    for outcome in panel.outcomes:
+        used = [metric for metric in learned if metric.name in outcome.cell.attack.climbs]
+        judges = [metric for metric in learned if metric not in used]
+        if used and judges:
+            rises = {metric.name: _rise(panel, outcome, metric) for metric in learned}
+            climbed = max(used, key=lambda metric: rises[metric.name])
+            judge = max(judges, key=lambda metric: rises[metric.name])
+            told = ", ".join(
+                f"{m.title} {m.shown(panel.clean)} to {m.shown(outcome.summary)}" for m in (climbed, judge)
+            )
+            gap = rises[climbed.name] - 2 * rises[judge.name] - climbed.scale.large
+            yield gap, f"{outcome.title}: {told}"
+
+
+def _rise(panel: Panel, outcome: Outcome, metric: Metric) -> float:
+    """By how much an attack makes a figure worse."""
+    return metric.better(panel.clean[metric.name], outcome.summary[metric.name])

@@ -56,7 +56,7 @@ def red_flags(panel: Panel) -> list[Flag]:
 
 
 def _checks(panel: Panel) -> list[Check]:
-    return [*_weaker_beats_stronger(panel), *_attack_at_fault(panel), *_not_converged(panel)]
+    return [*_weaker_beats_stronger(panel), *_attack_at_fault(panel), *_not_converged(panel), *_fooled(panel)]
 
 
 def _amount(panel: Panel, size: float) -> str:
@@ -66,15 +66,18 @@ def _amount(panel: Panel, size: float) -> str:
 
 
 def _pgd(panel: Panel, name: str, more: str) -> str:
-    """A line of PGD for this victim."""
+    """A line of PGD for this victim that climbs what its attacks climb."""
     eot = ", eot: 8" if panel.random else ""
+    climbed = next((o.cell.attack for o in panel.outcomes if rules.aims(o)), None)
+    if climbed is not None and climbed.objective not in climbed.plain_objectives:
+        more += f", objective: {climbed.objective}"
     access = "" if panel.is_bare else ", access: [blind, bpda, surrogate, adaptive]"
     return f"{{method: pgd, name: {name}, steps: 40, {more}{eot}{access}}}"
 
 
 def _weaker_beats_stronger(panel: Panel) -> list[Check]:
     """Attacks that know or do less and yet do more: the gradient misleads, or was not followed far enough."""
-    limit, small = panel.task.scale.small, _amount(panel, panel.task.scale.small)
+    limit, small = panel.task.quality.scale.small, _amount(panel, panel.task.quality.scale.small)
     longer = _pgd(panel, "pgd longer", "step_size: eps/10")
 
     def line(method: str, written: str = "") -> str:
@@ -90,15 +93,15 @@ def _weaker_beats_stronger(panel: Panel) -> list[Check]:
         Check("transfer beats white box", f"a blind attack {small} below the best", rules.transfer, limit, longer),
         Check("noise beats white box", "noise of its norm below the best gradient", rules.noise, 0.0, longer),
         Check(
-            "brightness beats the gradient", f"a constant shift {below}", rules.brightness, limit, line("brightness")
+            "brightness beats the gradient", f"a constant shift or smooth field {below}", rules.brightness, limit,
+            line("brightness"),
         ),
     ]  # fmt: skip
 
 
 def _attack_at_fault(panel: Panel) -> list[Check]:
     """Signs that lie in the attack itself."""
-    scale = panel.task.scale
-    nothing = f"over {scale.nothing:g} {panel.task.quality.unit} are left at Linf 64/255 or more"
+    scale = panel.task.quality.scale
     longer = _pgd(panel, "pgd longer", "step_size: eps/10")
     return [
         Check("steps too short", "steps x step_size under eps: the border is out of reach", rules.reach, 0.0, longer),
@@ -106,10 +109,7 @@ def _attack_at_fault(panel: Panel) -> list[Check]:
             "not monotone in eps", f"a larger eps leaves {_amount(panel, scale.small)} more", rules.monotone,
             scale.small, longer,
         ),
-        Check(
-            "an unbounded attack fails", nothing, rules.unbounded, scale.nothing,
-            _pgd(panel, "pgd 64/255", "eps: 64/255"),
-        ),
+        *_unbounded(panel),
         Check(
             "dead or broken gradients", "over 1 % of an attack's gradients all zero or not finite", rules.gradients,
             0.01, "{method: square, steps: 1000}",
@@ -117,9 +117,19 @@ def _attack_at_fault(panel: Panel) -> list[Check]:
     ]  # fmt: skip
 
 
+def _unbounded(panel: Panel) -> list[Check]:
+    metric = panel.task.quality
+    nothing = metric.scale.nothing
+    if nothing is None:
+        return []
+    rule = f"{'over' if metric.higher_is_better else 'under'} {nothing:g} {metric.unit} are left at Linf 64/255 or more"
+    limit, line = metric.better(nothing, 0.0), _pgd(panel, "pgd 64/255", "eps: 64/255")
+    return [Check("an unbounded attack fails", rule, rules.unbounded, limit, line)]
+
+
 def _not_converged(panel: Panel) -> list[Check]:
     """More of the same does more."""
-    scale = panel.task.scale
+    scale = panel.task.quality.scale
     large = _amount(panel, scale.large)
     return [
         Check(
@@ -137,25 +147,30 @@ def _not_converged(panel: Panel) -> list[Check]:
     ]  # fmt: skip
 
 
+def _fooled(panel: Panel) -> list[Check]:
+    """Once for each victim, where a network's opinion is asked."""
+    if panel.task.quality in panel.metrics or not any(metric.learned for metric in panel.metrics):
+        return []
+    rule = "LPIPS rises over twice as far by the backbone that an attack climbed as by one that it did not use"
+    both = "{method: pgd, steps: 20, objective: lpips_alex+lpips_squeeze}"
+    return [Check("the metric was fooled, not the picture", rule, rules.fooled, 0.0, both)]
+
+
 def _has(panel: Panel, method: str) -> bool:
     return any(outcome.cell.attack.method == method for outcome in panel.outcomes)
 
 
-COLUMNS = ("data", "victim", "flag", "rule", "state", "value", "remedy")
+COLUMNS = ("data", "victim", "metric", "flag", "rule", "state", "value", "remedy")
 
 
-def flag_rows(panels: Sequence[Panel]) -> list[dict[str, object]]:
+def flag_rows(found: Sequence[tuple[Panel, Sequence[Flag]]]) -> list[dict[str, object]]:
     """All flags of all victims, for a table."""
     return [
         {
-            "data": p.data,
-            "victim": p.label,
-            "flag": f.name,
-            "rule": f.rule,
-            "state": f.state,
-            "value": f.value,
-            "remedy": f.remedy if f.state != "clear" else "",
+            "data": panel.data, "victim": panel.label, "metric": panel.task.quality.name, "flag": flag.name,
+            "rule": flag.rule, "state": flag.state, "value": flag.value,
+            "remedy": flag.remedy if flag.state != "clear" else "",
         }
-        for p in panels
-        for f in red_flags(p)
-    ]
+        for panel, flags in found
+        for flag in flags
+    ]  # fmt: skip

@@ -39,6 +39,12 @@ def as_now(settings: Any, facts: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, {**facts, "task": settings["task"], **now}
 
 
+def former_columns(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Columns that another name has now: the one of LPIPS did not say its backbone."""
+    backbone = settings.get("lpips")
+    return {"lpips": f"lpips_{backbone}"} if isinstance(backbone, str) else {}
+
+
 def _without(block: Mapping[str, Any], classifies: bool) -> dict[str, Any]:
     return {key: value for key, value in block.items() if not (classifies and key in ("against", "drop_db"))}
 

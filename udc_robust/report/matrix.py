@@ -37,12 +37,12 @@ class Matrix:
     def verdict(self) -> str:
         """Who does best in each column, who over all of them, and who holds most at the middle budget."""
         columns = zip(*(victims for _, victims in self.rows), strict=True)
-        best = [max(column, key=lambda s: s.clean) for column in columns]
+        best = [max(column, key=lambda s: self._good(s.clean)) for column in columns]
         told = ", ".join(f"{s.panel.network} {_place(s.panel.defence)} ({self._text(s.clean)})" for s in best)
         words = [f"Unattacked, the best are {told}, and over all columns {self._steadiest(lambda s: s.clean)}."]
         if self.budgets:
             at, budget = self.budgets[len(self.budgets) // 2]
-            most = max((s for _, victims in self.rows for s in victims), key=lambda s: s.at(at).quality)
+            most = max((s for _, victims in self.rows for s in victims), key=lambda s: self._good(s.at(at).quality))
             words.append(
                 f"Under all attacks at {budget}, {most.panel.network} {_place(most.panel.defence)} holds most "
                 f"({self._text(most.at(at).quality)}), and over all columns "
@@ -52,8 +52,13 @@ class Matrix:
 
     def _steadiest(self, quality: Callable[[Standing], float]) -> str:
         """The network of the largest mean over the columns, in words."""
-        name, values = max(((n, [quality(s) for s in row]) for n, row in self.rows), key=lambda row: fmean(row[1]))
-        return f"{name} ({self._text(fmean(values))} on average, {self._text(min(values))} at worst)"
+        found = [(name, [quality(s) for s in row]) for name, row in self.rows]
+        name, values = max(found, key=lambda row: self._good(fmean(row[1])))
+        return f"{name} ({self._text(fmean(values))} on average, {self._text(min(values, key=self._good))} at worst)"
+
+    def _good(self, value: float) -> float:
+        """Such that more of it is better."""
+        return self.metric.better(value, 0.0)
 
     def _text(self, value: float) -> str:
         return figure(self.metric, value)
@@ -87,13 +92,21 @@ def matrix_rows(found: Sequence[Matrix]) -> list[dict[str, object]]:
         for name, victims in table.rows:
             for title, value in figures.items():
                 values = {s.panel.defence: value(s) for s in victims}
-                made.append({"data": table.data, "network": name, "figure": title, **values})
+                made.append(
+                    {"data": table.data, "metric": table.metric.name, "network": name, "figure": title, **values}
+                )
     return made
 
 
 def matrix_columns(found: Sequence[Matrix]) -> list[str]:
     """The columns of `matrix_rows`."""
-    return ["data", "network", "figure", *dict.fromkeys(column for table in found for column in table.columns)]
+    return [
+        "data",
+        "metric",
+        "network",
+        "figure",
+        *dict.fromkeys(column for table in found for column in table.columns),
+    ]
 
 
 def column_name(defence: str) -> str:

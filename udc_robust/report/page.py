@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,6 @@ import yaml
 from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
-from udc_robust.metrics import Metric
 from udc_robust.portable import portable
 from udc_robust.report import (
     areas,
@@ -33,6 +32,7 @@ from udc_robust.report import (
 )
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
+from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import headline, verdict
@@ -63,7 +63,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
         footnotes=list(dict.fromkeys(note for part in parts for note in part["footnotes"])),
     )
     write_text(out, page)
-    _write_tables(out, parts, panels)
+    _write_tables(out, parts)
     return out
 
 
@@ -76,9 +76,7 @@ def write_slide(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path) -> P
     read, panels = _read(runs, tasks)
     task = read[0].task
     mine = [panel for panel in panels if panel.task.name == task.name]
-    compared = comparison.comparisons(mine)
-    sentence = headline(task, mine, compared, [verdict(found) for found in compared])
-    return slide.draw(mine, sentence, _title(read), out)
+    return slide.draw(mine, headline(task, mine, comparison.comparisons(mine)), _title(read), out)
 
 
 def _read(runs: Sequence[Path], tasks: Mapping[str, Task]) -> tuple[list[Run], list[Panel]]:
@@ -94,14 +92,15 @@ def _title(read: Sequence[Run]) -> str:
     return " and ".join(dict.fromkeys(run.name for run in read))
 
 
-def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> None:
+def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     """The machine-readable tables beside the page; those without a row are not there."""
-    compared = [found for part in parts for found in part["comparisons"]]
-    averaged, matrices, pairs = (
-        [one for part in parts for one in part[key]] for key in ("areas", "matrices", "paired")
+    judged = [one for part in parts for one in (part, *part["others"])]
+    compared, matrices, pairs = (
+        [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
+    averaged = [one for part in parts for one in part["areas"]]
     for name, columns, rows in (
-        ("flags", flags.COLUMNS, flags.flag_rows(panels)),
+        ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
@@ -119,35 +118,22 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     prefix = "" if place == 0 else f"{task.name}-"
     order = list(dict.fromkeys(panel.data for panel in panels))
     panels = sorted(panels, key=lambda panel: order.index(panel.data))
-    # Controls have their place in the tables; pictures and paragraphs are for what is studied.
-    studied = [panel for panel in panels if not panel.is_control]
-    compared = comparison.comparisons(panels)
-    grouped = [(data, [c for c in compared if c.data == data]) for data in order]
-    matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
-    judged = [verdict(found) for found in compared]
+    studied = _studied(panels)
+    judged = _judged(panels, prefix)
     shown, left_out = gallery.choose(studied)
     return {
         "task": task,
         "prefix": prefix,
-        "headline": headline(task, panels, compared, judged),
+        "headline": headline(task, panels, judged["comparisons"]),
         "notes": task.notes(panels),
         "unmade": comparison.unmade(panels),
-        "matrices": matrices,
         "column_name": matrix.column_name,
-        "paired": paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else [],
-        "comparisons": compared,
-        "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
-        "held_plots": [
-            plot
-            for i, (title, found) in enumerate(_plotted(grouped, matrices))
-            for plot in curves.held_plots(title, found, f"{prefix}held{i}")
-        ],
+        **judged,
         "drop_plots": histogram.drop_plots(studied, f"{prefix}drops"),
-        "attack_plots": curves.attack_plots(studied, f"{prefix}curves"),
-        "areas": areas.areas(panels, _other_metrics(task)),
+        "others": list(_by_other_figures(panels, prefix)),
+        "areas": areas.areas(panels),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
-        "flags": [(panel, flags.red_flags(panel)) for panel in panels],
         "gallery": _groups(gallery.cards(studied, shown)),
         "error_maps": [(made, error_map.told(made)) for made in error_map.error_maps(studied)],
         "left_out": left_out,
@@ -156,11 +142,44 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     }
 
 
-def _other_metrics(task: Task) -> list[Metric]:
-    from udc_robust.metrics import records
+def _studied(panels: Sequence[Panel]) -> list[Panel]:
+    """Controls have their place in the tables; pictures and paragraphs are for what is studied."""
+    return [panel for panel in panels if not panel.is_control]
 
-    known = (records.SSIM, records.MS_SSIM, records.GMSD, records.LPIPS, records.TOP5)
-    return [metric for metric in known if metric.name in task.results]
+
+def _judged(panels: Sequence[Panel], prefix: str) -> dict[str, Any]:
+    """What the page says of victims in the one figure that they are judged by."""
+    compared = comparison.comparisons(panels)
+    grouped = [(data, [c for c in compared if c.data == data]) for data in dict.fromkeys(p.data for p in panels)]
+    matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
+    judged = [verdict(found) for found in compared]
+    return {
+        "metric": panels[0].task.quality,
+        "matrices": matrices,
+        "paired": paired.of_runs(panels),
+        "comparisons": compared,
+        "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
+        "held_plots": [
+            plot
+            for i, (title, found) in enumerate(_plotted(grouped, matrices))
+            for plot in curves.held_plots(title, found, f"{prefix}held{i}")
+        ],
+        "attack_plots": curves.attack_plots(_studied(panels), f"{prefix}curves"),
+        "flags": [(panel, flags.red_flags(panel)) for panel in panels if _aimed_at(panel)],
+    }
+
+
+def _aimed_at(panel: Panel) -> bool:
+    """Whether flags tell anything: of the task's own quality always, of another figure where an attack climbs it."""
+    return panel.task.quality.name not in {metric.name for metric in panel.metrics} or any(map(aims, panel.outcomes))
+
+
+def _by_other_figures(panels: Sequence[Panel], prefix: str) -> Iterator[dict[str, Any]]:
+    """The same in each other figure that is known of all images of some victims."""
+    for metric in {metric.name: metric for panel in panels for metric in panel.metrics}.values():
+        seen = [panel.judged_by(metric) for panel in panels if panel.has(metric)]
+        if seen:
+            yield _judged(seen, f"{prefix}{metric.name}-")
 
 
 def _table(data: str, found: Sequence[Comparison], verdicts: Sequence[Any]) -> dict[str, Any]:

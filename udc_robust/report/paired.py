@@ -58,11 +58,16 @@ class Pairing:
         if best.held.difference is None or best.clean.difference is None:
             return f"{told}."
         word = "more" if best.held.difference >= 0 else "less"
-        cost = "for" if best.clean.difference <= 0 else "with a gain of"
+        cost = "for" if self.metric.better(best.clean.difference, 0.0) <= 0 else "with a gain of"
         return (
             f"{told}, {difference(self.metric, best.held.difference)} {word} than {self.before}, {cost} "
             f"{difference(self.metric, best.clean.difference)} of clean {self.metric.title}."
         )
+
+
+def of_runs(panels: Sequence[Panel]) -> list[Pairing]:
+    """Those of several runs; a run by itself has no before."""
+    return pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
 
 
 def pairings(panels: Sequence[Panel]) -> list[Pairing]:
@@ -80,7 +85,7 @@ def pairings(panels: Sequence[Panel]) -> list[Pairing]:
 def _pairing(data: str, panels: Sequence[Panel], budget: Budget) -> Pairing:
     before = panels[0]
     pairs = [_pair(panel, before, budget) for panel in panels]
-    pairs.sort(key=lambda pair: -pair.held.value)
+    pairs.sort(key=lambda pair: before.task.quality.better(0.0, pair.held.value))
     return Pairing(data, before.label, before.task.quality, budget, pairs)
 
 
@@ -109,8 +114,8 @@ def _change(after: dict[str, float], before: dict[str, float]) -> Change:
 
 
 COLUMNS = (
-    "data", "victim", "before", "budget", "clean", "clean_change", "noise", "noise_change", "held", "held_change",
-    "held_low", "held_high",
+    "data", "metric", "victim", "before", "budget", "clean", "clean_change", "noise", "noise_change", "held",
+    "held_change", "held_low", "held_high",
 )  # fmt: skip
 
 
@@ -118,7 +123,8 @@ def rows(found: Sequence[Pairing]) -> list[dict[str, Any]]:
     """For ``report.paired.csv``."""
     return [
         {
-            "data": pairing.data, "victim": pair.panel.label, "before": pairing.before, "budget": str(pairing.budget),
+            "data": pairing.data, "metric": pairing.metric.name, "victim": pair.panel.label,
+            "before": pairing.before, "budget": str(pairing.budget),
             "clean": pair.clean.value, "clean_change": pair.clean.difference,
             "noise": pair.noise.value if pair.noise else None,
             "noise_change": pair.noise.difference if pair.noise else None,

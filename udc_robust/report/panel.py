@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,16 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
-        """Whether it is a threat: noise attacks nothing, and who was told the seed is an upper bound."""
-        return not self.is_noise and not self.cell.attack.known_seed
+        """Whether it is a threat that the figure can judge.
+
+        Noise attacks nothing, who was told the seed is an upper bound, and who climbed a network's opinion fools it.
+        """
+        return not self.is_noise and not self.cell.attack.known_seed and not self.fools
+
+    @property
+    def fools(self) -> bool:
+        """Whether it climbed the very network whose opinion the figure is."""
+        return self.quality.learned and self.quality.name in self.cell.attack.climbs
 
     @property
     def budget(self) -> Budget:
@@ -79,6 +87,7 @@ class Panel:
         images: what run.json says of the data: their domain, whether there is a target, names of classes.
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
+        metrics: the figures that the run has beside the task's quality.
         folder: of the run.
     """
 
@@ -97,6 +106,7 @@ class Panel:
     clean: Row
     clean_rows: Sequence[Row]
     outcomes: Sequence[Outcome]
+    metrics: Sequence[Metric]
     folder: Path
 
     @property
@@ -118,6 +128,16 @@ class Panel:
     def is_control(self) -> bool:
         """Whether it is a cheap rival rather than a defence under study: the config says so."""
         return self.role == "control"
+
+    def judged_by(self, metric: Metric) -> Panel:
+        """The same victim, with another figure for its quality."""
+        outcomes = [replace(outcome, quality=metric) for outcome in self.outcomes]
+        return replace(self, task=replace(self.task, quality=metric), outcomes=outcomes)
+
+    def has(self, metric: Metric) -> bool:
+        """Whether the figure is known of every image in every cell."""
+        tables = [self.clean_rows, *(outcome.rows for outcome in self.outcomes)]
+        return all(row.get(metric.name) is not None for rows in tables for row in rows)
 
     def figure(self, row: Row) -> float:
         """The quality of an image, as people read it."""

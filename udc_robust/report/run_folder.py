@@ -22,8 +22,9 @@ from udc_robust.grid.cells import ACCESSES, Cell
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Row, Task
 from udc_robust.grid.victims import victim_label
+from udc_robust.metrics import Metric, records
 from udc_robust.names import NONE
-from udc_robust.report.former import as_now
+from udc_robust.report.former import as_now, former_columns
 from udc_robust.report.panel import Outcome, Panel
 
 FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
@@ -83,8 +84,15 @@ class Run:
             clean=self._one(clean),
             clean_rows=self.results[clean],
             outcomes=sorted((self._outcome(key) for key in mine), key=rank),
+            metrics=self._metrics(self.results[clean]),
             folder=self.path,
         )
+
+    def _metrics(self, rows: Sequence[Row]) -> list[Metric]:
+        """Those that the run says it measured; of runs that say nothing those whose columns are there."""
+        told = {name: Metric.as_told(about) for name, about in self.facts.get("metrics", {}).items()}
+        known = {name: metric for name, metric in records.BESIDE.items() if name in rows[0]}
+        return list({**known, **told}.values())
 
     def _outcome(self, key: Key) -> Outcome:
         summary, rows = self._one(key), self.results[key]
@@ -133,9 +141,9 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
             if block["eps"] is None:  # the run's list: said by leaving the key out
                 del block["eps"]
         config = check_config(settings, task.schema, str(path / "config.yaml"), NO_CODE)
-        texts = {*task.names, "image", "unit"} - _NUMBERS
+        texts, renamed = {*task.names, "image", "unit"} - _NUMBERS, former_columns(settings)
         results, summary = (
-            _by_key(_read_csv(path / f"{name}.csv", texts), lambda row: _cell_of(row, task.network))
+            _by_key(_read_csv(path / f"{name}.csv", texts, renamed), lambda row: _cell_of(row, task.network))
             for name in ("results", "summary")
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
@@ -158,9 +166,10 @@ def damage_told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_csv(path: Path, texts: set[str]) -> list[Row]:
+def _read_csv(path: Path, texts: set[str], renamed: Mapping[str, str] | None = None) -> list[Row]:
     with open(path, encoding="utf-8", newline="") as handle:
-        return [{name: _parsed(name, text, texts) for name, text in row.items()} for row in csv.DictReader(handle)]
+        rows = list(csv.DictReader(handle))
+    return [{(renamed or {}).get(name, name): _parsed(name, text, texts) for name, text in row.items()} for row in rows]
 
 
 def _parsed(column: str, text: str, texts: set[str]) -> str | float | None:

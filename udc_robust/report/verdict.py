@@ -13,7 +13,7 @@ from udc_robust.grid.budget import Budget
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.task import Task
 from udc_robust.report.comparison import Comparison, Standing, gains_over
-from udc_robust.report.paired import pairings
+from udc_robust.report.paired import of_runs
 from udc_robust.report.panel import Panel
 from udc_robust.report.words import NO_ATTACK, bracketed, difference, figure, span
 
@@ -33,13 +33,10 @@ class Verdict:
     text: str
 
 
-def headline(
-    task: Task, panels: Sequence[Panel], compared: Sequence[Comparison], judged: Sequence[Verdict]
-) -> str:  # fmt: skip
+def headline(task: Task, panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
     """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
-    pairs = pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
-    told = [found.verdict for found in pairs[:1]] or [found.headline for found in judged if found.headline][:1]
-    return told[0] if told else task.headline(panels, compared)
+    told = [found.verdict for found in of_runs(panels)] or [verdict(found).headline for found in compared]
+    return next((text for text in told if text), "") or task.headline(panels, compared)
 
 
 def verdict(found: Comparison) -> Verdict:
@@ -51,7 +48,7 @@ def verdict(found: Comparison) -> Verdict:
             "", "No budget was tried on every victim, so they cannot be ranked." if found.budgets else NO_ATTACK
         )
     at = _place(found)
-    ranked = sorted(found.standings, key=lambda standing: -standing.at(at).quality)
+    ranked = sorted(found.standings, key=lambda standing: found.metric.better(0.0, standing.at(at).quality))
     studied = [s for s in ranked if not s.panel.is_bare and not s.panel.is_control]
     earned = _earned(found, studied[0], ranked, at) if studied else ""
     flattered = _flattered(found, studied or [s for s in ranked if not s.panel.is_bare], at)
@@ -86,8 +83,8 @@ def _words(found: Comparison, standing: Standing, at: int) -> str:
     held, metric = standing.at(at), found.metric
     gain = ""
     if held.gain is not None:
-        more = "more" if held.gain >= 0 else "less"
-        gain = f", {difference(metric, held.gain)}{bracketed(held.gain_interval, metric.digits)} {more} than undefended"
+        interval = bracketed(held.gain_interval, metric.digits)
+        gain = f", {difference(metric, held.gain)}{interval} {metric.more(held.gain)} than undefended"
     return f"{standing.panel.label} holds {figure(metric, held.quality)}{gain}, {_price(found, standing)}"
 
 
@@ -95,17 +92,21 @@ def _price(found: Comparison, standing: Standing) -> str:
     """What it costs of clean quality and in model calls."""
     calls, cost = standing.panel.nfe, difference(found.metric, standing.cost)
     gains = standing.cost < 0 and cost != difference(found.metric, 0)
-    price = f"with {cost} more of clean {found.metric.title}" if gains else f"for {cost} of clean {found.metric.title}"
+    price = (
+        f"with {cost} {found.metric.more(1)} of clean {found.metric.title}"
+        if gains
+        else f"for {cost} of clean {found.metric.title}"
+    )
     return price + (f" and {calls} model call{'s' if calls > 1 else ''}" if calls else "")
 
 
 def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: int) -> str:
     """Whether the best defence under study beats whatever costs no more and holds most, image by image."""
-    limit = best.cost + found.scale.same_cost
+    limit = best.cost + found.metric.scale.same_cost
     rivals = [s for s in ranked if s.cost <= limit and (s.panel.is_bare or s.panel.is_control)]
     rival = rivals[0] if rivals else found.standings[0]
     no_dearer = ", which costs no more" if rivals else ""
-    gains = gains_over(best.at(at).worst, rival.at(at).worst)
+    gains = gains_over(found.metric, best.at(at).worst, rival.at(at).worst)
     if not gains:
         return ""
     gain, interval, digits = fmean(gains), mean_interval(gains), found.metric.digits
@@ -117,7 +118,7 @@ def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: i
     spread = f" (95 % interval of the gain: {span(interval, digits)})" if interval else ""
     return (
         f"{best.panel.label} {earns}, {_price(found, best)}: at {found.budgets[at]} it holds "
-        f"{difference(found.metric, gain)} {'more' if gain > 0 else 'less'} than {rival.panel.label}"
+        f"{difference(found.metric, gain)} {found.metric.more(gain)} than {rival.panel.label}"
         f"{no_dearer}{spread}."
     )
 

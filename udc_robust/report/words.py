@@ -75,7 +75,7 @@ def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
                 "weaker than they look. A defence that breaks gradients is not a robust one."
             )
         images = len(panel.clean_rows)
-        if images < panel.task.scale.few_images:
+        if images < panel.task.few_images:
             plural = "image is" if images == 1 else "images are"
             advice = "Read the intervals, not the second decimal" if images > 2 else "Other images may tell otherwise"
             found.append(f"{panel.data}: {images} {plural} few. {advice}.")

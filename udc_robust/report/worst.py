@@ -33,16 +33,13 @@ class Worst:
     attacks: tuple[str, ...]
 
 
-def worst_by_image(
-    panel: Panel, budget: Budget, metric: Metric | None = None, wanted: Wanted = lambda outcome: True
-) -> dict[str, Worst]:
-    """For each image what is left of it at a budget.
+def worst_by_image(panel: Panel, budget: Budget, wanted: Wanted = lambda outcome: True) -> dict[str, Worst]:
+    """For each image what is left of it at a budget, in the figure that the panel is judged by.
 
     Args:
-        metric: the figure; None: the task's quality.
         wanted: which of the attacks count.
     """
-    metric = metric or panel.task.quality
+    metric = panel.task.quality
     found = {row["image"]: Worst(metric.factor * row[metric.name], (UNTOUCHED,)) for row in panel.clean_rows}
     for outcome in panel.outcomes:
         if outcome.counts and wanted(outcome):
@@ -54,7 +51,7 @@ def worst_by_image(
 
 def _worse(before: Worst, row: Row, attack: str, metric: Metric) -> Worst:
     figure = metric.factor * row[metric.name]
-    lead = figure - before.figure if metric.higher_is_better else before.figure - figure
+    lead = metric.better(figure, before.figure)
     if lead < 0:
         return Worst(figure, (attack,))
     # Many attacks may turn a right answer into a wrong one.
@@ -83,11 +80,9 @@ def is_blind(outcome: Outcome) -> bool:
     return outcome.cell.access == "blind"
 
 
-def curve(
-    panel: Panel, budgets: Sequence[Budget], metric: Metric | None = None, wanted: Wanted = lambda o: True
-) -> list[float]:
+def curve(panel: Panel, budgets: Sequence[Budget], wanted: Wanted = lambda outcome: True) -> list[float]:
     """What is held at rising budgets of one norm."""
-    return [held(worst_by_image(panel, budget, metric, wanted)) for budget in budgets]
+    return [held(worst_by_image(panel, budget, wanted)) for budget in budgets]
 
 
 def strongest_outcomes(panel: Panel) -> list[Outcome]:
@@ -96,7 +91,7 @@ def strongest_outcomes(panel: Panel) -> list[Outcome]:
     for outcome in panel.outcomes:
         if outcome.counts and outcome.budget.limited:
             rival = best.setdefault(outcome.budget, outcome)
-            best[outcome.budget] = outcome if outcome.left < rival.left else rival
+            best[outcome.budget] = outcome if outcome.quality.better(rival.left, outcome.left) > 0 else rival
     return [best[budget] for budget in rising(best)]
 
 

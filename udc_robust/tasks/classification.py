@@ -23,7 +23,7 @@ from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, RunConfig
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.tables import BAD, COSTS, cell_names
-from udc_robust.grid.task import Pictures, Row, Scale, Task
+from udc_robust.grid.task import Pictures, Row, Task
 from udc_robust.metrics import Metric, records
 from udc_robust.tasks import classification_words as words
 from udc_robust.tasks.classification_schema import ClassificationConfig, ImagesConfig
@@ -187,9 +187,7 @@ def family(networks: Mapping[str, Any]) -> dict[str, str]:
 
 
 CLASSIFICATION = Task(
-    name="classification", schema=ClassificationConfig, network="classifier", quality=records.TOP1,
-    # In points of accuracy.
-    scale=Scale(small=2.0, large=3.0, nothing=5.0, same_cost=1.0, few_images=100),
+    name="classification", schema=ClassificationConfig, network="classifier", quality=records.TOP1, few_images=100,
     names=NAMES, results=RESULT_COLUMNS, summary=SUMMARY_COLUMNS,
     open=open_images, load=load_classifiers, metrics=metrics_of, check=check, goal=goal, score=score, figures=figures,
     describe=describe, summarise=summarise, pictures=lambda judged: {}, facts=facts, family=family,

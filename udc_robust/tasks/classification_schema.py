@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -12,6 +12,9 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.networks.short_names import named_by_file
+
+if TYPE_CHECKING:
+    from udc_robust.metrics import Metric
 
 
 class ImagesConfig(Strict):
@@ -76,6 +79,10 @@ class ClassificationAttack(AttackConfig):
 
     objective: str = "margin"
 
+    def aims_at(self, metric: Metric) -> bool:
+        """A label among the five best may be wrong."""
+        return metric.name == "top1"
+
     @model_validator(mode="before")
     @classmethod
     def _not_of_images(cls, values: Any) -> Any:
@@ -96,6 +103,8 @@ class ClassificationAttack(AttackConfig):
                 f"objective {self.objective!r} compares images: classifiers take {', '.join(CLASSIFICATION)}"
             )
         told(lambda: find_objective(self.objective, CLASSIFICATION))
+        if self.chosen.images_only:
+            raise ValueError(f"attack {self.method!r} looks at the pixels of an answer: it is for restorers")
         if self.method == "cw" and self.objective.removeprefix("targeted_") not in ("margin", "dlr"):
             raise ValueError(f"cw needs an objective that tells success: margin or dlr, not {self.objective}")
         return self

@@ -21,7 +21,7 @@ from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import AttackConfig, RunConfig
-from udc_robust.grid.task import Pictures, Scale, Task
+from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.optics.domains import for_metrics
 from udc_robust.progress import console
@@ -104,18 +104,21 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
         UserError: an attack climbs LPIPS, whose weights cannot be had.
     """
     found = [records.SSIM, records.MS_SSIM, records.GMSD]
-    try:
-        if config.lpips_objectives:
-            records.lpips("alex", config.device)
-        if not config.lpips:
-            return found, "not asked for (lpips: null)"
-        return [*found, records.lpips(config.lpips, config.device)], ""
-    except LpipsUnavailable as error:
-        if config.lpips_objectives:
-            raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
-        reason = str(error).replace(str(Path.home()), "~")  # reports travel; a user's folders need not
-        console.print(f"{reason}; the LPIPS column reads n/a", style="yellow")
-        return found, reason
+    climbed = {name for attack in config.attacks for name in attack.climbs}
+    for backbone, record in records.LPIPS.items():
+        if record.name in climbed:
+            try:
+                records.lpips(backbone, config.device)
+            except LpipsUnavailable as error:
+                raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
+    reasons = [] if config.lpips else ["not asked for (lpips: null)"]
+    for backbone in config.lpips:
+        try:
+            found.append(records.lpips(backbone, config.device))
+        except LpipsUnavailable as error:
+            reasons.append(str(error).replace(str(Path.home()), "~"))  # reports travel; a user's folders need not
+            console.print(f"{reasons[-1]}; its column is left out", style="yellow")
+    return found, "; ".join(reasons)
 
 
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
@@ -225,9 +228,7 @@ def family(networks: Mapping[str, Any]) -> dict[str, str]:
 
 
 RESTORATION = Task(
-    name="restoration", schema=RestorationConfig, network="restorer", quality=records.PSNR,
-    # Of a restoration nothing but a constant image is left at about 10 dB.
-    scale=Scale(small=0.1, large=0.2, nothing=12.0, same_cost=0.1, few_images=20),
+    name="restoration", schema=RestorationConfig, network="restorer", quality=records.PSNR, few_images=20,
     names=tables.NAMES, results=tables.RESULT_COLUMNS, summary=tables.SUMMARY_COLUMNS,
     open=open_images, load=load_restorers, metrics=metrics_of, check=check, goal=goal, score=score, figures=figures,
     describe=describe, summarise=tables.summarise, pictures=pictures, facts=facts, family=family,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
@@ -16,6 +16,11 @@ from udc_robust.limits import Count, Side
 from udc_robust.names import Domain
 from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
+
+if TYPE_CHECKING:
+    from udc_robust.metrics import Metric
+
+Backbone = Literal["alex", "vgg", "squeeze"]
 
 
 class DataConfig(Strict):
@@ -95,9 +100,20 @@ class RestorationAttack(AttackConfig):
     drop_db: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 6.0
 
     @property
-    def aims_at_quality(self) -> bool:
-        """Only distances that PSNR ranks alike."""
-        return self.objective in self.plain_objectives
+    def climbs(self) -> tuple[str, ...]:
+        """The LPIPS columns whose backbones it follows."""
+        from udc_robust.attacks.objectives import LPIPS_OBJECTIVES
+
+        parts = (LPIPS_OBJECTIVES["alex"] if part == "lpips" else part for part in self.objective.split("+"))
+        return tuple(part for part in parts if part in LPIPS_OBJECTIVES.values())
+
+    def aims_at(self, metric: Metric) -> bool:
+        """PSNR ranks as the mean squared error does, and what looks far off to one backbone ought to for another."""
+        if metric.learned:
+            return bool(self.climbs)
+        if metric.name == "psnr":
+            return self.objective in self.plain_objectives
+        return self.objective.rpartition(":")[2] == metric.name
 
     @model_validator(mode="after")
     def _for_images(self, info: ValidationInfo) -> RestorationAttack:
@@ -130,7 +146,7 @@ class RestorationConfig(RunConfig):
     Attributes:
         round_8_bit: score attacks that a PNG can hold (switch off for linear data).
         save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
-        lpips: backbone of the LPIPS column; None leaves the column out.
+        lpips: backbones of LPIPS columns, one or several; None: no such column.
     """
 
     network_key: ClassVar[str] = "restorers"
@@ -145,9 +161,9 @@ class RestorationConfig(RunConfig):
     defences: list[RestorationDefence] = Field(default_factory=lambda: [RestorationDefence(kind="none")], min_length=1)
     attacks: list[RestorationAttack] = Field(min_length=1)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
-    lpips: Literal["alex", "vgg", "squeeze"] | None = "alex"
+    lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
 
-    @property
-    def lpips_objectives(self) -> bool:
-        """Whether an attack climbs LPIPS, whose weights must then be there."""
-        return any(attack.objective == "lpips" for attack in self.attacks)
+    @field_validator("lpips", mode="before")
+    @classmethod
+    def _one_or_none(cls, value: Any) -> Any:
+        return [] if value is None else [value] if isinstance(value, str) else value

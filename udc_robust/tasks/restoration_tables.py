@@ -11,7 +11,7 @@ from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Row
 
 NAMES = cell_names("restorer", of_objective=["against"], of_data=["reference"])
-FIGURES = ("psnr", "ssim", "lpips", "ms_ssim", "gmsd")
+FIGURES = ("psnr", "ssim", "ms_ssim", "gmsd")
 DRAWS = ("psnr_worst_draw", "psnr_average", "psnr_draw_std")
 RESULT_COLUMNS = (
     *NAMES, "image", "height", "width", *FIGURES, *DRAWS, "psnr_clean", "psnr_noise", "psnr_input",

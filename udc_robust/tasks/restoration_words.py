@@ -157,7 +157,7 @@ def columns(panel: Panel) -> list[Column]:
             Column("PSNR to clean, dB", lambda row: number(row["psnr"])),
             Column("The same of noise, dB", lambda row: "", lambda o: "" if o is None else number(o.noise_left)),
         ]
-    found += [of("ssim", 3), of("lpips", 3)]
+    found += [of("ssim", 3), *(of(metric.name, 3) for metric in panel.metrics if metric.learned)]
     if panel.has_truth:
         found.append(Column("Worse than input", lambda row: percent(row["worse_than_input"])))
     found.append(Column("Broken", lambda row: percent(row["broken"])))
@@ -169,7 +169,7 @@ def columns(panel: Panel) -> list[Column]:
             Column("Their deviation, dB", lambda row: number(row["psnr_draw_std"])),
             Column("PSNR of their average, dB", lambda row: number(row["psnr_average"])),
         ]
-    own = [name for name in panel.clean if name not in SUMMARY_COLUMNS]  # metrics that the config named
+    own = [name for name in panel.clean if name not in (*SUMMARY_COLUMNS, *LABELS)]  # metrics that the config named
     return [*found, *(of(name, 3) for name in own), *(Column(c.head, c.text, c.small, folded=True) for c in more)]
 
 
@@ -178,8 +178,8 @@ def _drop_span(outcome: Outcome | None) -> str:
 
 
 LABELS = {
-    "psnr": "PSNR, dB", "noise_drop": "Noise drop, dB", "ssim": "SSIM", "lpips": "LPIPS", "ms_ssim": "MS-SSIM",
-    "gmsd": "GMSD",
+    "psnr": "PSNR, dB", "noise_drop": "Noise drop, dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM",
+    "gmsd": "GMSD", **{metric.name: metric.title for metric in records.LPIPS.values()},
 }  # fmt: skip
 
 
@@ -237,7 +237,7 @@ def footnotes(panels: Sequence[Panel]) -> list[str]:
 GLOSSARY: Mapping[str, str] = {
     **{
         metric.title: metric.words
-        for metric in (records.PSNR, records.SSIM, records.MS_SSIM, records.GMSD, records.LPIPS)
+        for metric in (records.PSNR, records.SSIM, records.MS_SSIM, records.GMSD, *records.LPIPS.values())
     },
     "Drop": "PSNR of the clean restoration minus that of the attacked one, both against ground truth: the mean over "
     "images with its 95 % bootstrap interval (seed 0).",

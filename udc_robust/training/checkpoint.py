@@ -13,8 +13,9 @@ import torch
 from udc_robust.errors import UserError
 from udc_robust.files import atomic_path
 from udc_robust.grid.identity import changed_files
+from udc_robust.training.curves import CURVES
 
-STATE, CURVES = "state.pt", "tensorboard"
+STATE = "state.pt"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

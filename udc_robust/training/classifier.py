@@ -18,6 +18,7 @@ from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
+from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
@@ -117,7 +118,10 @@ def _classifier(config: ClassifierConfig, images: LabelledImages) -> Classifier:
         config.name, config.network, {**config.options, "num_classes": len(images.classes)}, config.weights,
         config.mean or (None if config.weights else CIFAR_MEAN), config.std or (None if config.weights else CIFAR_STD),
     )  # fmt: skip
-    return load_classifier(spec, seed=config.seed)
+    classifier = load_classifier(spec, seed=config.seed)
+    what, origin = f"network {config.network!r}", config.weights or "options"
+    check_it_looks(classifier, what, origin, side=config.patch_size, untrained=not classifier.trained)
+    return classifier
 
 
 def _difference(images: LabelledImages, validation: LabelledImages) -> str:

@@ -23,7 +23,7 @@ from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
-from udc_robust.networks.memory_guard import MemoryGuard
+from udc_robust.networks.memory_guard import within_memory
 from udc_robust.portable import portable
 from udc_robust.training.batches import NoisyBatches
 from udc_robust.training.card import common_facts, model_card, table
@@ -127,12 +127,15 @@ def _unet(config: DiffusionConfig) -> nn.Module:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     levels = len(config.block_out_channels)
-    with MemoryGuard("block_out_channels and layers_per_block"):
+
+    def unet() -> nn.Module:
         return UNet2DModel(
             sample_size=config.patch_size, block_out_channels=tuple(config.block_out_channels),
             layers_per_block=config.layers_per_block, norm_num_groups=config.norm_num_groups, add_attention=False,
             down_block_types=("DownBlock2D",) * levels, up_block_types=("UpBlock2D",) * levels,
         )  # fmt: skip
+
+    return within_memory(unet, "block_out_channels and layers_per_block", rehearse=True)
 
 
 def _scheduler(config: DiffusionConfig) -> DDPMScheduler:

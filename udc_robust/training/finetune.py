@@ -17,6 +17,7 @@ from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import sha256_of, write_text
 from udc_robust.metrics import psnr
+from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.portable import portable
 from udc_robust.progress import console, note
@@ -123,7 +124,7 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
     """The restorer to fine-tune, for images of ``domain``.
 
     Raises:
-        UserError: no such checkpoint, or weights of another network.
+        UserError: no such checkpoint, weights of another network, or one that does not look at its images.
     """
     if config.parent in shipped_checkpoints():
         weights = str(shipped_checkpoints()[config.parent])
@@ -131,7 +132,10 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
         weights = config.parent
     else:
         raise unknown_name("parent", config.parent, [*shipped_checkpoints(), "a weights file"])
-    return load_restorer(RestorerSpec(config.name, config.network, config.options, weights, config.domain), domain)
+    spec = RestorerSpec(config.name, config.network, config.options, weights, config.domain)
+    restorer = load_restorer(spec, domain)
+    check_it_looks(restorer, f"parent {config.parent!r}", weights, side=restorer.min_size)
+    return restorer
 
 
 def load_purifiers(config: PurifierConfig, domain: str) -> tuple[PurificationPipeline, list[Purifier]]:

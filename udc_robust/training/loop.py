@@ -30,8 +30,9 @@ from udc_robust.grid.identity import input_digests
 from udc_robust.lock import sole_writer
 from udc_robust.progress import progress
 from udc_robust.training.batches import Share, StepBatches, loader
-from udc_robust.training.checkpoint import CURVES, STATE, check_result, load_state, save_state, whole
+from udc_robust.training.checkpoint import STATE, check_result, load_state, save_state, whole
 from udc_robust.training.config import Training
+from udc_robust.training.curves import CURVES, Curves
 from udc_robust.training.learning_rate import learning_rate, moving_average
 
 if TYPE_CHECKING:
@@ -88,8 +89,6 @@ def start(config: Training, out: Path) -> Accelerator:
         check_result(out / f"{config.name}{ending}")
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
-        log_with="tensorboard",
-        project_dir=out,
         cpu=not torch.cuda.is_available(),
     )
     set_seed(config.seed % 2**32)  # NumPy takes no larger ones
@@ -221,22 +220,23 @@ def train(
     """
     with disk_errors(out), sole_writer(out):
         state = _State(accelerator, config, out, network, also)
-        accelerator.init_trackers(CURVES)
-        quiet = not accelerator.is_main_process
-        with progress(f"training {config.name}", config.steps, state.step, quiet=quiet) as tick:
+        first = accelerator.is_main_process
+        with (
+            Curves(out / CURVES if first else None) as drawn,
+            progress(f"training {config.name}", config.steps, state.step, quiet=not first) as tick,
+        ):
             started = time.perf_counter()
             for batch in loader(batches, state.step):
                 shown = state.update(loss, batch)
                 tick(f"loss {shown:.4f}")
                 if state.step % 20 == 0:
-                    accelerator.log({"loss": shown, "lr": learning_rate(state.step - 1, config)}, step=state.step)
+                    drawn.add({"loss": shown, "lr": learning_rate(state.step - 1, config)}, state.step)
                 if state.due(config.validate_every):
                     state.stop_unless_sound()
                     found = validate(state.average.module)
                     state.stop_unless_sound(found.curves)
                     state.history.append({"step": state.step, **found.figures})
-                    curves = {f"validation/{name}": number for name, number in found.curves.items()}
-                    accelerator.log(curves, step=state.step)
+                    drawn.add({f"validation/{name}": number for name, number in found.curves.items()}, state.step)
                     tick(found.note, advance=0)
                 if state.due(config.save_every):
                     state.stop_unless_sound()

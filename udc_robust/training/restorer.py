@@ -17,6 +17,7 @@ from udc_robust.defences.defence import Defence, fresh
 from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.files import write_text
 from udc_robust.metrics import mse, psnr, ssim
+from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import load_into, read_weights, save_weights
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training.card import common_facts, metadata, model_card, table
@@ -106,9 +107,14 @@ def _restorer(config: TrainConfig, data_domain: str) -> Restorer:
     network = build_network(config.network, config.options)
     if config.weights:
         load_into(network, read_weights(config.weights)[0], config.weights)
-    return Restorer(
+    restorer = Restorer(
         config.name, network, domain=data_domain, network_domain=config.domain, trained=True, origin=str(config.out)
+    ).eval()
+    origin = config.weights or "options"
+    check_it_looks(
+        restorer, f"network {config.network!r}", origin, side=restorer.min_size, untrained=not config.weights
     )
+    return restorer
 
 
 def _card(config: TrainConfig, facts: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import files_by_stem
 from udc_robust.errors import UserError
 from udc_robust.limits import Seed, usable_device
+from udc_robust.lock import sole_writer
 from udc_robust.optics.domains import convert
 from udc_robust.outputs import check_files, note_file
 from udc_robust.progress import progress
@@ -46,7 +47,8 @@ def purify_files(
         options: keyword arguments of `PurificationPipeline`, such as ``noise_level``.
 
     Raises:
-        UserError: unreadable images, an unknown purifier, unfit options, two inputs that would write the same file.
+        UserError: unreadable images, an unknown purifier, unfit options, two inputs that would write the same file, or
+            another process that writes there.
     """
     from udc_robust.defences.purifier.pipeline import load_purifier
 
@@ -57,7 +59,7 @@ def purify_files(
     pipeline = load_purifier(purifier)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
-    with progress("purifying", len(files)) as tick:
+    with sole_writer(out, whole=False), progress("purifying", len(files)) as tick:
         for stem, path in files.items():
             picture = read_image(path)
             domain = "tonemapped" if picture.domain == "linear" else picture.domain

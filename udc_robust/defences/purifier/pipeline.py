@@ -244,7 +244,7 @@ def load_purifier(name: str | Path) -> PurificationPipeline:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("unet")
         if kind != ["diffusers", "UNet2DModel"]:
             raise UserError(f"{folder} holds a U-Net of kind {kind}: a purifier needs diffusers' UNet2DModel")
-        with no_progress_bars(), MemoryGuard(f"purifier {folder}"):
+        with no_progress_bars(), MemoryGuard(f"purifier {folder}", "cpu"):
             pipeline = PurificationPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except UserError:
         raise

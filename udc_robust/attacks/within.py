@@ -1,0 +1,113 @@
+"""Threats with less freedom: a band of spatial frequency, or a region of the picture.
+
+Each wraps a threat and is one itself, so that the same loops run in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from udc_robust.attacks.streams import Streams
+from udc_robust.attacks.threat import Threat
+
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Within:
+    """A threat whose changes are those that ``keep`` leaves as they are, which is linear and orthogonal."""
+
+    threat: Threat
+
+    def keep(self, delta: Tensor) -> Tensor:
+        """The part of a change that is allowed."""
+        raise NotImplementedError
+
+    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """An allowed point of ball and box, near by."""
+        return self.threat.project(x, x + self.keep(x_adv - x))
+
+    @property
+    def eps(self) -> float:
+        """The budget."""
+        return self.threat.eps
+
+    def start(self, x: Tensor, streams: Streams) -> Tensor:
+        """A random allowed point."""
+        return self.project(x, self.threat.start(x, streams))
+
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Steepest ascent along the allowed part of the gradient."""
+        return self.threat.step(x_adv, self.keep(gradient), size)
+
+
+@dataclass(frozen=True)
+class Band(Within):
+    """Changes of spatial frequencies from ``first`` to ``last``, as shares of the Nyquist frequency.
+
+    A frequency counts by the larger of its vertical and horizontal part, so that 0 to 1 is all there is.
+    """
+
+    first: float
+    last: float
+
+    def keep(self, delta: Tensor) -> Tensor:
+        """The band of each channel."""
+        size = (delta.shape[-2], delta.shape[-1])
+        inside = self.inside(size, self.first, self.last).to(delta.device)
+        return torch.fft.irfft2(torch.fft.rfft2(delta) * inside, s=size)
+
+    @staticmethod
+    def inside(size: tuple[int, int], first: float, last: float) -> Tensor:
+        """Which frequencies of a real image belong to a band: ``(H, W // 2 + 1)``, as ``rfft2`` orders them."""
+        vertical, horizontal = torch.fft.fftfreq(size[0]).abs() * 2, torch.fft.rfftfreq(size[1]) * 2
+        frequency = torch.maximum(vertical[:, None], horizontal[None, :])
+        return (frequency >= first) & ((frequency < last) | (last >= 1))
+
+    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Ball and band in turn, then the band, shortened to fit the ball: both hold, but for what the box cuts off."""
+        delta = self.keep(x_adv - x)
+        for _ in range(_ROUNDS):
+            delta = self.keep(self.threat.project(x, x + delta) - x)
+        distance = self.threat.distance(x, x + delta).view(-1, 1, 1, 1)
+        return (x + delta * (self.eps / distance.clamp_min(1e-12)).clamp_max(1)).clamp(
+            self.threat.low, self.threat.high
+        )
+
+
+@dataclass(frozen=True)
+class Region(Within):
+    """Changes inside a rectangle: ``place`` is its top, left, height and width in px."""
+
+    place: tuple[int, ...]
+
+    def keep(self, delta: Tensor) -> Tensor:
+        """Nothing but the rectangle."""
+        return delta * mask_of(self.place, delta)
+
+
+def mask_of(place: tuple[int, ...], like: Tensor) -> Tensor:
+    """1 inside a rectangle, 0 elsewhere: ``(1,1,H,W)``.
+
+    Raises:
+        ValueError: see `check_region`.
+    """
+    check_region((like.shape[-2], like.shape[-1]), region=place)
+    top, left, rows, columns = place
+    mask = torch.zeros(1, 1, *like.shape[-2:], dtype=like.dtype, device=like.device)
+    mask[..., top : top + rows, left : left + columns] = 1
+    return mask
+
+
+def check_region(size: tuple[int, int], *, region: tuple[int, ...]) -> None:
+    """Raise ValueError for a rectangle that is empty or reaches out of images of this size."""
+    if len(region) != 4:
+        raise ValueError(f"region {list(region)} must be [top, left, height, width] in px")
+    top, left, rows, columns = region
+    if rows < 1 or columns < 1:
+        raise ValueError(f"region {list(region)} is empty: its height and width must be 1 px or more")
+    if top < 0 or left < 0 or top + rows > size[0] or left + columns > size[1]:
+        raise ValueError(f"region {list(region)} reaches out of images of {size[0]}x{size[1]} px")
