@@ -108,8 +108,11 @@ def test_a_large_image_is_answered_whole_once_and_the_rest_is_seen_on_its_middle
     asked = []
     monkeypatch.setattr(check, "_ENOUGH", 16)
     whole = check.answers
-    monkeypatch.setattr(
-        check, "answers", lambda victim, x, *rest: asked.append(x.shape[-2:]) or whole(victim, x, *rest)
-    )
+
+    def counted(victim, x, *rest, **named):
+        asked.append(x.shape[-2:])
+        return whole(victim, x, *rest, **named)
+
+    monkeypatch.setattr(check, "answers", counted)
     run(place, "out", attacks=[{"method": "pgd", "steps": 1}], defences=["none"])
     assert asked.count((24, 32)) == 1 and asked.count((16, 16)) == 4
