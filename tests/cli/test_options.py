@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from udc_robust.attacks import METHODS
-from udc_robust.cli.options import METHOD_NAMES, attack_block, known_restorer, read_config, restorer_block, yaml_of
+from udc_robust.cli.options import (
+    METHOD_NAMES,
+    attack_block,
+    known_restorer,
+    read_config,
+    read_run_config,
+    restorer_block,
+    yaml_of,
+)
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 from udc_robust.training.config import FinetuneConfig, TrainConfig
@@ -74,3 +82,19 @@ def test_a_config_of_ones_own_keeps_what_it_says(tmp_path) -> None:
 def test_no_mixed_precision_may_be_written_plainly() -> None:
     settings, _ = read_config(Path("nafnet_mini_adversarial"), "finetune", FinetuneConfig, ["mixed_precision=no"], None)
     assert settings.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    "overrides, out, name",
+    [
+        (["restorers=[discnet_mini]"], None, "discnet_mini"),
+        (["restorers=runs/train/mine.safetensors"], None, "mine"),
+        (["restorers={name: ours, network: NAFNet}"], None, "ours"),
+        (["restorers=nafnet_mini"], Path("runs/first try"), "first try"),
+        (["restorers=nafnet_mini", "name=told"], Path("runs/mine"), "told"),
+        (["seed=1"], Path("runs/mine"), "quickstart"),
+    ],
+)
+def test_a_run_of_ones_own_network_is_not_called_as_the_config_that_ships(overrides, out, name) -> None:
+    settings, folder = read_run_config(Path("quickstart"), overrides, out)
+    assert settings.name == name and folder == (out or Path("runs") / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import typer
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.names import METHOD_NAMES
-from udc_robust.outputs import output_file, output_folder
+from udc_robust.outputs import file_name, output_file, output_folder
 from udc_robust.portable import portable
 from udc_robust.processes import is_main
 from udc_robust.terminal import say
@@ -146,9 +147,28 @@ def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | Non
     from udc_robust.tasks import load_run_config, schema_of
 
     values = read_values(path, overrides or [])
+    if shipped("configs") in path.parents and "name" not in {text.partition("=")[0] for text in overrides or []}:
+        mine = own_name(values, overrides or [], out)
+        overrides = [*(overrides or []), *([f"name={json.dumps(mine)}"] if mine else [])]
     check_config(values, schema_of(values), str(path), NO_LOOK_UP)  # most mistakes are told before torch is loaded
     settings = load_run_config(path, overrides or [])
     return settings, run_folder(settings, out or settings.out or Path("runs") / settings.name)
+
+
+def own_name(values: dict[str, Any], overrides: Sequence[str], out: Path | None) -> str | None:
+    """What to call a run of a shipped config with networks of the user: as its folder, else as the first of them."""
+    from udc_robust.tasks import schema_of
+
+    key = schema_of(values).network_key
+    if not any(text.startswith((f"{key}=", f"{key}.")) for text in overrides):
+        return None
+    first = values[key][0] if isinstance(values[key], list) and values[key] else values[key]
+    named = first.get("name") if isinstance(first, dict) else first
+    mine = out.resolve().name if out is not None else Path(str(named)).stem.rpartition(":")[2]
+    try:
+        return file_name(mine)
+    except ValueError:
+        return None
 
 
 def run_folder(settings: RunConfig, out: Path) -> Path:

@@ -59,6 +59,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
         headline=" ".join(part["headline"] for part in parts),
         warnings=words.warnings(read, panels),
         parts=parts,
+        common_glossary=words.GLOSSARY,
         sources=[_source(run, out) for run in read],
         footnotes=list(dict.fromkeys(note for part in parts for note in part["footnotes"])),
     )
