@@ -50,6 +50,22 @@ def test_the_same_call_attacks_a_classifier() -> None:
     assert (result.adv_values > result.clean_values).all() and result.adv_output.shape == (2, 4)
 
 
+def test_an_attack_is_made_on_other_networks_in_one_line() -> None:
+    x, other = 0.2 + 0.6 * torch.rand(2, 3, 8, 8), nn.Conv2d(3, 3, 1)
+    made = udc_robust.attack(Contrast(), x, x, method="ifgsm", eps=4 / 255, steps=3, sources=[other])
+    alone = udc_robust.attack(other, x, x, method="ifgsm", eps=4 / 255, steps=3)
+    assert torch.equal(made.x_adv, alone.x_adv) and torch.equal(made.adv_output, Contrast()(made.x_adv))
+    asked = udc_robust.attack(Contrast(), x, x, method="prgf", queries=30, samples=5, sources=[other])
+    assert (asked.meter.queries <= 30).all() and (asked.adv_values >= 0.9 * made.adv_values).all()
+
+
+def test_a_benchmark_of_ones_own_module_takes_sources_that_ship(tmp_path) -> None:
+    attacks = [{"method": "fgsm", "access": "transfer", "sources": "nafnet_mini"}]
+    data = {"data": {"kind": "embedded", "size": 24, "limit": 1}, "gallery": 0, "save_images": False, "lpips": None}
+    found = udc_robust.benchmark(Contrast(), attacks=attacks, eps=["4/255"], out=tmp_path / "run", **data)
+    assert {row["exactness"] for row in found.results()} == {"n/a", "of nafnet_mini alone"}
+
+
 def test_a_function_of_ones_own_is_a_method() -> None:
     def upwards(oracle, x, threat, *, share: float = 1.0):
         oracle.values(x + share * threat.eps)

@@ -17,14 +17,14 @@ import csv
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from udc_robust.attacks import THREATS, Method, Result, image_seed, objective
+from udc_robust.attacks import THREATS, Method, Result, Sources, image_seed, objective, transfer
 from udc_robust.attacks import attack as attack_core
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec
 from udc_robust.classifiers.zoo import load_classifier as load_from_zoo
@@ -51,6 +51,7 @@ def attack(
     loss: str | None = None,
     seed: int = 0,
     round_8_bit: bool = True,
+    sources: Sequence[Callable[[Tensor], Tensor]] | None = None,
     **options: Any,
 ) -> Result:
     """Attack images with a network, a restorer or a classifier.
@@ -64,6 +65,8 @@ def attack(
             method (``cw``, ``ddn``) searches within it; ``float("inf")`` leaves it free.
         loss: what to climb; None: ``mse`` for images, ``margin`` for labels.
         round_8_bit: whether the attacked images lie on 8-bit levels, as a PNG holds them.
+        sources: networks that the attacker has instead of this one: a gradient method is made on them (on their mean
+            objective) and judged here, a transfer; a query method begins with them.
         options: of the method.
 
     Raises:
@@ -76,7 +79,11 @@ def attack(
     goal = objective(loss or ("margin" if labels else "mse"))
     seeds = [image_seed(seed, str(i)) for i in range(len(x))]
     threat = THREATS[norm](float(number(eps)))
-    return attack_core(network, x, goal, threat, chosen, target=target, seeds=seeds, round_8_bit=round_8_bit, **options)
+    settings: dict[str, Any] = {"seeds": seeds, "round_8_bit": round_8_bit, **options}
+    others = Sources.of(sources, goal, target) if sources else None
+    if others is None or chosen.access != "gradient":
+        return attack_core(network, x, goal, threat, chosen, target=target, sources=others, **settings)
+    return transfer(network, x, goal, threat, chosen, others, target=target, **settings)
 
 
 def load_restorer(name: str, domain: str = "tonemapped", **spec: Any) -> Restorer:
@@ -163,19 +170,13 @@ class Benchmark:
         return write_report([self.folder], None if path is None else Path(path))
 
 
-PRESETS: dict[str, list[Any]] = {
-    "quick": ["noise", "fgsm", {"method": "pgd", "steps": 20}, {"method": "square", "steps": 200}],
-}
-"""Attacks by name."""
-
-
 def benchmark(
     network: str | nn.Module,
     images: Path | str | None = None,
     truths: Path | str | None = None,
     *,
     task: str = "restoration",
-    preset: str = "quick",
+    preset: str | None = None,
     out: Path | str | None = None,
     **config: Any,
 ) -> Benchmark:
@@ -186,23 +187,27 @@ def benchmark(
         images: a folder of captures, or the source of labelled images; None: those that are built in.
         truths: folder of the captures' ground truths.
         task: ``restoration`` or ``classification``.
-        preset: of attacks, see `PRESETS`; ``attacks`` in ``config`` says them one by one.
+        preset: of attacks, see `grid.presets`; None: ``standard``, or only the ``attacks`` of ``config``.
         out: folder to keep the run in; None: a temporary one, which lives as long as the process.
         config: more keys of a run's config, for example ``defences`` or ``eps``.
 
     Raises:
-        UserError: an unknown task or preset; see `evaluate`.
+        UserError: an unknown task; see `evaluate`.
     """
-    for what, name, known in (("task", task, TASKS), ("preset", preset, PRESETS)):
-        if name not in known:
-            raise unknown_name(what, name, known)
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
     chosen, label = TASKS[task], network if isinstance(network, str) else type(network).__name__
     values = {
         "task": task, "name": "benchmark", "data": _data(task, images, truths), chosen.schema.network_key: [label],
-        "attacks": PRESETS[preset], **config,
+        "preset": preset, **config,
     }  # fmt: skip
     if not isinstance(network, str):
-        chosen = replace(chosen, load=lambda settings, domain: {label: _wrapped(task, label, network, domain)})
+        own = lambda domain: {label: _wrapped(task, label, network, domain)}  # noqa: E731
+        others = chosen.load  # sources
+        chosen = replace(
+            chosen, load=lambda settings, domain:
+            own(domain) if [block.name for block in settings.networks] == [label] else others(settings, domain),
+        )  # fmt: skip
     checked = check_config(values, chosen.schema, "benchmark")
     folder = Path(out) if out is not None else _temporary()
     run_task(chosen, checked, folder)

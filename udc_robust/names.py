@@ -10,14 +10,18 @@ NONE = "none"
 Domain = Literal["linear", "srgb", "tonemapped"]
 """Colour domain of an image, see `optics.domains`."""
 
-Norm = Literal["linf", "l2"]
-"""In which an attack's budget is stated, see `attacks.threat`."""
+Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]
+"""In which an attack's budget is stated, see `attacks.threat` and `attacks.perceptual`."""
+
+PERCEPTUAL = ("lpips_alex", "lpips_squeeze")
+"""Those of how an image looks."""
 
 METHOD_NAMES = (
-    "noise", "brightness", "fgsm", "ifgsm", "mifgsm", "pgd", "apgd", "cospgd", "segpgd", "region_pgd", "band_pgd",
-    "smooth_field", "patch", "cw", "ddn", "simba", "square",
+    "noise", "brightness", "smooth_field", "fgsm", "ifgsm", "pgd", "apgd", "mifgsm", "cospgd", "segpgd", "band_pgd",
+    "region_pgd", "patch", "cw", "ddn", "ppgd", "lpa", "fast_lpa", "simba", "square", "nes", "prgf",
 )  # fmt: skip
 """Of the attack methods of ours, see `attacks.methods`."""
 
-Access = Literal["blind", "bpda", "surrogate", "adaptive"]
-"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient."""
+Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
+"""What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
+nothing of the whole victim."""

@@ -28,6 +28,7 @@ FAST = {
     "brightness": {},
     "simba": {"steps": 12, "step_size": 0.1},
     "square": {"steps": 12},
+    "nes": {"queries": 63, "samples": 20},
 }
 
 

@@ -45,6 +45,6 @@ def test_accesses_that_a_defence_lacks_and_attacks_that_meet_none_are_told(tmp_p
     attacks = [{"method": "pgd", "access": ["blind", "surrogate"], "defences": ["median"]}]
     config = _config(tmp_path, defences=["none", {"kind": "jpeg", "quality": 75}, "median"], attacks=attacks)
     networks = loaded(RESTORATION, config, opened(RESTORATION, config))["srgb"]
-    jpeg, median = left_out(config, build_victims(config, list(networks.values()), {}))
+    jpeg, median = left_out(config, build_victims(config, list(networks.values()), {}, {}))
     assert median.startswith("defence median: no access surrogate (it has blind") and median.endswith("left out")
     assert jpeg == "defence jpeg: no attack is made on it"

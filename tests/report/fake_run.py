@@ -16,6 +16,7 @@ from PIL import Image
 from udc_robust.config_file import check_config
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.cells import Cell, cells
+from udc_robust.grid.sources import made_on
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.victims import victim_label
 from udc_robust.metrics import records
@@ -72,20 +73,36 @@ def write_fake_run(
     (out / "run.json").write_text(json.dumps(_facts(checked, len(photos), trained)))
     units = []
     for victim, restorer, block in _victims(checked):
-        for cell in [None, *cells(checked.attacks, checked.eps, block, WAYS[block.kind], block.kind == "purifier")]:
+        met = cells(checked.attacks, checked.eps, block, WAYS[block.kind], block.kind == "purifier")
+        for cell in [None, *(cell for cell in met if not cell.attack.sources or _sources(cell, restorer))]:
             key = "/".join(quote(part, safe="") for part in (checked.data[0].label, next(iter(photos)), victim))
             rows = [
                 _row(checked, i, name, restorer, cell, truth, img.shape, block)
                 for i, (name, img) in enumerate(photos.items())
             ]
             cost = {"images": len(photos)} | ({"seconds": 1.5, "peak_bytes": 3 * 2**20} if cell else {})
-            units.append({"unit": f"{key}/{quote(cell.key, safe='') if cell else 'clean'}", "rows": rows, "cost": cost})
+            unit = {"unit": f"{key}/{quote(cell.key, safe='') if cell else 'clean'}", "rows": rows, "cost": cost}
+            units.append(unit | ({"queries": _asked(rows)} if cell and cell.access == "query" else {}))
             for i, (name, pixels) in enumerate(photos.items()):
                 if i < checked.gallery:
                     folder = out / "images" / quote(checked.data[0].label, safe="") / quote(name, safe="")
                     _pictures(folder, quote(victim, safe=""), pixels, cell, truth)
     write_tables(RESTORATION, [records.LPIPS[backbone] for backbone in checked.lpips], out, units)
     return checked
+
+
+def _sources(cell: Cell, restorer: str) -> list[str]:
+    """A network is never its own source."""
+    return [source.name for source in cell.attack.sources or [] if source.name != restorer]
+
+
+def _asked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The damage grows with the logarithm of the queries; the last image takes twice as many."""
+    return [
+        {"image": row["image"], "queries": n, "psnr": row["psnr_clean"] + share * (row["psnr"] - row["psnr_clean"])}
+        for i, row in enumerate(rows)
+        for n, share in [(10, 0.5), (100, 1.0)] if i + 1 < len(rows) or n == 10
+    ] + [{"image": rows[-1]["image"], "queries": 200, "psnr": rows[-1]["psnr"]}]  # fmt: skip
 
 
 def _victims(config: RestorationConfig) -> list[tuple[str, str, DefenceConfig]]:
@@ -146,12 +163,13 @@ def _row(
     method, norm = cell.attack.method, cell.attack.norm
     size = 0.7 if math.isinf(cell.eps) else cell.eps
     fragility = (1.0 if restorer == config.restorers[0].name else 0.8) * FRAGILITY[block.kind]
-    fragility *= 0.5 if cell.access == "blind" else 1
+    fragility *= 0.5 if cell.access in ("blind", "transfer") else 1
+    exactness = made_on(_sources(cell, restorer)) if cell.attack.sources else "exact"
     damage = fragility * STRENGTH[method] * (size * 255 if norm == "linf" else 8 * size) * (1 + 0.1 * (i % 4))
     start = clean if truth else 42.0
     linf, l2 = (size, size * math.sqrt(3 * height * width)) if norm == "linf" else (size / 8, size)
     return row | _quality(start - damage) | _opinions(config, start - damage, cell.attack.climbs) | {
-        "attack": cell.label, "eot": 1, "known_seed": False, "exactness": "exact",
+        "attack": cell.label, "eot": 1, "known_seed": False, "exactness": exactness,
         "method": method, "norm": norm, "eps": cell.eps, "objective": cell.attack.objective,
         "against": "gt" if truth else "clean", "access": cell.access,
         "psnr_clean": clean if truth else math.inf, "psnr_noise": start - 0.1 * damage, "psnr_input": 22.0 + i % 3,

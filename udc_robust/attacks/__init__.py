@@ -2,21 +2,24 @@
 
 from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
+    estimate,
     fields,
     frequency,
     gradient,
     minimum_norm,
     momentum,
+    perceptual,
     query,
     region,
     weighted,
 )
-from udc_robust.attacks.attack import Result, attack, frozen, rejudged
+from udc_robust.attacks.attack import Result, attack, frozen, rejudged, transfer
 from udc_robust.attacks.frequency import gain_spectrum
 from udc_robust.attacks.gradient import perturb
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objective, objective
 from udc_robust.attacks.oracle import Victim, answers
+from udc_robust.attacks.sources import Sources
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
 
@@ -31,12 +34,14 @@ __all__ = [
     "Misclassify",
     "Objective",
     "Result",
+    "Sources",
     "Streams",
     "Threat",
     "Victim",
     "answers",
     "apgd",
     "attack",
+    "estimate",
     "fields",
     "frequency",
     "frozen",
@@ -46,10 +51,12 @@ __all__ = [
     "minimum_norm",
     "momentum",
     "objective",
+    "perceptual",
     "perturb",
     "query",
     "region",
     "rejudged",
     "round_to_8_bits",
+    "transfer",
     "weighted",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,22 @@ from udc_robust.attacks.meter import Meter
 from udc_robust.attacks.methods import METHODS, Method
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, Oracle, Victim, answers
+from udc_robust.attacks.sources import SourceOracle, Sources
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import Threat, round_to_8_bits
+
+
+class Milestone(NamedTuple):
+    """The best that a query attack had after so many queries.
+
+    Attributes:
+        x: ``(B,C,H,W)`` the images, in the budget and rounded as the final ones are.
+        reached: ``(B,)`` which images were asked about so often; of the others ``x`` holds the final ones.
+    """
+
+    queries: int
+    x: Tensor
+    reached: Tensor
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class Result:
         linf, l2: ``(B,)`` distances of ``x_adv`` from ``x``.
         bad_gradients: ``(B,)`` how many gradients were all zero or not finite.
         meter: forwards, backwards and queries of the method itself (not of the scoring before and after).
+        milestones: of a query method, on its way.
     """
 
     x_adv: Tensor
@@ -42,6 +57,7 @@ class Result:
     l2: Tensor
     bad_gradients: Tensor
     meter: Meter
+    milestones: Sequence[Milestone] = ()
 
     @property
     def clean_output(self) -> Tensor:
@@ -58,7 +74,7 @@ def attack(
     victim: Victim, x: Tensor, objective: Objective, threat: Threat, method: str | Method, *,
     target: Tensor | None = None, seeds: Sequence[int], draws: int = 1, eot: int = 1, known_seed: bool = False,
     judge_seeds: Sequence[int] | None = None, clean_outputs: Tensor | None = None, round_8_bit: bool = True,
-    **options: Any,
+    sources: Sources | None = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Attack a batch of images.
 
@@ -75,19 +91,22 @@ def attack(
             a random defence without its secret.
         clean_outputs: the judged answers to ``x``, where they are known already; None: they are computed.
         round_8_bit: score the attack that a PNG can hold.
+        sources: networks that the attacker of a query method has; their gradients are no queries.
 
     Raises:
         ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing,
-            labels or scores that the objective is not defined for.
+            labels or scores that the objective is not defined for, sources for a method that makes nothing of them, or
+            none for one that needs them.
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
     chosen.fits((x.shape[-2], x.shape[-1]), options)
+    _check_sources(chosen, sources)
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
     chance = Chance(judge_seeds if known_seed else [image_seed(seed, "victim") for seed in seeds], eot, known_seed)
-    with frozen(victim):
+    with frozen(victim), frozen(sources.ensemble) if sources else contextlib.nullcontext():
         with torch.no_grad():
             clean_outputs = answers(victim, x, judge_seeds, draws) if clean_outputs is None else clean_outputs[:draws]
             target = objective.own_target(clean_outputs) if target is None else target
@@ -95,13 +114,13 @@ def attack(
             if chosen.images_only and clean_outputs[0].ndim != 4:
                 raise ValueError(f"{chosen.name} looks at the pixels of an answer: it is for restorers")
             clean_values = _values(objective, clean_outputs, target)
+        streams = Streams(seeds)
         oracle = Oracle(
-            victim, objective, x, target, objective.goal(clean_values), meter, Streams(seeds), chance,
-            flat=objective.flat(clean_outputs, target),
+            victim, objective, x, target, objective.goal(clean_values), meter, streams, chance,
+            flat=objective.flat(clean_outputs, target), answers_only=chosen.access == "query",
+            source=None if sources is None else SourceOracle(sources, x, streams, meter),
         )  # fmt: skip
-        x_adv = _made(chosen, oracle, x, threat, options)
-        if round_8_bit:
-            x_adv = round_to_8_bits(threat, x, x_adv)
+        x_adv = _deliverable(_made(chosen, oracle, x, threat, options), x, threat, round_8_bit)
         with torch.no_grad():
             adv_outputs = answers(victim, x_adv, judge_seeds, draws)
             adv_values = _values(objective, adv_outputs, target)
@@ -110,15 +129,47 @@ def attack(
         x_adv=x_adv, clean_outputs=clean_outputs, adv_outputs=adv_outputs, clean_values=clean_values,
         adv_values=adv_values, success=objective.broken(adv_outputs, target, adv_values, oracle.goal),
         linf=delta.abs().amax(1), l2=torch.linalg.vector_norm(delta, dim=1), bad_gradients=oracle.bad_gradients,
-        meter=meter,
+        meter=meter, milestones=_milestones(oracle, x_adv, x, threat, round_8_bit),
     )  # fmt: skip
 
 
 def _made(chosen: Method, oracle: Oracle, x: Tensor, threat: Threat, options: Mapping[str, Any]) -> Tensor:
-    """What a method makes. It is never trusted: whatever it returns is brought into the budget, and scored again."""
+    """What a method makes. It is never trusted: it is brought into the budget, and scored again."""
     with oracle.meter.running(x.device):
         candidate = chosen.run(oracle, x, threat, **options)
-    return threat.project(x, (oracle.best_x if chosen.keeps_best else candidate).detach())
+    return (oracle.best_x if chosen.keeps_best else candidate).detach()
+
+
+def _deliverable(x_adv: Tensor, x: Tensor, threat: Threat, round_8_bit: bool) -> Tensor:
+    """Images within the budget, on 8-bit levels where asked."""
+    x_adv = threat.project(x, x_adv)
+    return round_to_8_bits(threat, x, x_adv) if round_8_bit else x_adv
+
+
+def _milestones(oracle: Oracle, x_adv: Tensor, x: Tensor, threat: Threat, round_8_bit: bool) -> list[Milestone]:
+    """What a query method had on its way, as it would have delivered it."""
+    found = []
+    for queries, images in sorted(oracle.milestones.items()):
+        best, reached = x_adv.clone(), torch.zeros(len(x), dtype=torch.bool)
+        for row, image in images.items():
+            best[row], reached[row] = image, True
+        found.append(Milestone(queries, _deliverable(best, x, threat, round_8_bit), reached))
+    return found
+
+
+def transfer(
+    victim: Victim, x: Tensor, objective: Objective, threat: Threat, method: str | Method, sources: Sources, *,
+    target: Tensor | None = None, seeds: Sequence[int], **options: Any,
+) -> Result:  # fmt: skip
+    """Attack sources, and judge what was made on a victim that nobody asked; see `attack`."""
+    result = attack(
+        sources.ensemble, x, sources.objective, threat, method, target=sources.target, seeds=seeds, **options
+    )
+    result.meter.queries.zero_()
+    judge_seeds = [image_seed(seed, "judge") for seed in seeds]
+    with torch.no_grad(), frozen(victim):
+        clean_outputs = answers(victim, x, judge_seeds)
+    return rejudged(result, victim, objective, target=target, judge_seeds=judge_seeds, clean_outputs=clean_outputs)
 
 
 def rejudged(
@@ -164,6 +215,13 @@ def _check(x: Tensor, threat: Threat, norms: tuple[str, ...], seeds: Sequence[in
     slack = 1e-6 * (threat.high - threat.low)  # a resize or a tone map may miss the box by some ulps
     if not (low >= threat.low - slack and high <= threat.high + slack):  # NaN fails every comparison
         raise ValueError(f"images must be finite and in [{threat.low}, {threat.high}], not in [{low}, {high}]")
+
+
+def _check_sources(method: Method, sources: Sources | None) -> None:
+    if sources is not None and not method.sources:
+        raise ValueError(f"{method.name} makes nothing of sources: leave them out")
+    if sources is None and method.sources == "prior":
+        raise ValueError(f"{method.name} needs sources: networks whose gradient is its prior")
 
 
 @contextlib.contextmanager

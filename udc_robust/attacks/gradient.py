@@ -15,8 +15,10 @@ from torch import Tensor
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, GradientOracle, Oracle, Victim
+from udc_robust.attacks.sources import SourceOracle
 from udc_robust.attacks.streams import Streams, image_seed
 from udc_robust.attacks.threat import L2, Ball, Threat
+from udc_robust.names import PERCEPTUAL
 
 
 class Slope(Protocol):
@@ -66,7 +68,7 @@ def perturb(
     return ascend(oracle, x, threat.start(x, streams), threat, steps=steps, step_size=step_size)
 
 
-def begin(oracle: Oracle, x: Tensor, near: Ball, random: bool = False) -> Tensor:
+def begin(oracle: Oracle | SourceOracle, x: Tensor, near: Ball, random: bool = False) -> Tensor:
     """Where an attack begins: at the images themselves, or at random points of ``near`` where wanted or needed."""
     if random:
         return near.start(x, oracle.streams)
@@ -76,7 +78,14 @@ def begin(oracle: Oracle, x: Tensor, near: Ball, random: bool = False) -> Tensor
     return start
 
 
-@method("none", keeps_best=False)
+def transferred(oracle: Oracle, x: Tensor, threat: Threat, steps: int = 20) -> Tensor | None:
+    """Where PGD on the sources ends, for a query method to begin at; None without sources. The victim is not asked."""
+    if oracle.source is None:
+        return None
+    return ascend(oracle.source, x, begin(oracle.source, x, threat), threat, steps=steps, step_size=None)
+
+
+@method("none", keeps_best=False, norms=("linf", "l2", *PERCEPTUAL))
 def noise(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
     """Random noise of the same norm: the control every attack is shown next to."""
     return threat.noise(x, oracle.streams)

@@ -24,6 +24,8 @@ class Method:
         check: raises ValueError for those of its options that it names and a size ``(H,W)`` of images they do not fit;
             None: any fit.
         images_only: True when it looks at the pixels of an answer, which must then be an image.
+        sources: of a query method: ``start`` when it may begin where an attack on other networks ended, ``prior`` when
+            it needs their gradients; empty when it makes nothing of them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Method:
     unbounded: bool
     images_only: bool = False
     check: Callable[..., None] | None = None
+    sources: str = ""
 
     def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
         """Raise ValueError for options that images of this size cannot have."""
@@ -58,12 +61,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 def method(
     access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
-    images_only: bool = False, check: Callable[..., None] | None = None,
+    images_only: bool = False, check: Callable[..., None] | None = None, sources: str = "",
 ) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 
     def enter(run: _Function) -> _Function:
-        found = Method(run.__name__, run, access, keeps_best, norms, unbounded, images_only, check)
+        found = Method(run.__name__, run, access, keeps_best, norms, unbounded, images_only, check, sources)
         run.method = found  # type: ignore[attr-defined]
         if run.__module__.startswith(f"{__package__}."):
             METHODS[found.name] = found

@@ -41,7 +41,7 @@ def mifgsm(
     x_adv = begin(oracle, x, threat, random_start)
     total = torch.zeros_like(x)
     for _ in range(steps):
-        gradient = oracle.answer(x_adv, around, keep=around is None).gradient
+        gradient = oracle.answer(x_adv, around=around, keep=around is None).gradient
         total = momentum * total + gradient / gradient.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-12)
         x_adv = threat.project(x, threat.step(x_adv, total, size))
     oracle.values(x_adv)

@@ -66,7 +66,58 @@ class Damage:
         return (10 * (torch.log10(goal) - torch.log10(values.clamp_min(1e-12)))).clamp_min(0)
 
 
-Objective = Damage | Misclassify | Divergence
+@dataclass(frozen=True)
+class Mean:
+    """One objective on several networks at once: the mean of its values. Outputs ``(B,members,...)``, targets alike.
+
+    An image counts as broken when it is broken for every network.
+    """
+
+    of: Damage | Misclassify | Divergence
+
+    @property
+    def name(self) -> str:
+        """That of the objective."""
+        return self.of.name
+
+    def check(self, output: Tensor, target: Tensor) -> None:
+        """Raise ValueError where the objective is not defined for a network's output."""
+        for mine, wanted in zip(output.unbind(1), target.unbind(1), strict=True):
+            self.of.check(mine, wanted)
+
+    def own_target(self, outputs: Tensor) -> Tensor:
+        """Each network's own, of clean outputs ``(draws,B,members,...)``."""
+        return torch.stack([self.of.own_target(mine) for mine in outputs.unbind(2)], 1)
+
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Whether the gradient at the clean image is zero for every network."""
+        each = zip(outputs.unbind(2), target.unbind(1), strict=True)
+        return torch.stack([self.of.flat(mine, wanted) for mine, wanted in each]).all(0)
+
+    def values(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over networks ``(B,)``; the attacker maximises it."""
+        each = zip(output.unbind(1), target.unbind(1), strict=True)
+        return torch.stack([self.of.values(mine, wanted) for mine, wanted in each]).mean(0)
+
+    def goal(self, clean_values: Tensor) -> Tensor:
+        """The mean at which an image counts as broken."""
+        return self.of.goal(clean_values)
+
+    def broken(self, outputs: Tensor, target: Tensor, values: Tensor, goal: Tensor) -> Tensor:
+        """Whether an image is broken for every network."""
+        each = zip(outputs.unbind(2), target.unbind(1), strict=True)
+        return torch.stack([self.of.broken(mine, wanted, values, goal) for mine, wanted in each]).all(0)
+
+    def beyond(self, goal: Tensor, confidence: float) -> Tensor:
+        """A goal that lies further."""
+        return self.of.beyond(goal, confidence)
+
+    def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
+        """How far the mean is short of its goal."""
+        return self.of.hinge(values, goal)
+
+
+Objective = Damage | Misclassify | Divergence | Mean
 
 
 def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:

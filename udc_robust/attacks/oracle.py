@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,11 +13,18 @@ from udc_robust.attacks.meter import Meter
 from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.streams import Streams
 
+if TYPE_CHECKING:
+    from udc_robust.attacks.sources import SourceOracle
+
 Victim = Callable[..., Tensor]
 """Images in, images or scores out. A random one says so (``random = True``) and is called with `Streams` as well."""
 
 Around = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
 """How an attack differentiates the victim otherwise than as it is: ``(ask, images, targets) -> answers``."""
+
+
+_MILESTONES = torch.tensor([digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)])
+"""Numbers of queries at which the best image so far is kept."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +73,23 @@ class GradientOracle:
         self._chance = chance if getattr(victim, "random", False) else None
         self._victim_streams = Streams(self._chance.seeds) if self._chance else None
         self.objective, self.streams = objective, streams
+        self._members = getattr(victim, "members", 1)  # networks that answer in one call
         self._last_output: Tensor | None = None
 
-    def gradient(self, x: Tensor) -> Tensor:
-        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
-        return _finite(self._slope(x)[0])
+    def gradient(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Gradient of each image's objective with respect to that image only; 0 where it is not finite.
 
-    def _slope(self, x: Tensor, around: Around | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        With ``rows``, ``x`` holds only those images of the batch.
+        """
+        return _finite(self._slope(x, rows)[0])
+
+    def _slope(
+        self, x: Tensor, rows: Tensor | None = None, around: Around | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient as it is, the values, and the answers. Weights get no gradient: a third of the backward."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
-            values, outputs, output = self._ask(x, None, self._eot, around)
+            values, outputs, output = self._ask(x, rows, self._eot, around)
             (gradient,) = torch.autograd.grad(values.sum(), x)
         # Kept until the next call: an allocation at the top of the heap stops glibc from giving the freed activations
         # back to the system only to fetch them again in the next step.
@@ -121,6 +134,8 @@ class Oracle(GradientOracle):
         best_x, best_values, best_broken: the most damaging image asked about so far, its value, and whether it counts
             as broken: one that does is better than any that does not.
         bad_gradients: ``(B,)`` how often a gradient was all zero or not finite (a red flag: masking).
+        source: gradients of other networks, which the attacker has; None: he has none.
+        milestones: the best image so far of each row that was asked about so often, by number of queries.
     """
 
     def __init__(
@@ -134,9 +149,12 @@ class Oracle(GradientOracle):
         streams: Streams,
         chance: Chance | None = None,
         flat: Tensor | None = None,
+        source: SourceOracle | None = None,
+        answers_only: bool = False,
     ) -> None:
         super().__init__(victim, objective, target, streams, chance)
-        self.meter, self.goal = meter, goal
+        self.meter, self.goal, self.source = meter, goal, source
+        self._answers_only, self.milestones = answers_only, dict[int, dict[int, Tensor]]()
         self.best_x = x.clone()
         self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.best_broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -144,40 +162,59 @@ class Oracle(GradientOracle):
         self.flat = torch.zeros_like(self.best_broken) if flat is None else flat
 
     @torch.no_grad()
-    def values(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch."""
+    def values(self, x: Tensor, rows: Tensor | None = None, probe: bool = False) -> Tensor:
+        """Objective of each image: one query each. With ``rows``, ``x`` holds only those images of the batch.
+
+        A ``probe`` may lie outside the budget, and is never the best image.
+        """
         values, outputs, _ = self._ask(x, rows, 1)
-        self.meter.count(rows, backward=False)
-        self._keep_best(x, values, self._broken(outputs, values, rows), rows)
+        self.meter.count(rows, backward=False, times=self._members)
+        if not probe:
+            self._keep_best(x, values, self._broken(outputs, values, rows), rows)
+        if self._answers_only:
+            self._note_milestones()
         return values
 
-    def gradient(self, x: Tensor) -> Tensor:
-        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
-        return self.answer(x).gradient
+    def _note_milestones(self) -> None:
+        """Keep the best image of each row that has just reached a number of queries."""
+        for row in torch.isin(self.meter.queries, _MILESTONES).nonzero()[:, 0].tolist():
+            self.milestones.setdefault(int(self.meter.queries[row]), {})[row] = self.best_x[row].clone()
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """The victim's answers ``(B,...)`` themselves: one query each."""
         values, outputs, output = self._ask(x, None, 1)
-        self.meter.count(None, backward=False)
+        self.meter.count(None, backward=False, times=self._members)
         self._keep_best(x, values, self._broken(outputs, values, None), None)
         return output
 
-    def answer(self, x: Tensor, around: Around | None = None, *, keep: bool = True) -> Answer:
+    def gradient(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Gradient of each image's objective with respect to that image only; 0 where it is not finite."""
+        return self.answer(x, rows).gradient
+
+    def answer(
+        self, x: Tensor, rows: Tensor | None = None, around: Around | None = None, *, keep: bool = True
+    ) -> Answer:
         """Gradient, value and success.
 
         Args:
+            rows: the images of the batch that ``x`` holds; None: all.
             around: what is done to the images or to the victim's answers on the way.
             keep: False where that makes the value another than that of ``x``, which then is no candidate.
+
+        Raises:
+            RuntimeError: the method is one that only asks for values.
         """
-        gradient, values, outputs = self._slope(x, around)
-        broken = self._broken(outputs, values, None)
-        self.meter.count(None, backward=True, times=self._eot)
+        if self._answers_only:
+            raise RuntimeError("a query method asked for a gradient of the victim: it has its values only")
+        gradient, values, outputs = self._slope(x, rows, around)
+        broken = self._broken(outputs, values, rows)
+        self.meter.count(rows, backward=True, times=self._eot * self._members)
         if keep:
-            self._keep_best(x.detach(), values, broken, None)
+            self._keep_best(x.detach(), values, broken, rows)
         # One reduction tells both: it is 0 for a dead gradient and NaN or inf for a broken one.
         size = gradient.abs().flatten(1).sum(1)
-        self.bad_gradients += ~((size > 0) & size.isfinite())
+        self.bad_gradients[slice(None) if rows is None else rows] += ~((size > 0) & size.isfinite())
         return Answer(_finite(gradient), values, broken)
 
     def _broken(self, outputs: Tensor, values: Tensor, rows: Tensor | None) -> Tensor:

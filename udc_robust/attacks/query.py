@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from udc_robust.attacks.gradient import transferred
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
 from udc_robust.attacks.threat import Threat
@@ -24,7 +25,7 @@ def brightness(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
     return oracle.best_x
 
 
-@method("query")
+@method("query", sources="start")
 def simba(
     oracle: Oracle,
     x: Tensor,
@@ -39,7 +40,7 @@ def simba(
 
     Each image goes through its own random order; a step first tries ``-step_size`` and asks about ``+step_size`` only
     when that failed, so it costs one or two queries. ``basis`` is ``pixel`` or ``dct``; the latter uses the lowest
-    ``low_frequencies`` squared frequencies of each channel.
+    ``low_frequencies`` squared frequencies of each channel. With sources the walk begins where PGD on them ends.
     """
     channels, height, width = x.shape[1:]
     rows_v, columns_v = (
@@ -47,7 +48,9 @@ def simba(
     )
     orders = torch.stack([oracle.streams.permutation(i, channels * rows_v * columns_v) for i in range(len(x))])
     vectors = _pixel_vectors if basis == "pixel" else _dct_vectors
-    x_adv, values = threat.project(x, x), oracle.values(x)
+    start = transferred(oracle, x, threat)
+    x_adv = threat.project(x, x) if start is None else start
+    values = oracle.values(x_adv)
     for i in range(steps):
         index = orders[:, i % orders.shape[1]]
         move = step_size * vectors(index, (rows_v, columns_v), x)
@@ -84,16 +87,17 @@ def _cosine(frequency: int, n: int, like: Tensor) -> Tensor:
     return scale * torch.cos(math.pi * (2 * positions + 1) * frequency / (2 * n))
 
 
-@method("query")
+@method("query", sources="start")
 def square(oracle: Oracle, x: Tensor, threat: Threat, *, steps: int = 1000, p_init: float = 0.05) -> Tensor:
     """Square attack (Andriushchenko et al. 2020): random search over square windows, one window per image and query.
 
     The share of the image that a window covers starts at ``p_init`` and falls by the published schedule, rescaled
     from 10,000 queries to ``steps``. Differs from the original in one detail: when a drawn sign pattern changes nothing
-    it is inverted, not drawn again.
+    it is inverted, not drawn again. With sources the search begins where PGD on them ends, not at stripes.
     """
-    start, propose = (_stripes, _linf_window) if threat.norm == "linf" else (_tiles, _l2_windows)
-    x_adv = threat.project(x, start(oracle, x, threat.eps))
+    pattern, propose = (_stripes, _linf_window) if threat.norm == "linf" else (_tiles, _l2_windows)
+    start = transferred(oracle, x, threat)
+    x_adv = threat.project(x, pattern(oracle, x, threat.eps)) if start is None else start
     values = oracle.values(x_adv)
     for i in range(1, steps):
         side = _window_side(p_init, i, steps, x)

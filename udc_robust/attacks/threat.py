@@ -110,15 +110,41 @@ class Ball(Protocol):
         ...
 
 
-Threat = Linf | L2
-THREATS: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
+class Threat(Ball, Protocol):
+    """What an attacker may change: `Linf`, `L2`, or a perceptual distance (`perceptual.Perceptual`)."""
+
+    norm: ClassVar[str]
+
+    def __init__(self, eps: float, low: float = 0.0, high: float = 1.0) -> None: ...
+
+    @property
+    def low(self) -> float:
+        """Least value of an image."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Largest value of an image."""
+        ...
+
+    def noise(self, x: Tensor, streams: Streams) -> Tensor:
+        """The control: noise of the full budget."""
+        ...
+
+    def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Distance of each image in this norm."""
+        ...
+
+
+THREATS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2}
+"""By norm; `perceptual` adds its own."""
 
 
 def round_to_8_bits(threat: Threat, x: Tensor, x_adv: Tensor) -> Tensor:
     """Move each value to a multiple of 1/255 without leaving the ball, so that a PNG can hold the attack.
 
-    Linf: the nearest level inside the interval. L2: the change is shrunk until its rounded form fits the budget
-    (bisection on the scale). ``x`` itself is returned where it lies on the grid and no other level is in reach.
+    Linf: the nearest level inside the interval. Other norms: the change is shrunk until its rounded form fits the
+    budget (bisection on the scale). ``x`` itself is returned where it lies on the grid and no other level is in reach.
     Where ``x`` is off the grid and no level lies within eps, the nearest one is taken: the distance that the result
     states is then larger than eps.
     """
@@ -134,7 +160,7 @@ def round_to_8_bits(threat: Threat, x: Tensor, x_adv: Tensor) -> Tensor:
     for step in range(11):
         trial = too_far if step == 0 else (fits + too_far) / 2
         candidate = (torch.round((x + trial * (x_adv - x)) * levels) / levels).clamp(threat.low, threat.high)
-        inside = _norms(candidate - x) <= threat.eps * (1 + 1e-6)
+        inside = threat.distance(x, candidate).view(-1, 1, 1, 1) <= threat.eps * (1 + 1e-6)
         best = torch.where(inside & (trial >= fits), candidate, best)
         fits, too_far = torch.where(inside, trial, fits), torch.where(inside, too_far, trial)
     return best

@@ -29,7 +29,7 @@ class Weighted:
 
     def gradient(self, x: Tensor) -> Tensor:
         """Gradient of each image's objective, weighed."""
-        found = self._oracle.answer(x, self._weigh).gradient
+        found = self._oracle.answer(x, around=self._weigh).gradient
         self._step += 1
         return found
 

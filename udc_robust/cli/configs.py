@@ -11,6 +11,7 @@ from udc_robust.files import shipped
 # Each schema with the folder of its configs, and what to do with one.
 SCHEMAS = {
     "evaluate": ("evaluate", "`udc-robust evaluate NAME` attacks restorers or classifiers and writes a report"),
+    "preset": ("presets", "`preset: standard` in a config of yours: the newest version of these attacks"),
     "finetune": ("finetune", "`udc-robust finetune NAME` hardens a restorer or its purifier"),
     "train restorer": ("train/restorer", "`udc-robust train restorer NAME`"),
     "train classifier": ("train/classifier", "`udc-robust train classifier NAME`"),

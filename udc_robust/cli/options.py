@@ -7,10 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from udc_robust import names
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.names import METHOD_NAMES
@@ -32,6 +33,7 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
+NORMS = get_args(names.Norm)
 DOMAINS = ("srgb", "tonemapped", "linear")
 LPIPS = ("alex", "vgg", "squeeze", "none")
 
@@ -96,7 +98,7 @@ MethodName = Annotated[
     str,
     typer.Option("--method", help=f"{', '.join(METHOD_NAMES)}, or file.py:function.", callback=known_method),
 ]
-Norm = Annotated[str, typer.Option("--norm", help="linf or l2.", callback=one_of("norm", ("linf", "l2")))]
+Norm = Annotated[str, typer.Option("--norm", help=f"{', '.join(NORMS)}.", callback=one_of("norm", NORMS))]
 Budgets = Annotated[list[str] | None, typer.Option("--eps", help="Budget, e.g. 4/255; repeat for several.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the method.")]
 ObjectiveName = Annotated[

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from udc_robust.attacks import Result, Streams, Threat, answers, attack, frozen, rejudged
+from udc_robust.attacks import Objective, Result, Sources, Streams, Threat, answers, attack, frozen, rejudged
 from udc_robust.attacks import Victim as Answering
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Batch
 from udc_robust.grid.task import Task
 from udc_robust.grid.victims import Victim
+
+
+class Asked(NamedTuple):
+    """What is left of an image of a batch after so many queries."""
+
+    row: int
+    queries: int
+    quality: float
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Judged:
         outputs: ``(draws,B,...)`` its answers. ``clean``: those to the unattacked images.
         noise: its answers to random noise of each image's own attack norm; None: unattacked.
         result: what the attack cost and reached; None: unattacked.
+        curve: quality on the way of an attack that asks, see `quality_by_queries`.
     """
 
     batch: Batch
@@ -36,6 +46,7 @@ class Judged:
     clean: Tensor
     noise: Tensor | None
     result: Result | None
+    curve: Sequence[Asked] = ()
 
 
 def unattacked(batch: Batch, victim: Victim) -> Judged:
@@ -51,7 +62,29 @@ def attacked(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: 
     outputs = result.adv_outputs
     noise = outputs if cell.access == "none" else _noise(batch, victim, cell, result, threat)
     clean = batch.clean_answers(victim)[: len(outputs)]
-    return Judged(batch, victim, cell, result.x_adv, outputs, clean, noise, result)
+    curve = quality_by_queries(task, batch, victim, result)
+    return Judged(batch, victim, cell, result.x_adv, outputs, clean, noise, result, curve)
+
+
+@torch.no_grad()
+def quality_by_queries(task: Task, batch: Batch, victim: Victim, result: Result) -> list[Asked]:
+    """The task's quality after some numbers of queries and after the last, judged as the final images are.
+
+    Nothing for an attack that asks too little for a curve, or follows gradients.
+    """
+    if not result.milestones:
+        return []
+    deployed: Answering = victim.deployed
+    clean, draws, seeds = batch.clean_answers(victim), len(result.adv_outputs), batch.seeds("judge")
+    found = []
+    with frozen(deployed):
+        for queries, x, reached in result.milestones:
+            quality = task.score(answers(deployed, x, seeds, draws), batch, clean[:draws]).mean(0)
+            on_the_way = (reached & (result.meter.queries > queries)).nonzero()[:, 0].tolist()
+            found += [Asked(row, queries, float(quality[row])) for row in on_the_way]
+    last = task.score(result.adv_outputs, batch, clean[:draws]).mean(0)
+    asked = enumerate(result.meter.queries.tolist())
+    return found + [Asked(row, queries, float(last[row])) for row, queries in asked]
 
 
 def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat, round_8_bit: bool) -> Result:
@@ -59,22 +92,30 @@ def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat
     clean, judge = batch.clean_answers(victim), batch.seeds("judge")
     objective, target = task.goal(cell.attack, batch, clean)
 
-    def made(seen: Answering, **judging: Any) -> Result:
+    sources = Sources.of(cell.sources, objective, target) if cell.sources else None
+
+    def made(seen: Answering, goal: Objective = objective, target: Tensor | None = target, **judging: Any) -> Result:
         return attack(
-            seen, batch.x, objective, threat, cell.attack.chosen, target=target, seeds=batch.seeds(cell.seed_key),
+            seen, batch.x, goal, threat, cell.attack.chosen, target=target, seeds=batch.seeds(cell.seed_key),
             judge_seeds=judge, eot=cell.attack.eot, known_seed=cell.attack.known_seed, round_8_bit=round_8_bit,
             **judging, **cell.attack.options_at(cell.eps),
         )  # fmt: skip
 
-    known = (victim.network.name, cell.seed_key)
+    known = ("+".join(source.name for source in cell.sources) or victim.network.name, cell.seed_key)
     if cell.access == "blind":
         if known not in batch.bare:
             batch.bare[known] = made(victim.network)
         result = batch.bare[known]
+    elif cell.access == "transfer":
+        assert sources is not None
+        if known not in batch.bare:
+            batch.bare[known] = made(sources.ensemble, sources.objective, sources.target)
+            batch.bare[known].meter.queries.zero_()  # nobody asked the victim
+        result = batch.bare[known]
     elif cell.jitter:
         result = made(victim.seen(cell))  # as the attacker saw it, in noise
     else:
-        result = made(victim.seen(cell), draws=batch.draws, clean_outputs=clean)
+        result = made(victim.seen(cell), draws=batch.draws, clean_outputs=clean, sources=sources)
         if victim.defence is None:
             batch.bare[known] = result
         return result
@@ -84,7 +125,7 @@ def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat
 @torch.no_grad()
 def _noise(batch: Batch, victim: Victim, cell: Cell, result: Result, threat: Threat) -> Tensor:
     """Answers to noise of each image's own attack norm: what is not adversarial about its damage."""
-    distances = result.linf if threat.norm == "linf" else result.l2
+    distances = threat.distance(batch.x, result.x_adv)
     seeds = [seed + 1 for seed in batch.seeds(cell.seed_key)]
     noisy = [
         type(threat)(float(distance), threat.low, threat.high).noise(batch.x[i : i + 1], Streams([seeds[i]]))

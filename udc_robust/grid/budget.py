@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-NORM_SIGNS = {"linf": "L∞", "l2": "L2"}
+NORM_SIGNS = {
+    "linf": "L∞", "l2": "L2", "lpips_alex": "LPIPS (AlexNet) of the input",
+    "lpips_squeeze": "LPIPS (SqueezeNet) of the input",
+}  # fmt: skip
 
 
 def eps_text(eps: float) -> str:
@@ -21,13 +25,18 @@ def eps_text(eps: float) -> str:
     return f"{eps:g}"
 
 
+def change_column(norm: str) -> str:
+    """The column of a table that says how far an attacked image is from the image."""
+    return norm if norm in ("linf", "l2") else f"{norm}_of_change"
+
+
 @dataclass(frozen=True)
 class Budget:
     """A norm and its bound.
 
     Attributes:
-        norm: ``linf`` bounds every value of every pixel, ``l2`` the whole image at once.
-        eps: in the units of the data's domain; infinite for a minimum-norm attack.
+        norm: ``linf`` bounds every value of every pixel, ``l2`` the whole image at once, ``lpips_...`` how it looks.
+        eps: in the units of the data's domain (LPIPS has its own); infinite for a minimum-norm attack.
     """
 
     norm: str
@@ -51,13 +60,16 @@ class Budget:
         """Whether it bounds anything and allows anything."""
         return 0 < self.eps < math.inf
 
-    def fits(self, change: float) -> bool:
-        """Whether a measured change in this norm lies within the budget.
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether an attacked image's measured change in this norm lies within the budget.
+
+        The perceptual ones are measured for attacks that are made in them.
 
         An attack of exactly that budget must count: distances are sums of float32, and differences of values near 1
         are off by 6e-8, which is 8e-6 of 2/255.
         """
-        return change <= self.eps * (1 + 1e-6) + 1e-6
+        change = row.get(change_column(self.norm))
+        return change is not None and change <= self.eps * (1 + 1e-6) + 1e-6
 
 
 def rising(budgets: Iterable[Budget]) -> list[Budget]:

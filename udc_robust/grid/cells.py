@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from udc_robust.attacks import THREATS, Threat
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.files import file_part
 from udc_robust.grid.budget import Budget, eps_text
 from udc_robust.grid.schema import AttackConfig
+from udc_robust.grid.task import Network
 from udc_robust.optics.domains import value_range
 
 ACCESSES = ("blind", "bpda", "surrogate", "adaptive")
@@ -24,11 +25,13 @@ class Cell:
     Attributes:
         access: what the attacker has of the victim: ``none`` (noise), ``query``, ``output`` (answers and truths),
             ``gradient`` (of a bare network), or what a gradient attack knows of a defence (see `AttackConfig.access`).
+        sources: the networks that the attacker has instead of the victim; a network is never its own source.
     """
 
     attack: AttackConfig
     eps: float
     access: str
+    sources: Sequence[Network] = field(default=(), compare=False)
 
     @property
     def label(self) -> str:
@@ -88,6 +91,8 @@ def cells(
 
 def _accesses(attack: AttackConfig, defence: DefenceConfig, gradients: Collection[str]) -> list[str]:
     method = attack.chosen.access
+    if attack.is_transfer:
+        return ["transfer"]
     if method != "gradient" or defence.kind == "none":
         return [method]
     return [access for access in attack.access or ["adaptive"] if access == "blind" or access in gradients]

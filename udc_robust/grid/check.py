@@ -27,29 +27,34 @@ _ENOUGH = 256  # pixels
 
 
 @torch.no_grad()
-def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks) -> None:
+def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], networks: Networks, sources: Networks) -> None:
     """Let every network, and every victim whose defence is not to be tuned, answer to one image, before any work.
 
-    What the user's own attacks, objectives and metrics do is tried as well.
+    What the user's own attacks, objectives and metrics do is tried as well, and that sources answer as victims do.
 
     Raises:
         UserError: a defence that cannot be built, a network that does not take the images, or an answer that is not
             finite or not what the task needs; a fault in the user's code.
     """
     untuned = config.model_copy(update={"defences": [block for block in config.defences if block.match is None]})
-    victims = {domain: build_victims(untuned, list(mine.values()), {}) for domain, mine in networks.items()}
+    victims = {
+        domain: build_victims(untuned, list(mine.values()), {}, sources.get(domain, {}))
+        for domain, mine in networks.items()
+    }
     total = sum(len(networks[images.domain]) + len(victims[images.domain]) for images in sets)
     with progress("checking", total, brief=True, quiet=not is_main()) as tick:
         for images in sets:
             batch = Batch.load(images, [0], config.device, config.seed, 1)
             met = [cell for victim in victims[images.domain] for cell in victim.cells]
             for cell in met:
-                _check_options(cell, images.sizes)
+                _check_options(cell, images.domain, images.sizes)
             sloped = any(cell.attack.chosen.access == "gradient" for cell in met)
             for network in networks[images.domain].values():
                 doing(f"{network.name} on {images.label}")
-                _check_network(task, config, network, batch, sloped)
+                answer = _check_network(task, config, network, batch, sloped)
                 tick()
+            for source in sources.get(images.domain, {}).values():
+                _check_source(task, config, batch, source, answer)
             for victim in victims[images.domain]:
                 doing(f"{victim.label} on {images.label}")
                 _check_defence(victim, batch)
@@ -57,8 +62,8 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
         _check_methods(met)
 
 
-def _check_network(task: Task, config: RunConfig, network: Network, batch: Batch, sloped: bool) -> None:
-    """Let it answer to the whole image, which may be large; whether it looks and has a slope is seen on its middle."""
+def _check_network(task: Task, config: RunConfig, network: Network, batch: Batch, sloped: bool) -> Tensor:
+    """Its answer to the whole image, which may be large; whether it looks and has a slope is seen on the middle."""
     what = f"{task.network} {network.name!r}"
     answer = _answer(network, batch, what, network.origin)
     task.check(config, batch, network, answer)
@@ -68,6 +73,7 @@ def _check_network(task: Task, config: RunConfig, network: Network, batch: Batch
     if sloped:
         _check_it_has_a_slope(network, part, what)
     _check_measures(task, config, batch, answer)
+    return answer
 
 
 def _middle(network: Network, x: Tensor) -> Tensor:
@@ -92,9 +98,24 @@ def _check_defence(victim: Victim, batch: Batch) -> None:
         _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
 
 
-def _check_options(cell: Cell, sizes: Sequence[tuple[int, int]]) -> None:
-    """Options must be possible at each eps and for all sizes of images."""
+def _check_source(task: Task, config: RunConfig, batch: Batch, source: Network, of_victims: Tensor) -> None:
+    """Refuse a source that is no stand-in for the victims."""
+    what = f"source {source.name!r}"
+    answer = _answer(source, batch, what, source.origin)
+    if answer.shape != of_victims.shape:
+        theirs, ours = (tuple(shape[2:]) for shape in (answer.shape, of_victims.shape))
+        raise UserError(f"{what} answers with {theirs} an image where the victims answer with {ours}: leave it out")
+    task.check(config, batch, source, answer)
+    part = _middle(source, batch.x)
+    with frozen(source):
+        refuse_constant(partial(answers, source, seeds=[0]), part, answers(source, part, [0]), what, source.origin)
+    _check_it_has_a_slope(source, part, what)
+
+
+def _check_options(cell: Cell, domain: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Options must be possible at each eps and for all images of a data block."""
     try:
+        cell.threat(domain)
         options = cell.attack.options_at(cell.eps)
         for size in dict.fromkeys(sizes):
             cell.attack.chosen.fits(size, options)

@@ -25,7 +25,7 @@ from udc_robust.files import disk_errors, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Task
+from udc_robust.grid.task import Network, Task
 from udc_robust.networks.source_files import source_files
 from udc_robust.portable import portable
 
@@ -34,10 +34,16 @@ INPUTS = "inputs.json"
 _NO_INPUTS = {"name", "out", "device", "task", "licence", "about"}
 
 
-def claim_folder(task: Task, config: RunConfig, out: Path, sets: Sequence[Images], networks: Networks) -> None:
-    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run."""
+def claim_folder(
+    task: Task, config: RunConfig, out: Path, sets: Sequence[Images], networks: Sequence[Mapping[str, Network]]
+) -> None:
+    """Write the resolved config into an empty run folder; in a used one make sure that it is the same run.
+
+    Args:
+        networks: by name, those under test and the sources of attacks.
+    """
     images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
-    weights = {network.name: file_digest(network.origin) for mine in networks.values() for network in mine.values()}
+    weights = {network.name: file_digest(network.origin) for mine in networks for network in mine.values()}
     models = [text for block in config.defences for text in stated_texts(block.kind, block.options)]
     claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
 
@@ -210,13 +216,15 @@ def versions() -> dict[str, str]:
 
 
 def facts_of(
-    plan: Plan, config: RunConfig, command: str, networks: Networks, tuned: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+    plan: Plan, config: RunConfig, command: str, networks: Networks, tuned: Mapping[str, Mapping[str, Any]],
+    sources: Networks,
+) -> dict[str, Any]:  # fmt: skip
     """How a run was called and on what, as ``run.json`` tells it."""
     victims = [victim for listed in plan.victims.values() for victim in listed]
     return {
         "name": plan.name,
         "task": plan.task.name,
+        "preset": config.preset,
         "command": command,
         "seed": plan.seed,
         "device": plan.device,
@@ -226,16 +234,8 @@ def facts_of(
             data.label: {"images": len(data.keys), "domain": data.domain, "truth": data.truth, **data.facts}
             for data in plan.sets
         },
-        "networks": {
-            network.name: {
-                "network": type(network.network).__name__,
-                "parameters": sum(p.numel() for p in network.network.parameters()),
-                "trained": network.trained,
-                "origin": Path(network.origin).name if network.trained else network.origin,
-                **plan.task.facts(network),
-            }
-            for mine in networks.values() for network in mine.values()
-        },
+        "networks": _networks_facts(plan.task, networks),
+        **({"sources": _networks_facts(plan.task, sources)} if sources else {}),
         "defences": {
             victim.label: {
                 "kind": victim.block.kind,
@@ -250,4 +250,18 @@ def facts_of(
         },
         "metrics": {metric.name: metric.told() for metric in plan.metrics},
         "missing": plan.missing,
+    }  # fmt: skip
+
+
+def _networks_facts(task: Task, networks: Networks) -> dict[str, dict[str, Any]]:
+    """Class, size and weights of networks, by name."""
+    return {
+        network.name: {
+            "network": type(network.network).__name__,
+            "parameters": sum(p.numel() for p in network.network.parameters()),
+            "trained": network.trained,
+            "origin": Path(network.origin).name if network.trained else network.origin,
+            **task.facts(network),
+        }
+        for mine in networks.values() for network in mine.values()
     }  # fmt: skip

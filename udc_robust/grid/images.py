@@ -56,7 +56,8 @@ class Batch:
         x: ``(B,3,H,W)``; ``target``: ground truths, labels, or None.
         run_seed: of the run; ``draws``: answers of a random victim that are judged.
         clean: judged answers to the unattacked images, by victim.
-        bare: attacks made on bare networks, by network and cell: blind attacks are these, judged elsewhere.
+        bare: attacks made on bare networks, by network (or sources) and cell: blind attacks and transfers are these,
+            judged elsewhere.
     """
 
     images: Images

@@ -11,13 +11,11 @@ from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, batches
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task
+from udc_robust.grid.sources import Networks
+from udc_robust.grid.task import Task, require_size
 from udc_robust.grid.victims import Victim, build_victims
 from udc_robust.limits import require_memory
 from udc_robust.metrics import Metric
-
-Networks = Mapping[str, Mapping[str, Network]]
-"""By colour domain of the data, and by name."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +93,18 @@ def loaded(task: Task, config: RunConfig, sets: Sequence[Images]) -> Networks:
     """
     found = {domain: task.load(config, domain) for domain in dict.fromkeys(images.domain for images in sets)}
     for images in sets:
-        smallest = min(min(size) for size in images.sizes)
-        for network in found[images.domain].values():
-            if smallest < network.min_size:
-                raise UserError(
-                    f"data {images.label!r} has an image with a side of {smallest} px; "
-                    f"{network.name} needs {network.min_size}"
-                )
+        require_size(images, found[images.domain].values())
     return found
 
 
 def planned(
     task: Task, config: RunConfig, out: Path, sets: Sequence[Images], networks: Networks,
-    tuned: Mapping[str, Mapping[str, Any]],
+    tuned: Mapping[str, Mapping[str, Any]], sources: Networks,
 ) -> Plan:  # fmt: skip
     """Everything that a run does.
 
     Args:
+        sources: networks that attackers have instead of the victim.
         tuned: options found for defences with ``match``, by victim label.
 
     Raises:
@@ -119,7 +112,8 @@ def planned(
     """
     metrics, missing = task.metrics(config)
     victims = {
-        domain: build_victims(config, list(mine.values()), _options_only(tuned)) for domain, mine in networks.items()
+        domain: build_victims(config, list(mine.values()), _options_only(tuned), sources.get(domain, {}))
+        for domain, mine in networks.items()
     }
     shares = [
         Share(images, indices, [victim for victim in victims[images.domain] if victim.network.name == name])

@@ -21,9 +21,10 @@ from udc_robust.grid.journal import Journal
 from udc_robust.grid.matching import tune
 from udc_robust.grid.plan import Networks, Plan, loaded, opened, planned
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.sources import sources_of
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
-from udc_robust.grid.told import data_told, left_out, networks_told
+from udc_robust.grid.told import data_told, left_out, networks_told, sources_told
 from udc_robust.grid.units import keep_names, run_unit, unit_name
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
@@ -45,30 +46,31 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     processes = Processes()
     sets = opened(task, config)
     networks = loaded(task, config, sets)
-    for line in (*data_told(sets), *networks_told(networks)):
+    sources = sources_of(task, config, sets, networks)
+    for line in (*data_told(sets), *networks_told(networks), *sources_told(config, networks, sources)):
         note(line)
-    check_victims(task, config, sets, networks)
+    check_victims(task, config, sets, networks, sources)
     task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
     with sole_writer(out):
-        return _run(task, config, out, command, processes, sets, networks)
+        return _run(task, config, out, command, processes, sets, networks, sources)
 
 
 def _run(
     task: Task, config: RunConfig, out: Path, command: str, processes: Processes, sets: Sequence[Images],
-    networks: Networks,
+    networks: Networks, sources: Networks,
 ) -> dict[str, Any]:  # fmt: skip
     """Claim the folder, do this process's share, and write what the journal of all of them says."""
     with processes.main_first():
-        claim_folder(task, config, out, sets, networks)
+        claim_folder(task, config, out, sets, [*networks.values(), *sources.values()])
         tuned = tune(task, config, networks, out)
-    plan = planned(task, config, out, sets, networks, tuned)
+    plan = planned(task, config, out, sets, networks, tuned, sources)
     for line in left_out(config, [victim for mine in plan.victims.values() for victim in mine]):
         note(line)
     if processes.is_main:
         keep_names(plan)
     _work(plan, processes)
     processes.wait()
-    facts = facts_of(plan, config, command, networks, tuned)
+    facts = facts_of(plan, config, command, networks, tuned, sources)
     if processes.is_main:
         write_text(out / "run.json", json.dumps(portable(facts), indent=1))
         write_tables(task, plan.metrics, out, list(Journal(out).units.values()))
@@ -90,6 +92,5 @@ def _work(plan: Plan, processes: Processes) -> None:
                 unit = unit_name(share.images.keys[share.indices[0]], share.images.label, victim, cell)
                 if unit not in journal.units:
                     batch = batch or plan.batch(share)
-                    rows, cost = run_unit(plan, batch, victim, cell)
-                    journal.add(unit, rows=rows, cost=cost)
+                    journal.add(unit, **run_unit(plan, batch, victim, cell))
                 tick(f"{victim.label} {cell.label} {eps_text(cell.eps)}" if cell else f"{victim.label} clean")

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from udc_robust.config_file import FileName, Number, Strict, as_lists, is_path, may_load, number, told
+from udc_robust.config_file import FileName, Number, Strict, as_lists, is_path, may_load, told
 from udc_robust.errors import unknown_name
-from udc_robust.limits import MOST, Count, Device, Seed
-from udc_robust.names import METHOD_NAMES, Access, Norm
+from udc_robust.grid.method_options import option_of
+from udc_robust.grid.metric_config import MetricConfig
+from udc_robust.grid.presets import blocks, with_preset
+from udc_robust.limits import Count, Device, Seed
+from udc_robust.names import METHOD_NAMES, PERCEPTUAL, Access, Norm
+from udc_robust.networks.short_names import named_by_file
 
 if TYPE_CHECKING:
     from udc_robust.attacks import Method
@@ -42,6 +46,11 @@ class AttackConfig(BaseModel):
         access: what a gradient attack knows of a defence: ``blind`` (nothing: it attacks the bare network), ``bpda``
             (the identity's gradient), ``surrogate`` (a shorter chain's or a stand-in's), ``adaptive`` (the best there
             is). None: adaptive. Those that a defence does not have are left out, and bare networks know none of it.
+            ``transfer`` stands alone: the attack is made on ``sources`` and judged on every victim.
+        sources: networks that the attacker has instead of the victim: names of the run's, or blocks like theirs.
+            Several are an ensemble, whose mean objective is climbed. A victim's own network is left out of them.
+            Query methods that can use sources begin where PGD on them ends (``square``, ``simba``, ``nes``), or take
+            their gradient for a prior too (``prgf``).
         eot: answers of a random defence that are averaged for each gradient.
         known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound.
         jitter: deviation of Gaussian noise, in [0,1] units, that the attacker adds to what it shows a defence, so that
@@ -55,6 +64,7 @@ class AttackConfig(BaseModel):
 
     method: str
     access: list[Access] | None = None
+    sources: list[Any] | None = Field(default=None, min_length=1)
     eot: Count = 1
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -68,8 +78,10 @@ class AttackConfig(BaseModel):
     @classmethod
     def _one_is_a_list(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            single = (key for key in ("eps", "access", "defences") if not isinstance(values.get(key), list | None))
-            values = {**values, **{key: [values[key]] for key in single}}
+            keys = ("eps", "access", "defences", "sources")
+            values = {**values, **{key: [values[key]] for key in keys if not isinstance(values.get(key), list | None)}}
+            if values.get("sources"):
+                values["sources"] = [{"name": one} if isinstance(one, str) else one for one in values["sources"]]
         return values
 
     @model_validator(mode="after")
@@ -85,10 +97,41 @@ class AttackConfig(BaseModel):
                 raise ValueError(str(unknown_name(f"key of attack {self.method!r}", key, known)))
         if self.norm not in chosen.norms:
             raise ValueError(f"attack {self.method!r} is defined for norm {' or '.join(chosen.norms)}, not {self.norm}")
-        if self.jitter and (self.known_seed or self.access == ["blind"]):
+        if self.norm in PERCEPTUAL and self.eps is None:
+            raise ValueError(
+                f"norm {self.norm} has a scale of its own: give attack {self.method!r} an eps, such as 0.2"
+            )
+        if self.jitter and (self.known_seed or self.access == ["blind"] or self.is_transfer):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
+        self._check_sources(chosen)
         self.options_at(1.0)
         return self
+
+    def _check_sources(self, chosen: Method) -> None:
+        transfer, what = self.is_transfer, f"attack {self.method!r}"
+        if transfer and chosen.access != "gradient":
+            raise ValueError(f"access transfer is for methods that follow a gradient: leave it out of {what}")
+        if transfer and (len(self.access or []) > 1 or self.known_seed):
+            raise ValueError(
+                f"`access: transfer` stands alone, without known_seed: write {what} again for other accesses"
+            )
+        if not self.sources and (transfer or chosen.sources == "prior"):
+            raise ValueError(f"{what} needs `sources`: names of networks, or blocks like those under test")
+        if self.sources and chosen.access == "gradient" and not transfer:
+            raise ValueError(f"{what} has `sources`: add `access: transfer`, or leave them out")
+        if self.sources and chosen.access != "gradient" and not chosen.sources:
+            from udc_robust.attacks import METHODS
+
+            able = ", ".join(name for name, method in METHODS.items() if method.sources)
+            raise ValueError(f"{what} makes nothing of `sources`: leave them out; {able} do")
+        names = [source.name for source in self.sources or []]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"{what} has the source {twice!r} twice")
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it is made without the victim."""
+        return "transfer" in (self.access or ())
 
     def aims_at(self, metric: Metric) -> bool:
         """Whether it climbs this figure, or one that ranks alike; only such attacks compare."""
@@ -110,7 +153,7 @@ class AttackConfig(BaseModel):
         """The method's options at one budget, with ``eps`` known to their formulas and types as the defaults have."""
         defaults = self.chosen.options()
         return {
-            key: _option(f"{key} of attack {self.method!r}", value, defaults[key], eps, signed=key == "confidence")
+            key: option_of(f"{key} of attack {self.method!r}", value, defaults[key], eps, signed=key == "confidence")
             for key, value in (self.model_extra or {}).items()
         }
 
@@ -119,59 +162,8 @@ class AttackConfig(BaseModel):
         """Name of the attack in tables."""
         own = self.method if self.method in METHOD_NAMES else self.method.rpartition(":")[2]
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
-        return self.name or f"{own}{extra}"
-
-
-def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) -> Any:
-    """One option of a method, of the type of its default; without a default it is what was written."""
-    if isinstance(default, str) or default is Ellipsis:
-        return value
-    if isinstance(default, tuple):
-        return _whole_numbers(what, value)
-    found = number(value, eps=eps)
-    whole = isinstance(default, int) and not isinstance(default, bool)
-    if isinstance(default, bool) != isinstance(found, bool) or not isinstance(found, int | float):
-        raise ValueError(f"{what} must be like {default!r}, not {value!r}")
-    if not math.isfinite(found):
-        raise ValueError(f"{what} must be finite, not {value!r}")
-    if whole and (found != int(found) or not 1 <= found <= MOST):
-        raise ValueError(f"{what} must be a whole number from 1 to {MOST:,}, not {value!r}")
-    if isinstance(default, float | None) and not (found > 0 or found == default == 0 or signed):
-        raise ValueError(f"{what} must be positive, not {value!r}")
-    return int(found) if whole else found
-
-
-def _whole_numbers(what: str, value: Any) -> tuple[int, ...]:
-    """An option that is a list of pixels."""
-    if not isinstance(value, list | tuple) or any(type(part) is not int or not 0 <= part <= MOST for part in value):
-        raise ValueError(f"{what} must be a list of whole numbers of 0 or more, not {value!r}")
-    return tuple(value)
-
-
-class MetricConfig(Strict):
-    """A figure of one's own, a column everywhere: a function of answers and targets, one number an image.
-
-    Attributes:
-        metric: ``package.module:name`` or ``file.py:name`` of a function, or of a `Metric`, which tells the rest.
-        name: of the column; None: the function's.
-    """
-
-    metric: str
-    name: str | None = None
-    higher_is_better: bool = True
-    digits: Annotated[int, Field(ge=0, le=9)] = 3
-
-    @model_validator(mode="after")
-    def _known(self, info: ValidationInfo) -> MetricConfig:
-        if may_load(self.metric, info):
-            told(self.found)
-        return self
-
-    def found(self) -> Metric:
-        """The record."""
-        from udc_robust.grid.named import find_metric
-
-        return find_metric(self.metric, self.name, self.higher_is_better, self.digits)
+        made_on = "" if not self.sources else f" from {'+'.join(source.name for source in self.sources)}"
+        return self.name or f"{own}{extra}{made_on}"
 
 
 class RunConfig(Strict):
@@ -179,6 +171,7 @@ class RunConfig(Strict):
 
     Attributes:
         draws: answers of a random defence that are judged.
+        preset: attacks that stand before ``attacks`` under a name to quote, see `presets`; without either: standard.
         validation: images on which strengths of defences with ``match`` are tuned; never those of ``data``.
         metrics: figures beside the task's own.
         save_images: keep all attacked images.
@@ -198,6 +191,7 @@ class RunConfig(Strict):
     validation: Any = None
     defences: list[Any] = Field(default_factory=lambda: ["none"], min_length=1, validate_default=True)
     draws: Count = 8
+    preset: str | None = None
     attacks: list[Any] = Field(min_length=1)
     eps: list[Eps] = Field(min_length=1)
     metrics: list[MetricConfig] = Field(default_factory=list)
@@ -208,8 +202,24 @@ class RunConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, values: Any) -> Any:
-        """``restorers: [nafnet_mini]`` and a single block of data are fine."""
-        return as_lists(values, {**RunConfig.short_forms, **cls.short_forms, "metrics": "metric"})
+        """``restorers: [nafnet_mini]`` and a single block of data are fine, and a preset stands for its attacks."""
+        values = as_lists(values, {**RunConfig.short_forms, **cls.short_forms, "metrics": "metric"})
+        if not isinstance(values, Mapping):
+            return values
+        blocks = [named_by_file(block) for block in values.get(cls.network_key) or []]
+        networks = [str(block["name"]) for block in blocks if isinstance(block, Mapping) and "name" in block]
+        return told(lambda: with_preset(values, cls.model_fields["task"].default, networks))
+
+    @model_validator(mode="after")
+    def _preset_as_it_is(self) -> RunConfig:
+        """Whoever quotes a preset ran its attacks, and not others of their names."""
+        if self.preset is not None:
+            mine = {attack.name: attack for attack in self.attacks}
+            for block in blocks(self.preset, self.task, [network.name for network in self.networks]):
+                theirs = type(self.attacks[0]).model_validate(block)
+                if mine[theirs.name] != theirs:
+                    raise ValueError(f"preset {self.preset} has an attack {theirs.name!r}: give yours another name")
+        return self
 
     @property
     def networks(self) -> Sequence[Any]:
@@ -220,6 +230,7 @@ class RunConfig(Strict):
     def _consistent(self) -> RunConfig:
         self._check_distinct()
         self._check_names()
+        _ = self.source_blocks
         linear = any(getattr(block, "domain", None) == "linear" for block in self.data)
         for attack in self.attacks:
             for eps in self.eps if attack.eps is None else attack.eps:
@@ -254,3 +265,19 @@ class RunConfig(Strict):
         for what, name, known in named:
             if name not in known:
                 raise ValueError(str(unknown_name(what, name, known)))
+
+    @property
+    def source_blocks(self) -> list[Any]:
+        """The blocks of sources that are no networks under test, each once.
+
+        Raises:
+            ValueError: two networks of one name.
+        """
+        known = {network.name: network for network in self.networks}
+        sources = [source for attack in self.attacks for source in attack.sources or []]
+        sources.sort(key=lambda source: source.model_dump(exclude_none=True).keys() == {"name"})
+        for source in sources:  # a name alone means the network that somebody else describes
+            there = known.setdefault(source.name, source)
+            if there != source and source.model_dump(exclude_none=True).keys() != {"name"}:
+                raise ValueError(f"two networks are called {source.name!r}, one of them a source: rename one")
+        return list(known.values())[len(self.networks) :]

@@ -1,4 +1,7 @@
-"""The tables of a run: ``results.csv`` (a row an image and cell), ``summary.csv`` (a row a cell), ``timings.csv``."""
+"""The tables of a run: ``results.csv`` (a row an image and cell), ``summary.csv`` (a row a cell), ``timings.csv``.
+
+Attacks that ask have ``queries.csv`` too: what was left of each image after so many queries.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from udc_robust.files import write_text
+from udc_robust.grid.budget import NORM_SIGNS, change_column
 from udc_robust.grid.task import Row, Task
 from udc_robust.metrics import Metric
 
@@ -31,21 +35,35 @@ def cell_names(network: str, of_objective: Sequence[str] = (), of_data: Sequence
     )  # fmt: skip
 
 
+QUERIES = "queries.csv"
+"""Of attacks that ask; a run without one does not have it."""
+
+
 def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequence[dict[str, Any]]) -> None:
     """Write the tables from a journal's units, in an order that no unit's finish changes.
 
     Args:
-        metrics: those that a task's own columns lack are columns at the end.
+        metrics: those that a task's own columns lack are columns at the end, with the perceptual sizes of changes.
     """
 
     def order(row: Row) -> tuple[Any, ...]:
         return (*(row["eps"] if name == "eps" else str(row.get(name, "")) for name in task.names[:7]), row["image"])
 
-    more = [metric.name for metric in metrics if metric.name not in task.results]
+    found = {column for unit in units for row in unit["rows"] for column in row}
+    changes = [change_column(norm) for norm in NORM_SIGNS if change_column(norm) in found]
+    columns = [*(metric.name for metric in metrics), *changes]
+    more = [column for column in columns if column not in task.results]
     units = sorted(units, key=lambda unit: unit["unit"])
     rows = sorted((row for unit in units for row in unit["rows"]), key=order)
     write_text(out / "results.csv", to_csv([*task.results, *more], rows))
     write_text(out / "summary.csv", to_csv([*task.summary, *more], _summary(task, more, rows)))
+    asked = [
+        {**{name: unit["rows"][0][name] for name in task.names[:7]}, **row}
+        for unit in units for row in unit.get("queries", [])
+    ]  # fmt: skip
+    if asked:
+        asked.sort(key=lambda row: (*order(row), row["queries"]))
+        write_text(out / QUERIES, to_csv((*task.names[:7], "image", "queries", task.quality.name), asked))
     timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
     write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
 

@@ -5,13 +5,14 @@ The grid and the report know a task only through this record. A new one is an in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from udc_robust.attacks import Objective
+from udc_robust.errors import UserError
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.schema import AttackConfig, RunConfig
 from udc_robust.metrics import Metric
@@ -42,6 +43,21 @@ class Network(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Its answer."""
+
+
+def require_size(images: Images, networks: Iterable[Network]) -> None:
+    """Refuse images that are smaller than a network takes.
+
+    Raises:
+        UserError: see above.
+    """
+    smallest = min(min(size) for size in images.sizes)
+    for network in networks:
+        if smallest < network.min_size:
+            raise UserError(
+                f"data {images.label!r} has an image with a side of {smallest} px; "
+                f"{network.name} needs {network.min_size}"
+            )
 
 
 @dataclass(frozen=True)

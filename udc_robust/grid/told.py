@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from udc_robust.grid.cells import cells
 from udc_robust.grid.images import Images
-from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.sources import Networks, same_network
 from udc_robust.grid.victims import Victim
 from udc_robust.names import NONE
 
@@ -33,13 +33,30 @@ def networks_told(networks: Networks) -> Iterator[str]:
             yield f"network {network.name}: {type(network.network).__name__}, {light}{fed}{trained}"
 
 
+def sources_told(config: RunConfig, networks: Networks, sources: Networks) -> Iterator[str]:
+    """Class and domain of each source that is not under test, and which victims a source is left out for."""
+    others = {
+        domain: {name: network for name, network in mine.items() if name not in networks[domain]}
+        for domain, mine in sources.items()
+    }
+    yield from (f"source, {line}" for line in networks_told(others))
+    for attack in config.attacks:
+        for domain, known in sources.items():
+            named = [known[source.name] for source in attack.sources or []]
+            for victim in networks[domain].values():
+                rest = [source.name for source in named if not same_network(source, victim)]
+                if len(rest) < len(named):
+                    made = f"made on {' and '.join(rest)} alone" if rest else "not made: no network is its own source"
+                    yield f"attack {attack.label} on {victim.name}: {made}"
+
+
 def left_out(config: RunConfig, victims: Sequence[Victim]) -> Iterator[str]:
     """Accesses that are asked for and that a defence does not have, and defences that no attack is for."""
     for victim in {victim.defence_name: victim for victim in victims}.values():
         if victim.defence_name == NONE:
             continue
         asked = {way for attack in config.attacks for way in attack.access or () if _meets(attack, victim)}
-        missing = sorted(asked - {"blind", *victim.gradients})
+        missing = sorted(asked - {"blind", "transfer", *victim.gradients})
         if missing:
             known = ", ".join(["blind", *victim.gradients])
             yield f"defence {victim.defence_name}: no access {', '.join(missing)} (it has {known}): left out"

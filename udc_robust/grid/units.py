@@ -15,6 +15,7 @@ from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
 from udc_robust.files import LONG, file_part, write_text
 from udc_robust.grid.attacking import Judged, attacked, unattacked
+from udc_robust.grid.budget import change_column
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Batch
 from udc_robust.grid.plan import Plan
@@ -23,8 +24,8 @@ from udc_robust.optics.domains import for_metrics
 from udc_robust.portable import portable
 from udc_robust.progress import doing
 
-Unit = tuple[list[dict[str, Any]], dict[str, Any]]
-"""Rows, one an image, and what the unit cost."""
+Unit = dict[str, Any]
+"""``rows``, one an image; ``cost``; and of an attack that asks ``queries``, a row an image and number of queries."""
 
 
 def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | None) -> str:
@@ -65,7 +66,10 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     else:
         judged = attacked(plan.task, batch, victim, cell, plan.round_8_bit)
     doing(f"{where}: scoring")
-    figures = plan.task.figures(judged, plan.metrics) | ({} if judged.result is None else measured(judged.result))
+    figures = plan.task.figures(judged, plan.metrics)
+    if cell is not None and judged.result is not None:
+        change = cell.threat(batch.domain).distance(batch.x, judged.inputs)
+        figures |= {change_column(cell.attack.norm): change.tolist(), **measured(judged.result)}
     doing(f"{where}: writing pictures")
     _keep_pictures(plan, judged)
     names = _names(plan, judged)
@@ -79,7 +83,11 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     cost: dict[str, Any] = {"images": len(batch.x)}
     if judged.result is not None:
         cost |= {"seconds": judged.result.meter.seconds, "peak_bytes": judged.result.meter.peak_bytes}
-    return rows, cost
+    if not judged.curve:
+        return {"rows": rows, "cost": cost}
+    quality = plan.task.quality.name
+    asked = [{"image": batch.keys[row], "queries": queries, quality: value} for row, queries, value in judged.curve]
+    return {"rows": rows, "cost": cost, "queries": asked}
 
 
 def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
     return names | {
         "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
         "objective": portable(cell.attack.objective), "access": cell.access,
-        "exactness": victim.exactness(cell.access, plan.task.network), "eot": cell.attack.eot if averages else 1,
+        "exactness": victim.exactness(cell, plan.task.network), "eot": cell.attack.eot if averages else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, cells
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.sources import aimed, made_on
 from udc_robust.grid.task import Network
 from udc_robust.names import NONE
 
@@ -74,17 +75,19 @@ class Victim:
         known = Defended(self.defence, self.network, self.gradients.get(cell.access))
         return Jittered(known, cell.jitter) if cell.jitter else known
 
-    def exactness(self, access: str, network: str) -> str:
+    def exactness(self, cell: Cell, network: str) -> str:
         """What the attacker's gradient is; empty where there is none.
 
         Args:
             network: what the task calls a network.
         """
-        if access in ("none", "query", "output"):
+        if cell.sources:
+            return made_on([source.name for source in cell.sources])
+        if cell.access in ("none", "query", "output"):
             return ""
         if self.defence is None:
             return "exact"
-        return f"of the bare {network}" if access == "blind" else self.gradients[access].exactness
+        return f"of the bare {network}" if cell.access == "blind" else self.gradients[cell.access].exactness
 
 
 class Jittered(nn.Module):
@@ -107,12 +110,14 @@ class Jittered(nn.Module):
 
 
 def build_victims(
-    config: RunConfig, networks: Sequence[Network], tuned: Mapping[str, Mapping[str, Any]]
-) -> list[Victim]:
+    config: RunConfig, networks: Sequence[Network], tuned: Mapping[str, Mapping[str, Any]],
+    sources: Mapping[str, Network],
+) -> list[Victim]:  # fmt: skip
     """The victims for images of one domain, network by network, the bare one first: blind attacks are made on it.
 
     Args:
         tuned: options found for defences with ``match``, by victim label.
+        sources: networks that attackers have instead of the victim, by name.
 
     Raises:
         UserError: a defence that cannot be built, or one before a network that takes linear light.
@@ -122,17 +127,21 @@ def build_victims(
         mine = [block for block in config.defences if network.name in (block.networks or [network.name])]
         for block in sorted(mine, key=lambda block: block.kind != NONE):
             options = {**block.options, **tuned.get(victim_label(network.name, block.label), {})}
-            found.append(_victim(config, network, block, options))
+            found.append(_victim(config, network, block, options, sources))
     return found
 
 
-def _victim(config: RunConfig, network: Network, block: DefenceConfig, options: Mapping[str, Any]) -> Victim:
+def _victim(
+    config: RunConfig, network: Network, block: DefenceConfig, options: Mapping[str, Any],
+    sources: Mapping[str, Network],
+) -> Victim:  # fmt: skip
     attacks, eps = config.attacks, config.eps
     if block.kind == NONE:
         assert isinstance(network, nn.Module)
-        return Victim(network, block, None, {}, cells(attacks, eps, block), network)
+        met = aimed(cells(attacks, eps, block), network, sources)
+        return Victim(network, block, None, {}, met, network)
     if network.domain == "linear":
         raise UserError(f"defence {block.label!r} takes images in [0,1], not linear light: tone-map the data")
     defence = build_defence(block.kind, options).to(config.device).eval()
-    met = cells(attacks, eps, block, defence.gradients, defence.random)
+    met = aimed(cells(attacks, eps, block, defence.gradients, defence.random), network, sources)
     return Victim(network, block, defence, options, met, Defended(defence, network).eval())

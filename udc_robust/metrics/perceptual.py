@@ -91,10 +91,28 @@ def lpips_distance(network: Any, output: Tensor, target: Tensor) -> Tensor:
     sits inside the root: the same value to about 1e-6, and a finite gradient everywhere.
     """
     total: Tensor | None = None
-    features = [network.net(network.scaling_layer(2 * image - 1)) for image in (output, target)]
-    for a, b, head in zip(*features, network.lins, strict=True):
-        a, b = (f * torch.rsqrt(f.square().sum(1, keepdim=True) + 1e-20) for f in (a, b))
+    for a, b, head in zip(*(_normalised(network, image) for image in (output, target)), network.lins, strict=True):
         layer = head((a - b) ** 2).mean((1, 2, 3))
         total = layer if total is None else total + layer
     assert total is not None
     return total
+
+
+def _normalised(network: Any, image: Tensor) -> list[Tensor]:
+    """The layers' features, of length one at every place."""
+    layers = network.net(network.scaling_layer(2 * image - 1))
+    return [f * torch.rsqrt(f.square().sum(1, keepdim=True) + 1e-20) for f in layers]
+
+
+def lpips_features(network: Any, image: Tensor) -> Tensor:
+    """Features ``(B,n)`` of images in [0,1] whose squared Euclidean distance is their LPIPS.
+
+    The heads weigh channels (their weights are not negative) and average over places.
+    """
+    layers = _normalised(network, image)
+    weights = [head.model[-1].weight.clamp_min(0) for head in network.lins]
+    parts = [
+        (f * (weight / (f.shape[-2] * f.shape[-1])).sqrt()).flatten(1)
+        for f, weight in zip(layers, weights, strict=True)
+    ]
+    return torch.cat(parts, 1)

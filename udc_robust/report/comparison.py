@@ -17,7 +17,7 @@ from udc_robust.metrics import Metric
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.worst import Worst, attacked_at, held, strongest, worst_by_image
 
-ATTACKERS = ("gradient", *ACCESSES, "jitter", "output", "query")
+ATTACKERS = ("gradient", *ACCESSES, "jitter", "output", "query", "transfer")
 """What kinds of attackers there are: by their access, or ``jitter`` for gradients at several places near by."""
 
 

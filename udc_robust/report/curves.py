@@ -1,38 +1,15 @@
-"""Curves over eps, as SVG that takes its colours from the page around it."""
+"""Curves over eps: what victims hold, and what each attack leaves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
 from udc_robust.report.comparison import Comparison, Held, Standing
+from udc_robust.report.drawing import MARKER_SIGNS, MARKERS, SERIES, Axis, Line, Plot, axis_title, in_words, svg_of
 from udc_robust.report.panel import Outcome, Panel
-from udc_robust.report.plot import INK, SERIES, Plot, drawing, inline, quiet
-from udc_robust.report.words import number
 from udc_robust.report.worst import curve
-
-MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-MARKER_SIGNS = ["●", "■", "▲", "◆", "▼", "✚", "✖", "★"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve.
-
-    Attributes:
-        place: of its victim in the legend, which gives the colour; ``marker``: place of its marker, None for none.
-        dashed: for controls and noise.
-    """
-
-    label: str
-    place: int
-    marker: int | None
-    points: Sequence[tuple[float, float]]
-    width: float = 1.8
-    dashed: bool = False
-
 
 Read = Callable[[Held], float | None]
 
@@ -130,10 +107,11 @@ def _attack_plot(panels: Sequence[Panel], norm: str, labels: Sequence[str], pref
     budgets = rising(o.budget for panel in panels for found in _series(panel, norm).values() for o in found)
     metric = panels[0].task.quality
     note = f"{NORM_SIGNS[norm]}, each attack by itself" + ("" if panels[0].has_truth else "; to the clean answer")
-    svg = _svg(lines, budgets, NORM_SIGNS[norm], _axis(metric.title, metric.unit), prefix)
+    axis = _budgets_axis(lines, budgets, NORM_SIGNS[norm])
+    svg = svg_of(lines, axis, axis_title(metric.title, metric.unit), prefix)
     colours = [(labels.index(panel.label) % len(SERIES), "", panel.label) for panel in panels]
     return Plot(
-        panels[0].data, note, svg, _alt(lines, budgets), colours,
+        panels[0].data, note, svg, _words(lines, budgets), colours,
         [(MARKER_SIGNS[i % len(MARKERS)], name) for i, name in enumerate(names)], "noise of the same norm",
     )  # fmt: skip
 
@@ -143,48 +121,21 @@ def _plot(
     standings: Sequence[tuple[Comparison, Standing]], prefix: str, sign: str = "",
 ) -> Plot:  # fmt: skip
     metric = standings[0][0].metric
-    svg = _svg(lines, budgets, sign or budgets[0].sign, _axis(metric.title, metric.unit), prefix)
+    axis = _budgets_axis(lines, budgets, sign or budgets[0].sign)
+    svg = svg_of(lines, axis, axis_title(metric.title, metric.unit), prefix)
     legend = [(line.place % len(SERIES), MARKER_SIGNS[line.place % len(MARKERS)], line.label) for line in lines]
     dashes = "controls" if any(line.dashed for line in lines) else ""
-    return Plot(title, note, svg, _alt(lines, budgets), legend, dashes=dashes)
+    return Plot(title, note, svg, _words(lines, budgets), legend, dashes=dashes)
 
 
-def _axis(title: str, unit: str) -> str:
-    return f"{title} ({unit})" if unit else title
-
-
-def _svg(lines: Sequence[Line], budgets: Sequence[Budget], sign: str, axis: str, prefix: str) -> str:
+def _budgets_axis(lines: Sequence[Line], budgets: Sequence[Budget], sign: str) -> Axis:
     """Places on the axis are budgets where there are any, else sizes."""
-    from matplotlib.figure import Figure
-
+    if not budgets:
+        return Axis(f"size of the change, {sign}", {}, "linear")
     used = {x for line in lines for x, _ in line.points}
-    ticks = [eps for eps in dict.fromkeys([0.0, *(budget.eps for budget in budgets)]) if eps in used]
-    with drawing(prefix):
-        figure = Figure(figsize=(5.6, 3.7), layout="constrained")
-        axes = figure.add_subplot()
-        for line in lines:
-            marker = "" if line.marker is None else MARKERS[line.marker % len(MARKERS)]
-            axes.plot(
-                [ticks.index(x) if budgets else x for x, _ in line.points], [y for _, y in line.points],
-                color=SERIES[line.place % len(SERIES)], marker=marker, markersize=5, linewidth=line.width,
-                linestyle="--" if line.dashed else "-", alpha=0.75 if line.dashed else 1,
-            )  # fmt: skip
-        if budgets:
-            texts = {b.eps: b.size for b in budgets}
-            axes.set_xticks(range(len(ticks)), [texts.get(eps, "0") for eps in ticks])
-        axes.set_xlabel(f"eps, {sign}" if budgets else f"size of the change, {sign}", color=INK)
-        axes.set_ylabel(axis, color=INK)
-        quiet(axes)
-        return inline(figure, prefix)
+    texts = {0.0: "0"} | {budget.eps: budget.size for budget in budgets}
+    return Axis(f"eps, {sign}", {eps: text for eps, text in texts.items() if eps in used}, "even")
 
 
-def _alt(lines: Sequence[Line], budgets: Sequence[Budget]) -> str:
-    """A plot in words, each curve with five points at most."""
-    texts = {0.0: "0"} | {b.eps: str(b) for b in budgets}
-    parts = []
-    for line in lines:
-        if line.label:
-            few = line.points[:: max((len(line.points) - 1) // 4, 1)]
-            told = ", ".join(f"{number(y, 1)} at {texts.get(x, f'{x:.3g}')}" for x, y in few)
-            parts.append(f"{line.label}: {told}")
-    return "; ".join(parts)
+def _words(lines: Sequence[Line], budgets: Sequence[Budget]) -> str:
+    return in_words(lines, {0.0: "0"} | {budget.eps: str(budget) for budget in budgets})

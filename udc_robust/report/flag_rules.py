@@ -49,7 +49,7 @@ def _by_budget(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 def _is_gradient(outcome: Outcome) -> bool:
     """Whether the attack follows a gradient of the victim itself."""
-    return outcome.cell.access not in ("none", "query", "output", "blind") and not outcome.cell.attack.known_seed
+    return outcome.sees_victim and not outcome.cell.attack.known_seed
 
 
 def _against_best(panel: Panel, weaker: Callable[[Outcome], bool]) -> Iterable[Gap]:
@@ -72,8 +72,18 @@ def queries(panel: Panel) -> Iterable[Gap]:
 
 
 def transfer(panel: Panel) -> Iterable[Gap]:
-    """Attacks made without the defence against those made with it."""
-    return _against_best(panel, lambda o: o.cell.access == "blind")
+    """Attacks made without the defence, or on other networks, against those made on the whole victim."""
+    return _against_best(panel, lambda o: o.cell.access in ("blind", "transfer"))
+
+
+def idle_queries(panel: Panel) -> Iterable[Gap]:
+    """What a query attack leaves more than noise of the very norm that it used."""
+    for o in _attacks(panel):
+        if o.cell.access == "query" and o.cell.attack.method != "brightness" and o.noise_left is not None:
+            yield (
+                _left(o) - o.quality.better(o.noise_left, 0.0),
+                f"{o.cell.label} {_text(o)}, {_noise_text(o)} at {o.budget}",
+            )
 
 
 def noise(panel: Panel) -> Iterable[Gap]:
@@ -87,9 +97,16 @@ def noise(panel: Panel) -> Iterable[Gap]:
                 yield _left(best) - _left(other), _words(other, best)
         beside = best.noise_left
         if beside is not None:
-            metric = best.quality
-            told = f"noise of its norm {beside:.{max(metric.digits, 1)}f} {metric.unit}"
-            yield _left(best) - beside, f"{told}, {best.cell.label} {_text(best)} at {best.budget}"
+            yield (
+                _left(best) - best.quality.better(beside, 0.0),
+                f"{_noise_text(best)}, {best.cell.label} {_text(best)} at {best.budget}",
+            )
+
+
+def _noise_text(outcome: Outcome) -> str:
+    """What noise leaves, beside an attack."""
+    metric = outcome.quality
+    return f"noise of its norm {outcome.noise_left:.{max(metric.digits, 1)}f} {metric.unit}"
 
 
 def brightness(panel: Panel) -> Iterable[Gap]:
@@ -134,7 +151,7 @@ def unbounded(panel: Panel) -> Iterable[Gap]:
 def gradients(panel: Panel) -> Iterable[Gap]:
     """The share of gradients that lead nowhere; a random victim's are counted by answer, EOT to a gradient."""
     for o in panel.outcomes:
-        if o.summary["backwards"]:
+        if o.summary["backwards"] and not o.cell.attack.sources:
             gradients = o.summary["backwards"] / o.summary["eot"] * o.summary["images"]
             share = o.summary["bad_gradients"] / gradients
             yield share, f"{100 * share:.1f} % ({o.title})"

@@ -6,6 +6,7 @@ nothing; one that is raised says which figures not to trust.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,10 @@ def red_flags(panel: Panel) -> list[Flag]:
 
 
 def _checks(panel: Panel) -> list[Check]:
-    return [*_weaker_beats_stronger(panel), *_attack_at_fault(panel), *_not_converged(panel), *_fooled(panel)]
+    return [
+        *_weaker_beats_stronger(panel), *_attack_at_fault(panel), _idle_queries(panel), *_not_converged(panel),
+        *_fooled(panel),
+    ]  # fmt: skip
 
 
 def _amount(panel: Panel, size: float) -> str:
@@ -90,7 +94,9 @@ def _weaker_beats_stronger(panel: Panel) -> list[Check]:
             "queries beat the gradient", f"a query attack {below}", rules.queries, limit,
             line("square", "{method: square, steps: 1000}"),
         ),
-        Check("transfer beats white box", f"a blind attack {small} below the best", rules.transfer, limit, longer),
+        Check(
+            "transfer beats white box", f"an attack made without the victim {below}", rules.transfer, limit, longer
+        ),
         Check("noise beats white box", "noise of its norm below the best gradient", rules.noise, 0.0, longer),
         Check(
             "brightness beats the gradient", f"a constant shift or smooth field {below}", rules.brightness, limit,
@@ -125,6 +131,16 @@ def _unbounded(panel: Panel) -> list[Check]:
     rule = f"{'over' if metric.higher_is_better else 'under'} {nothing:g} {metric.unit} are left at Linf 64/255 or more"
     limit, line = metric.better(nothing, 0.0), _pgd(panel, "pgd 64/255", "eps: 64/255")
     return [Check("an unbounded attack fails", rule, rules.unbounded, limit, line)]
+
+
+def _idle_queries(panel: Panel) -> Check:
+    """A query attack that says nothing: noise does as much. It needs more queries, or other networks to begin with."""
+    scale = panel.task.quality.scale
+    sources = f", sources: {json.dumps(list(panel.others))}" if panel.others else ""
+    return Check(
+        "queries do no more than noise", f"a query attack not {_amount(panel, scale.small)} below noise of its norm",
+        rules.idle_queries, -scale.small, f"{{method: square, name: square longer, steps: 5000{sources}}}",
+    )  # fmt: skip
 
 
 def _not_converged(panel: Panel) -> list[Check]:

@@ -9,8 +9,8 @@ from statistics import median
 import numpy as np
 
 from udc_robust.grid.budget import NORM_SIGNS
+from udc_robust.report.drawing import INK, SERIES, Plot, drawing, inline, quiet
 from udc_robust.report.panel import Outcome, Panel
-from udc_robust.report.plot import INK, SERIES, Plot, drawing, inline, quiet
 from udc_robust.report.words import number
 from udc_robust.report.worst import hardest
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ from udc_robust.portable import portable
 from udc_robust.report import (
     areas,
     comparison,
+    costs,
     curves,
     error_map,
     flags,
@@ -28,12 +28,14 @@ from udc_robust.report import (
     matrix,
     paired,
     slide,
+    transfer,
     words,
 )
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.flag_rules import aims
-from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.panel import Panel
+from udc_robust.report.query_curves import query_plots
 from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
 from udc_robust.report.verdict import headline, verdict
 
@@ -99,13 +101,14 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged = [one for part in parts for one in part["areas"]]
+    averaged, made = ([one for part in parts for one in part[key]] for key in ("areas", "transfers"))
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
+        ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
         path = out.with_suffix(f".{name}.csv")
         if rows:
@@ -133,12 +136,14 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "drop_plots": histogram.drop_plots(studied, f"{prefix}drops"),
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
+        "transfers": transfer.transfers(panels),
+        "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
         "gallery": _groups(gallery.cards(studied, shown)),
         "error_maps": [(made, error_map.told(made)) for made in error_map.error_maps(studied)],
         "left_out": left_out,
-        "costs": [cost for panel in panels for cost in _costs(panel)],
+        "costs": [cost for panel in panels for cost in costs.costs(panel)],
         "footnotes": task.footnotes(panels),
     }
 
@@ -243,42 +248,6 @@ def _groups(cards: Any) -> list[dict[str, Any]]:
         {"data": data, "image": image, "cards": list(found)}
         for (data, image), found in groupby(cards, lambda card: (card.data, card.image))
     ]
-
-
-def _costs(panel: Panel) -> list[dict[str, Any]]:
-    """What each attack cost an image on average over its budgets, and the largest memory peak."""
-    found = []
-    # The budgets of one attack lie side by side.
-    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.label, o.budget.sign)):
-        outcomes = list(cells)
-        means = {
-            name: _mean([outcome.summary[name] for outcome in outcomes])
-            for name in ("forwards", "backwards", "queries")
-        }
-        peaks = [outcome.peak_bytes / 2**20 for outcome in outcomes if outcome.peak_bytes is not None]
-        found.append(
-            {
-                "panel": panel,
-                "attack": label,
-                "norm": norm,
-                "access": outcomes[0].cell.access,
-                "calls": _calls(panel, outcomes[0], means["forwards"]),
-                "seconds": _mean([outcome.seconds for outcome in outcomes]),
-                "peak": max(peaks, default=None),
-                **means,
-            }
-        )
-    return found
-
-
-def _calls(panel: Panel, outcome: Outcome, forwards: float | None) -> float:
-    """Model calls of the defence; attackers who do not know it make none."""
-    return panel.nfe * (forwards or 0) if outcome.cell.access != "blind" else 0
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _source(run: Run, out: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Outcome:
         summary: the row of ``summary.csv``; ``rows``: those of ``results.csv``, one an image.
         seconds: mean time per image; None where the run measured none.
         peak_bytes: largest memory peak over its batches.
+        asked: rows of ``queries.csv``: what was left of an image after so many queries.
     """
 
     cell: Cell
@@ -33,6 +34,7 @@ class Outcome:
     rows: Sequence[Row]
     seconds: float | None
     peak_bytes: float | None
+    asked: Sequence[Row] = ()
 
     @property
     def is_noise(self) -> bool:
@@ -51,6 +53,11 @@ class Outcome:
     def fools(self) -> bool:
         """Whether it climbed the very network whose opinion the figure is."""
         return self.quality.learned and self.quality.name in self.cell.attack.climbs
+
+    @property
+    def sees_victim(self) -> bool:
+        """Whether it follows a gradient of the whole victim: not of the bare network, nor of others, nor none."""
+        return self.cell.access not in ("none", "query", "output", "blind", "transfer")
 
     @property
     def budget(self) -> Budget:
@@ -88,6 +95,7 @@ class Panel:
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
         metrics: the figures that the run has beside the task's quality.
+        others: names of the other networks of the run, which may serve as sources.
         folder: of the run.
     """
 
@@ -108,6 +116,7 @@ class Panel:
     outcomes: Sequence[Outcome]
     metrics: Sequence[Metric]
     folder: Path
+    others: Sequence[str] = ()
 
     @property
     def has_truth(self) -> bool:

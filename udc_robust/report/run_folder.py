@@ -20,6 +20,7 @@ from udc_robust.config_file import NO_CODE, check_config
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import ACCESSES, Cell
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.tables import QUERIES
 from udc_robust.grid.task import Row, Task
 from udc_robust.grid.victims import victim_label
 from udc_robust.metrics import Metric, records
@@ -46,6 +47,7 @@ class Run:
     results: Mapping[Key, Sequence[Row]]
     summary: Mapping[Key, Sequence[Row]]
     timings: Mapping[Key, Sequence[Row]]
+    asked: Mapping[Key, Sequence[Row]]
 
     def panels(self, prefix: str = "") -> Iterator[Panel]:
         """One panel for each data block and victim, labelled ``prefix + victim``, bare networks first."""
@@ -86,6 +88,7 @@ class Run:
             outcomes=sorted((self._outcome(key) for key in mine), key=rank),
             metrics=self._metrics(self.results[clean]),
             folder=self.path,
+            others=[name for name, other in self.facts["networks"].items() if other["trained"] and name != network],
         )
 
     def _metrics(self, rows: Sequence[Row]) -> list[Metric]:
@@ -108,6 +111,7 @@ class Run:
             cell, self.task.quality, summary, rows,
             seconds=sum(row["seconds"] for row in costs) / images if images else None,
             peak_bytes=max((row["peak_bytes"] for row in costs if row["peak_bytes"] is not None), default=None),
+            asked=self.asked.get(key, ()),
         )  # fmt: skip
 
     def _one(self, key: Key) -> Row:
@@ -147,7 +151,9 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
             for name in ("results", "summary")
         )
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
-        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings)
+        rows = _read_csv(path / QUERIES, texts) if (path / QUERIES).is_file() else []
+        asked = _by_key(rows, lambda row: _cell_of(row, task.network))
+        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings, asked)
 
 
 @contextlib.contextmanager

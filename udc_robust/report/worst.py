@@ -44,7 +44,7 @@ def worst_by_image(panel: Panel, budget: Budget, wanted: Wanted = lambda outcome
     for outcome in panel.outcomes:
         if outcome.counts and wanted(outcome):
             for row in outcome.rows:
-                if budget.fits(row[budget.norm]):
+                if budget.fits(row):
                     found[row["image"]] = _worse(found[row["image"]], row, outcome.cell.label, metric)
     return found
 

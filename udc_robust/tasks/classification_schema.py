@@ -77,6 +77,7 @@ class ClassificationAttack(AttackConfig):
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("margin",)
 
+    sources: list[ClassifierConfig] | None = Field(default=None, min_length=1)
     objective: str = "margin"
 
     def aims_at(self, metric: Metric) -> bool:

@@ -104,9 +104,9 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
         UserError: an attack climbs LPIPS, whose weights cannot be had.
     """
     found = [records.SSIM, records.MS_SSIM, records.GMSD]
-    climbed = {name for attack in config.attacks for name in attack.climbs}
+    needed = {name for attack in config.attacks for name in (*attack.climbs, attack.norm)}
     for backbone, record in records.LPIPS.items():
-        if record.name in climbed:
+        if record.name in needed:
             try:
                 records.lpips(backbone, config.device)
             except LpipsUnavailable as error:

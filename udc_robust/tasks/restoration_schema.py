@@ -95,6 +95,7 @@ class RestorationAttack(AttackConfig):
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("mse", "psnr")
 
+    sources: list[RestorerConfig] | None = Field(default=None, min_length=1)
     objective: str = "mse"
     against: Literal["gt", "clean"] | None = None
     drop_db: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 6.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from udc_robust.grid.budget import NORM_SIGNS, change_column
 from udc_robust.grid.statistics import Interval, mean_interval
 from udc_robust.grid.task import Column, Row, Tile
 from udc_robust.metrics import records
+from udc_robust.names import PERCEPTUAL
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import count, number, percent, span
@@ -158,6 +160,7 @@ def columns(panel: Panel) -> list[Column]:
             Column("The same of noise, dB", lambda row: "", lambda o: "" if o is None else number(o.noise_left)),
         ]
     found += [of("ssim", 3), *(of(metric.name, 3) for metric in panel.metrics if metric.learned)]
+    found += [of(change_column(norm), 3) for norm in PERCEPTUAL if change_column(norm) in panel.clean]
     if panel.has_truth:
         found.append(Column("Worse than input", lambda row: percent(row["worse_than_input"])))
     found.append(Column("Broken images", lambda row: percent(row["broken"])))
@@ -179,7 +182,8 @@ def _drop_span(outcome: Outcome | None) -> str:
 
 LABELS = {
     "psnr": "PSNR, dB", "noise_drop": "Noise drop, dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM",
-    "gmsd": "GMSD", **{metric.name: metric.title for metric in records.LPIPS.values()},
+    "gmsd": "GMSD", **{change_column(norm): NORM_SIGNS[norm] for norm in PERCEPTUAL},
+    **{metric.name: metric.title for metric in records.LPIPS.values()},
 }  # fmt: skip
 
 

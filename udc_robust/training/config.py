@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from udc_robust.config_file import FileName, Number, Strict, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
-from udc_robust.names import Domain, Norm
+from udc_robust.names import Domain
 
 
 def _range(value: Any) -> Any:
@@ -196,7 +196,7 @@ class FinetuneConfig(PairTraining):
     domain: Domain | None = None
     recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "noise"]
     purifier: PurifierConfig | None = None
-    norm: Norm = "linf"
+    norm: Literal["linf", "l2"] = "linf"
     eps: Range = (4 / 255, 4 / 255)
     inner_steps: Count = 3
     step_size: Annotated[Number, Field(gt=0)] | None = None

@@ -1,0 +1,70 @@
+"""Presets: what a name stands for, that it is quoted truly, and that a run's config is a config again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from udc_robust.config_file import check_config
+from udc_robust.errors import UserError
+from udc_robust.grid import presets
+from udc_robust.tasks import TASKS
+
+RESTORATION, CLASSIFICATION = (TASKS[task].schema for task in ("restoration", "classification"))
+TWO = {
+    "task": "classification",
+    "data": "digits:test",
+    "classifiers": ["digits_mini", {"name": "b", "weights": "b.pth"}],
+}
+
+
+def _checked(schema, **values):
+    return check_config(values, schema, "test")
+
+
+@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("task", ["restoration", "classification"])
+def test_every_preset_is_valid_and_has_all_kinds_of_attackers(name, task) -> None:
+    values = {"restorers": ["nafnet_mini"]} if task == "restoration" else TWO
+    found = check_config({**values, "preset": name}, TASKS[task].schema, "test")
+    assert found.preset == name
+    accesses = {attack.access[0] if attack.access == ["transfer"] else attack.chosen.access for attack in found.attacks}
+    assert {"none", "query", "gradient", "transfer"} <= accesses
+
+
+def test_the_newest_version_is_meant_and_nothing_means_standard() -> None:
+    newest = [name for name in presets.names() if name.startswith("standard-")][-1]
+    assert _checked(RESTORATION, restorers=["nafnet_mini"]).preset == newest
+    assert _checked(RESTORATION, restorers=["nafnet_mini"], attacks=["fgsm"]).preset is None
+    both = _checked(RESTORATION, restorers=["nafnet_mini"], attacks=["fgsm"], preset="quick")
+    assert both.preset == "quick-1" and [a.label for a in both.attacks][-1] == "fgsm" and len(both.attacks) > 3
+
+
+def test_a_written_config_is_the_same_config() -> None:
+    for schema, values in ((RESTORATION, {"restorers": ["nafnet_mini"], "attacks": ["cw"]}), (CLASSIFICATION, TWO)):
+        values = {**values, "preset": "standard"} | (
+            {"attacks": [{"method": "cw", "norm": "l2"}]} if schema is RESTORATION else {}
+        )
+        once = check_config(values, schema, "test")
+        again = check_config(yaml.safe_load(yaml.safe_dump(json.loads(once.model_dump_json()))), schema, "test")
+        assert again == once
+
+
+def test_who_quotes_a_preset_ran_it() -> None:
+    changed = {"method": "apgd", "name": "apgd", "steps": 1}
+    with pytest.raises(UserError, match="preset standard-1 has an attack 'apgd': give yours another name"):
+        _checked(RESTORATION, restorers=["nafnet_mini"], preset="standard-1", attacks=[changed])
+
+
+def test_a_lone_classifier_has_no_transfer_and_its_query_attack_begins_by_itself() -> None:
+    alone = check_config({**TWO, "classifiers": "digits_mini"}, CLASSIFICATION, "test")
+    assert not any(attack.sources for attack in alone.attacks) and "square" in [a.label for a in alone.attacks]
+    both = check_config(TWO, CLASSIFICATION, "test")
+    assert {source.name for a in both.attacks for source in a.sources or []} == {"digits_mini", "b"}
+
+
+def test_unknown_names_are_told() -> None:
+    with pytest.raises(UserError, match="did you mean 'standard'"):
+        _checked(RESTORATION, restorers=["nafnet_mini"], preset="standart")
