@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def test_a_training_on_other_data_does_not_claim_what_the_shipped_one_may() -> N
     assert theirs.licence == "unknown" and theirs.about == ""
     said, _ = read_config(Path("nafnet_mini"), "train restorer", TrainConfig, ["train=mine", "licence=MIT"], None)
     assert said.licence == "MIT" and said.about == ""
+
+
+def test_another_network_does_not_take_the_options_of_the_shipped_one() -> None:
+    read = partial(read_config, Path("nafnet_mini"), "train restorer", TrainConfig)
+    assert read(["network=net.py:Net"], None)[0].options == {}
+    assert read(["network=net.py:Net", "options={width: 8}"], None)[0].options == {"width": 8}
+    assert "enc_blk_nums" in read(["name=mine"], None)[0].options
 
 
 @pytest.mark.parametrize("override", ["parent=mine.pth", "validation=mine", "purifier.name=mine"])

@@ -117,7 +117,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             found.append(records.lpips(backbone, config.device))
         except LpipsUnavailable as error:
             reasons.append(str(error).replace(str(Path.home()), "~"))  # reports travel; a user's folders need not
-            console.print(f"{reasons[-1]}; its column is left out", style="yellow")
+            console.print(f"{reasons[-1]}; its column is left out", style="yellow", soft_wrap=True)
     return found, "; ".join(reasons)
 
 
