@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Objective, Towards
+from udc_robust.attacks.objectives import DISTANCES
 from udc_robust.corruptions import SceneChange
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
@@ -29,7 +30,7 @@ from udc_robust.progress import console
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
-from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_schema import DataConfig, RestorationAttack, RestorationConfig
 from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
 
@@ -124,7 +125,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             found.append(records.lpips(backbone, config.device))
         except LpipsUnavailable as error:
             reasons.append(str(error).replace(str(Path.home()), "~"))  # reports travel; a user's folders need not
-            console.print(f"{reasons[-1]}; its column is left out", style="yellow")
+            console.print(f"{reasons[-1]}; its column is left out", style="yellow", soft_wrap=True)
     return found, "; ".join(reasons)
 
 
@@ -157,7 +158,7 @@ def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, 
     assert isinstance(attack, RestorationAttack)
     if attack.objective == "towards":
         return Towards(attack.detail, attack.drop_db), wanted(attack, clean)
-    objective = find_objective(attack.objective, OBJECTIVES)(drop_db=attack.drop_db)
+    objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
     return objective, batch.target if against(attack, batch) == "gt" else None
 
 
