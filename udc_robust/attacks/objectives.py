@@ -158,7 +158,9 @@ DAMAGES: dict[str, tuple[Measure, float]] = {
     "lpips": (_lpips("alex"), 2e-2),
     **{name: (_lpips(backbone), 2e-2) for backbone, name in LPIPS_OBJECTIVES.items()},
 }
-OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
+DISTANCES = (*DAMAGES, "psnr")
+"""Objectives of two images."""
+OBJECTIVES = (*DISTANCES, *CLASSIFICATION)
 
 
 def objective(name: str, drop_db: float = 6.0) -> Objective:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from udc_robust.attacks.objectives import DAMAGES, LPIPS_OBJECTIVES
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.attack_schema import AttackConfig, Eps
-from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
-from udc_robust.metrics import Metric
 from udc_robust.names import Domain
-from udc_robust.networks.weights import named_by_file
+from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
 
-OBJECTIVES = (*DAMAGES, "psnr", "towards")
+if TYPE_CHECKING:
+    from udc_robust.metrics import Metric
+
 Backbone = Literal["alex", "vgg", "squeeze"]
 DETAILS = ("line", "erase")
 """Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
@@ -112,6 +111,8 @@ class RestorationAttack(AttackConfig):
     @property
     def climbs(self) -> tuple[str, ...]:
         """The LPIPS columns whose backbones it follows."""
+        from udc_robust.attacks.objectives import LPIPS_OBJECTIVES
+
         parts = (LPIPS_OBJECTIVES["alex"] if part == "lpips" else part for part in self.objective.split("+"))
         return tuple(part for part in parts if part in LPIPS_OBJECTIVES.values())
 
@@ -125,16 +126,20 @@ class RestorationAttack(AttackConfig):
 
     @model_validator(mode="after")
     def _for_images(self, info: ValidationInfo) -> RestorationAttack:
+        if not may_load(self.objective, info):
+            return self
         from udc_robust.attacks.classification import CLASSIFICATION
+        from udc_robust.attacks.objectives import DISTANCES
+        from udc_robust.grid.named import find_objective
 
         if self.objective in CLASSIFICATION:
             raise ValueError(
                 f"objective {self.objective!r} of attack {self.label!r} is for classifiers (`task: classification`): "
-                f"restorers take {', '.join(OBJECTIVES)}"
+                f"restorers take {', '.join(DISTANCES)}"
             )
         self._check_target()
-        if may_load(self.objective, info):
-            told(lambda: find_objective(self.objective, OBJECTIVES))
+        if self.objective != "towards":
+            told(lambda: find_objective(self.objective, DISTANCES))
         return self
 
     def _check_target(self) -> None:
@@ -178,7 +183,7 @@ class RestorationConfig(RunConfig):
     validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)
     defences: list[RestorationDefence] = Field(default_factory=lambda: [RestorationDefence(kind="none")], min_length=1)
-    attacks: list[RestorationAttack] = Field(min_length=1)
+    attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
 
