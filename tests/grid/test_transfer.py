@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from small_run import OPTIONS, rows_of, run, values
 from torch import nn
 
@@ -109,7 +110,7 @@ def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
 
 
 def test_what_is_left_over_queries_ends_where_the_attack_does(workplace, networks) -> None:
-    attacks = [PGD, {"method": "square", "steps": 25}, {"method": "simba", "steps": 20, "sources": networks["other"]}]
+    attacks = [PGD, {"method": "square", "steps": 20}, {"method": "simba", "steps": 20, "sources": networks["other"]}]
     defences = ["none", {"kind": "noise", "sigma": 0.05}]
     out = run(workplace, "out", attacks=attacks, defences=defences, draws=3, **ONE_EPS)
     asked, rows = rows_of(out / "queries.csv"), rows_of(out / "results.csv")
@@ -121,7 +122,7 @@ def test_what_is_left_over_queries_ends_where_the_attack_does(workplace, network
         assert counts == sorted(set(counts)) and counts[:2] == [10, 20] and counts[-1] == int(row["queries"])
         assert float(mine[-1]["psnr"]) == pytest.approx(float(row["psnr"]), rel=1e-6)
         if row["defence"] == "none" and row["method"] == "square":
-            assert float(mine[0]["psnr"]) >= float(mine[1]["psnr"]) - 0.02 >= float(mine[2]["psnr"]) - 0.04
+            assert float(mine[0]["psnr"]) >= float(mine[1]["psnr"]) - 0.02
     assert not (run(workplace, "plain", attacks=[PGD], **ONE_EPS) / "queries.csv").exists()
 
 
@@ -136,7 +137,8 @@ def test_other_weights_of_a_source_are_another_run(workplace, networks) -> None:
 def test_a_shipped_source_is_found_by_its_name(workplace) -> None:
     out = run(workplace, "out", attacks=[_transfer("nafnet_mini", steps=1)], **ONE_EPS)
     assert json.loads((out / "run.json").read_text())["sources"]["nafnet_mini"]["trained"]
-    assert "nafnet_mini" in (out / "config.yaml").read_text()
+    fingerprint = yaml.safe_load((out / "config.yaml").read_text())["fingerprint"]
+    assert set(fingerprint["weights"]) == {"tiny", "nafnet_mini"}  # told by what is in its file
 
 
 @pytest.mark.parametrize(

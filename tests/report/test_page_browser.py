@@ -51,7 +51,7 @@ def test_page_loads_whole_without_errors_or_requests(opened):
     requested = [entry["message"] for entry in opened.get_log("performance") if "requestWillBeSent" in entry["message"]]
     assert requested and not [message for message in requested if '"url":"http' in message]
     widths = opened.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    assert len(widths) == 3 * 2 * 9 + 2 * 8 and min(widths) > 0
+    assert len(widths) == 3 * 2 * 9 + 2 * 8 + 3 * 4 and min(widths) > 0
 
 
 def test_slider_moves_the_border_with_the_keyboard(opened):

@@ -6,41 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from udc_robust.config_file import FileName, Strict, as_lists, may_load, told
+from udc_robust.config_file import FileName, Strict, as_lists, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.attack_schema import Eps
-from udc_robust.grid.corrupting import CorruptionConfig
-from udc_robust.grid.named import find_metric
+from udc_robust.grid.bands import with_bands
+from udc_robust.grid.corruption_config import CorruptionConfig
+from udc_robust.grid.metric_config import MetricConfig
 from udc_robust.grid.presets import blocks, with_preset
 from udc_robust.limits import Count, Device, Seed
-from udc_robust.metrics import Metric
-from udc_robust.networks.weights import named_by_file
-
-
-class MetricConfig(Strict):
-    """A figure of one's own, a column everywhere: a function of answers and targets, one number an image.
-
-    Attributes:
-        metric: ``package.module:name`` or ``file.py:name`` of a function, or of a `Metric`, which tells the rest.
-        name: of the column; None: the function's.
-    """
-
-    metric: str
-    name: str | None = None
-    higher_is_better: bool = True
-    digits: Annotated[int, Field(ge=0, le=9)] = 3
-
-    @model_validator(mode="after")
-    def _known(self, info: ValidationInfo) -> MetricConfig:
-        if may_load(self.metric, info):
-            told(self.found)
-        return self
-
-    def found(self) -> Metric:
-        """The record."""
-        return find_metric(self.metric, self.name, self.higher_is_better, self.digits)
+from udc_robust.networks.short_names import named_by_file
 
 
 class RunConfig(Strict):
@@ -90,7 +66,7 @@ class RunConfig(Strict):
             return values
         blocks = [named_by_file(block) for block in values.get(cls.network_key) or []]
         networks = [str(block["name"]) for block in blocks if isinstance(block, Mapping) and "name" in block]
-        return told(lambda: with_preset(values, cls.model_fields["task"].default, networks))
+        return told(lambda: with_preset(with_bands(values), cls.model_fields["task"].default, networks))
 
     @model_validator(mode="after")
     def _preset_as_it_is(self) -> RunConfig:
@@ -126,7 +102,7 @@ class RunConfig(Strict):
         found[self.network_key.removesuffix("s")] = [network.name for network in self.networks]
         found["defence"] = [defence.label for defence in self.defences]
         found["attack"] = [f"{attack.label} ({attack.norm})" for attack in self.attacks]
-        found["corruption"] = [cell.title for block in self.corruptions for cell in block.cells()]
+        found["corruption"] = [title for block in self.corruptions for title in block.titles]
         found["metric"] = [block.name or block.metric for block in self.metrics]
         for what, labels in found.items():
             if twice := next((label for label in labels if labels.count(label) > 1), None):

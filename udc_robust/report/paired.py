@@ -65,6 +65,11 @@ class Pairing:
         )
 
 
+def of_runs(panels: Sequence[Panel]) -> list[Pairing]:
+    """Those of several runs; a run by itself has no before."""
+    return pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
+
+
 def pairings(panels: Sequence[Panel]) -> list[Pairing]:
     """One for each data block on which several bare networks met a budget; the first of them is "before"."""
     found = []

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udc_robust.attacks import Objective
+from udc_robust.attacks import Objective, Towards
+from udc_robust.attacks.objectives import DISTANCES
 from udc_robust.corruptions import SceneChange
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
@@ -29,7 +30,8 @@ from udc_robust.progress import console
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
-from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_schema import DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
 
 def open_images(block: DataConfig) -> Images:
@@ -123,7 +125,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             found.append(records.lpips(backbone, config.device))
         except LpipsUnavailable as error:
             reasons.append(str(error).replace(str(Path.home()), "~"))  # reports travel; a user's folders need not
-            console.print(f"{reasons[-1]}; its column is left out", style="yellow")
+            console.print(f"{reasons[-1]}; its column is left out", style="yellow", soft_wrap=True)
     return found, "; ".join(reasons)
 
 
@@ -134,6 +136,8 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
         UserError: see above.
     """
     for attack in config.attacks:
+        if attack.objective == "towards":
+            check_wanted(attack, batch)
         if attack.against == "gt" and batch.target is None:
             raise UserError(
                 f"attack {attack.label!r} is against gt, but data {batch.images.label!r} has no ground truth: "
@@ -142,15 +146,19 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
 
 
 def against(attack: AttackConfig, batch: Batch) -> str:
-    """What the objective measures distance from: ``gt`` or ``clean``."""
+    """What the objective measures distance from: ``gt``, ``clean`` or ``target``."""
     assert isinstance(attack, RestorationAttack)
+    if attack.objective == "towards":
+        return "target"
     return attack.against or ("clean" if batch.target is None else "gt")
 
 
 def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
-    """The distance to make large, and from what (None: the victim's own clean answer)."""
+    """The distance to make large (small: ``towards``), and from what (None: the victim's own clean answer)."""
     assert isinstance(attack, RestorationAttack)
-    objective = find_objective(attack.objective, OBJECTIVES)(drop_db=attack.drop_db)
+    if attack.objective == "towards":
+        return Towards(attack.detail, attack.drop_db), wanted(attack, clean)
+    objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
     return objective, batch.target if against(attack, batch) == "gt" else None
 
 
