@@ -84,6 +84,12 @@ def test_before_the_optics_only_where_the_scenes_are_known(workplace, capsys) ->
     assert float(before["psnr_input"]) > float(after["psnr_input"]) + 5
 
 
+def test_corruptions_alone_bring_no_preset(workplace) -> None:
+    settings = {key: value for key, value in values(workplace, corruptions="fog").items() if key != "attacks"}
+    alone, asked = (check_config({**settings, **more}, RestorationConfig, "test") for more in ({}, {"preset": "quick"}))
+    assert (alone.attacks, alone.preset) == ([], None) and asked.attacks and asked.corruptions
+
+
 def test_a_run_without_an_attack_has_a_report(workplace) -> None:
     out = run(workplace, "out", attacks=[], corruptions="snow")
     page = write_report([out]).read_text()

@@ -92,9 +92,9 @@ def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
     attacks = [
         _transfer("tiny", networks["third"]),
         {"method": "square", "steps": 12, "sources": networks["third"]},
-        {"method": "prgf", "queries": 40, "samples": 5, "sources": networks["third"]},
+        {"method": "prgf", "queries": 32, "samples": 5, "sources": networks["third"]},
     ]
-    changes = {"data": [data], "restorers": [networks["tiny"], networks["other"]], "attacks": attacks, **ONE_EPS}
+    changes = {"data": [data], "attacks": attacks, **ONE_EPS}
     one, three = (run(workplace, f"b{n}", batch_size=n, **changes) for n in (1, 3))
     for name in ("results.csv", "queries.csv"):
         for a, b in zip(rows_of(one / name), rows_of(three / name), strict=True):
@@ -103,7 +103,7 @@ def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
             assert float(a["psnr"]) == pytest.approx(float(b["psnr"]), abs=1e-3)
     whole = {name: (three / name).read_bytes() for name in ("results.csv", "queries.csv")}
     journal = (three / "journal.jsonl").read_bytes()
-    for share in (0.4, 0.95):
+    for share in (0.6,):
         (three / "journal.jsonl").write_bytes(journal[: int(len(journal) * share)])
         run(workplace, "b3", batch_size=3, **changes)
         assert {name: (three / name).read_bytes() for name in whole} == whole
@@ -112,7 +112,8 @@ def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
 def test_what_is_left_over_queries_ends_where_the_attack_does(workplace, networks) -> None:
     attacks = [PGD, {"method": "square", "steps": 20}, {"method": "simba", "steps": 20, "sources": networks["other"]}]
     defences = ["none", {"kind": "noise", "sigma": 0.05}]
-    out = run(workplace, "out", attacks=attacks, defences=defences, draws=3, **ONE_EPS)
+    data = {**values(workplace)["data"][0], "limit": 2}
+    out = run(workplace, "out", data=[data], attacks=attacks, defences=defences, draws=3, **ONE_EPS)
     asked, rows = rows_of(out / "queries.csv"), rows_of(out / "results.csv")
     assert {row["method"] for row in asked} == {"square", "simba"}
     for row in (row for row in rows if row["access"] == "query"):

@@ -53,6 +53,8 @@ def test_a_mixture_lies_between_and_the_best_in_budget_is_kept(tmp_path) -> None
     assert all(torch.equal(mixed[name], source[name]) for name in source)
     with open(tmp_path / "out" / "frontier.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
+    card = (tmp_path / "out" / "mixed.md").read_text()
+    assert f"{kept.share:g} of the way from `before` to `after`" in card and f"{kept.attacked:.2f}" in card
     assert [row["share"] for row in rows] == ["0", "0.25", "1"] and (tmp_path / "out" / "frontier.png").is_file()
     assert _study(tmp_path, *ends) == points  # resumed
 

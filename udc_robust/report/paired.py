@@ -56,7 +56,9 @@ class Pairing:
         held = figure(self.metric, best.held.value)
         told = f"At {self.budget} {best.panel.label} holds most: {held}"
         if best.held.difference is None or best.clean.difference is None:
-            return f"{told}."
+            rival = self.pairs[1]
+            behind = rival.held.difference or 0.0
+            return f"{told}; {rival.panel.label} holds {difference(self.metric, behind)} {self.metric.more(behind)}."
         word = "more" if best.held.difference >= 0 else "less"
         cost = "for" if self.metric.better(best.clean.difference, 0.0) <= 0 else "with a gain of"
         return (

@@ -79,7 +79,7 @@ class Run:
 
         return Panel(
             task=self.task,
-            label=prefix + label,
+            label=label if prefix == f"{network}: " else prefix + label,  # not "mine: mine"
             data=data,
             network=network,
             family=self.task.family(self.facts["networks"])[network],

@@ -24,11 +24,13 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.networks.weights import save_weights
+from udc_robust.portable import portable
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.worst import attacked_at, held, worst_by_image
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks.restoration import RESTORATION, open_images
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
+from udc_robust.training.card import table
 
 COLUMNS = ("share", "clean", "attacked", "cost", "kept")
 
@@ -111,6 +113,7 @@ def study(
         rows = [{column: getattr(point, column) for column in COLUMNS} for point in points]
         write_text(out / "frontier.csv", to_csv(COLUMNS, rows))
         _plot(points, out / "frontier.png")
+        write_text(out / f"{name}.md", portable(_card(name, ends, points, images.label, attack, command)))
         with atomic_path(out / f"{name}.safetensors") as temporary:
             shutil.copyfile(files[next(point.share for point in points if point.kept)], temporary)
     return points
@@ -184,6 +187,27 @@ def _points(out: Path, files: Mapping[float, Path]) -> list[Point]:
         before = found[0].clean if found else clean
         found.append(Point(share, clean, held(worst_by_image(panel, budget)), before - clean))
     return found
+
+
+def _card(
+    name: str, ends: Sequence[Restorer], points: Sequence[Point], data: str, attack: Mapping[str, Any], command: str
+) -> str:  # fmt: skip
+    """The card that travels with the weights."""
+    kept = next(point for point in points if point.kept)
+    head = ["share of the way", "clean", "under attack", "clean cost"]
+    rows = [[f"{p.share:g}", f"{p.clean:.2f}", f"{p.attacked:.2f}", f"{p.cost:.2f}"] for p in points]
+    settings = ", ".join(f"{key} {value}" for key, value in attack.items())
+    return f"""# {name}
+
+Weights {_label(kept.share)} from `{ends[0].name}` to `{ends[1].name}`, which was fine-tuned from it. No training; the
+licence is that of both.
+
+PSNR in dB on {data}, attacked with {settings}:
+
+{table(head, rows)}
+
+Made by `{command}`
+"""
 
 
 def _plot(points: Sequence[Point], path: Path) -> None:

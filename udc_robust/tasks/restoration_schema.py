@@ -26,6 +26,9 @@ DETAILS = ("line", "erase")
 """Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
 
 
+_HALVES = ("lq", "degraded", "input", "low", "blur")
+
+
 class DataConfig(Strict):
     """Where images come from.
 
@@ -69,7 +72,11 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else shown(Path(os.path.realpath(self.lq[0])).name))
+        if self.name or self.lq is None:
+            return self.name or self.kind
+        folder = Path(os.path.realpath(self.lq[0]))
+        # Of `sets/validation/lq` the set is meant, and not what its half is called in every set.
+        return shown(folder.parent.name if folder.name in _HALVES and folder.parent.name else folder.name)
 
 
 class RestorerConfig(Strict):
