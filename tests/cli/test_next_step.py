@@ -20,6 +20,13 @@ def _told(capsys) -> list[str]:
     return shlex.split(line)[2:]
 
 
+def test_an_odd_name_becomes_one_of_files(capsys) -> None:
+    blocks = {"restorers": [{"name": "a[/x]b", "network": "nafnet_mini"}], "attacks": ["pgd"]}
+    data = {"data": {"kind": "folder", "lq": "lq"}}
+    after_evaluation(check_config({**blocks, **data}, RestorationConfig, "t"))
+    assert "name=a_x_b_hardened" in _told(capsys)
+
+
 def test_what_was_trained_is_evaluated_on_its_validation_pairs(capsys) -> None:
     after_training(
         SimpleNamespace(validation=Path("sets/my validation"), name="mine", network="NAFNet"),
@@ -73,6 +80,8 @@ def test_a_set_wants_another_to_validate_on_and_then_a_training(capsys) -> None:
     after_synthesis(Path("hdr"), Path("sets/train"), {"--psf": ["a.npy", "phone"]})
     words = ["--psf", "a.npy", "--psf", "phone", "--seed", "1", "--out", "sets/validation"]
     assert _told(capsys) == ["synth", "hdr", *words]
+    after_synthesis(Path("hdr"), Path("sets/train"), {"--psf": ["phone"]}, {"--exclude": ["a", "b"], "--only": []})
+    assert _told(capsys)[2:-4] == ["--psf", "phone", "--exclude", "a", "--exclude", "b"]
     Path("sets/validation").mkdir(parents=True)
     after_synthesis(Path("hdr"), Path("sets/train"), {})
     assert _told(capsys)[3:] == ["name=mine", "train=sets/train", "validation=sets/validation"]

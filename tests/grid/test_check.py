@@ -47,6 +47,9 @@ def lost(x):
 def forgets(oracle, x, threat):
     oracle.values(x)
 
+def blind(oracle, x, threat):
+    return x * float("nan")
+
 def fails(oracle, x, threat):
     return x + nothing
 
@@ -78,7 +81,8 @@ def place(tmp_path):
         ("restorers", "Init", r"KeyError: 'weights' \(.*mine\.py, line 33\)"),
         ("defences", "lost", "defence 'lost' makes NaN or infinity"),
         ("attacks", "forgets", "makes NoneType of images"),
-        ("attacks", "fails", r"NameError: name 'nothing' is not defined \(.*mine\.py, line 42\)"),
+        ("attacks", "blind", "makes NaN or infinity of images"),
+        ("attacks", "fails", r"NameError: name 'nothing' is not defined \(.*mine\.py, line 45\)"),
         ("metrics", "number", "makes float of 1 images"),
         ("objective", "total", r"makes \(\) of 1 images"),
         ("objective", "cut", "has no gradient"),
@@ -100,3 +104,19 @@ def test_an_option_that_is_impossible_at_one_eps(place) -> None:
     with pytest.raises(UserError, match=r"attack 'pgd' at eps 0: step_size .* must be positive"):
         run(place, "out", attacks=attacks, eps=[0, "1/255"])
     assert not (place / "out").exists()
+
+
+def test_a_large_image_is_answered_whole_once_and_the_rest_is_seen_on_its_middle(place, monkeypatch) -> None:
+    from udc_robust.grid import check
+
+    asked = []
+    monkeypatch.setattr(check, "_ENOUGH", 16)
+    whole = check.answers
+
+    def counted(victim, x, *rest, **named):
+        asked.append(x.shape[-2:])
+        return whole(victim, x, *rest, **named)
+
+    monkeypatch.setattr(check, "answers", counted)
+    run(place, "out", attacks=[{"method": "pgd", "steps": 1}], defences=["none"])
+    assert asked.count((24, 32)) == 1 and asked.count((16, 16)) == 4

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def next_step(*words: object) -> None:
     """Print a command line of ours."""
     if is_main():
         say(f"next: {shlex.join(['udc-robust', *map(str, words)])}", err=True)
+
+
+def _file_name(name: str) -> str:
+    """A name that may name files, of one that may be anything."""
+    return re.sub(r"[^\w .-]+", "_", name).strip(" .")[:60] or "mine"
 
 
 def block(values: Mapping[str, Any]) -> str:
@@ -84,7 +90,7 @@ def after_evaluation(settings: Any) -> None:
             *([f"patch_size={data.side}"] if data.side else []),
         )
         mine = [f"{key}={value}" for key, value in named.items() if value]
-        next_step("train", "classifier", "madry", f"name={first.name}_hardened", *mine, *sets)
+        next_step("train", "classifier", "madry", f"name={_file_name(first.name)}_hardened", *mine, *sets)
         return
     own_class = {"network": first.network, "options": first.options} if first.network and first.weights else {}
     said = [f"{key}={value if isinstance(value, str) else block(value)}" for key, value in own_class.items() if value]
@@ -94,14 +100,41 @@ def after_evaluation(settings: Any) -> None:
     parent = first.weights or first.network or first.name
     home = next((home for home in ("sets", "runs/sets") if Path(home, "train").is_dir()), "sets")
     sets = (f"train={home}/train", f"validation={home}/validation")
-    next_step("finetune", "nafnet_mini_adversarial", f"name={first.name}_hardened", f"parent={parent}", *said, *sets)
+    next_step(
+        "finetune",
+        "nafnet_mini_adversarial",
+        f"name={_file_name(first.name)}_hardened",
+        f"parent={parent}",
+        *said,
+        *sets,
+    )
 
 
-def after_synthesis(sources: Path, out: Path, options: Mapping[str, list[str]]) -> None:
-    """A paired set was made: make the one to validate on where there is none, else train."""
+def after_report(runs: Sequence[Path], settings: Any, out: Path | None, slide: Path | None) -> None:
+    """A report was written: make its slide; where that is there, harden what was attacked last."""
+    if slide is None and settings.gallery:
+        page = ("--out", out) if out else ()
+        next_step("report", *runs, *page, "--slide", f"{settings.name}.png")
+    else:
+        after_evaluation(settings)
+
+
+def after_synthesis(
+    sources: Path, out: Path, options: Mapping[str, list[str]], others: Mapping[str, list[str]] | None = None
+) -> None:  # fmt: skip
+    """A paired set was made: make the one to validate on where there is none, else train.
+
+    Args:
+        options: what the other set is made with too. ``others``: what picks scenes that this one does not have.
+    """
     validation = out.parent / "validation"
     if out != validation and not validation.is_dir():
-        same = [word for option, values in options.items() for value in values for word in (option, value)]
+        same = [
+            word
+            for option, values in {**options, **(others or {})}.items()
+            for value in values
+            for word in (option, value)
+        ]
         next_step("synth", sources, *same, "--seed", "1", "--out", validation)
         return
     train = out if out != validation else out.parent / "train"
