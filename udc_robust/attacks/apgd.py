@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from udc_robust.attacks.methods import method
-from udc_robust.attacks.oracle import Oracle
+from udc_robust.attacks.oracle import Answer, Oracle
 from udc_robust.attacks.threat import Threat
 
 MOMENTUM = 0.75
 
 
-@method("gradient")
+@method("gradient", warm=True)
 def apgd(
-    oracle: Oracle, x: Tensor, threat: Threat, *, steps: int = 100, restarts: int = 1, rho: float = 0.75
+    oracle: Oracle,
+    x: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 100,
+    restarts: int = 1,
+    rho: float = 0.75,
+    settle: float = 0.0,
 ) -> Tensor:
     """Auto-PGD, with the published constants: nothing is left to tune but the steps. It takes one gradient more.
 
     Each restart begins at a random point on the surface of the ball, with steps of twice the budget. At fixed
     checkpoints an image whose steps raised the objective in at most the share ``rho`` of them, or that found nothing
-    better since the last, goes back to its best point with half the step.
+    better since the last, goes back to its best point with half the step. Where the attack is given a start, the first
+    run begins there, with steps of the budget.
+
+    Args:
+        settle: an image whose best value rose by at most this share since the last checkpoint is left alone for the
+            rest of the run, once its steps were halved (those from a given start are so already). 0, as published:
+            every image takes all steps.
     """
-    for _ in range(restarts):
-        climb(oracle, x, threat, surface(oracle, x, threat), steps=steps, rho=rho)
+    for restart in range(restarts):
+        given = oracle.start if restart == 0 else None
+        start = surface(oracle, x, threat) if given is None else threat.project(x, given)
+        climb(oracle, x, threat, start, steps=steps, rho=rho, settle=settle, halved=given is not None)
     return oracle.best_x
 
 
@@ -49,41 +64,98 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass
-class _Best:
-    """The best point of a run, image by image."""
+class _Run:
+    """Where a run stands, image by image.
+
+    Attributes:
+        x: the images as they are; ``at``, ``before``: the run's last two points; ``gradient``, ``values``: at ``at``.
+        size: of the next step; ``halved``: whether it ever was.
+        best, best_gradient, best_values: the best point so far.
+        rises: steps since the last look that raised the objective; ``best_then``, ``halved_then``: what it found.
+    """
 
     x: Tensor
+    at: Tensor
+    before: Tensor
     gradient: Tensor
     values: Tensor
+    size: Tensor
+    halved: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_values: Tensor
+    rises: Tensor
+    best_then: Tensor
+    halved_then: Tensor
 
-    def keep(self, x: Tensor, gradient: Tensor, values: Tensor) -> None:
-        better = values > self.values
-        self.x, self.gradient = _where(better, x, self.x), _where(better, gradient, self.gradient)
-        self.values = torch.where(better, values, self.values)
+    @classmethod
+    def begun(cls, x: Tensor, start: Tensor, answer: Answer, size: float, halved: bool) -> _Run:
+        """A run at its first point."""
+        gradient, values, _ = answer
+        sizes = torch.full((len(x), 1, 1, 1), size).to(x)
+        yes = torch.ones_like(values, dtype=torch.bool)
+        return cls(
+            x, start, start, gradient, values, sizes, yes & halved, start, gradient, values, torch.zeros_like(values),
+            values, yes,
+        )  # fmt: skip
+
+    def of(self, rows: Tensor) -> _Run:
+        """The run of some of its images."""
+        return _Run(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def move(self, threat: Threat, share: float) -> None:
+        """Take a step; ``share`` of it is along the gradient, the rest along the last step."""
+        ahead = threat.project(self.x, threat.step(self.at, self.gradient, self.size))
+        ahead = threat.project(self.x, self.at + share * (ahead - self.at) + (1 - share) * (self.at - self.before))
+        self.before, self.at = self.at, ahead
+
+    def note(self, answer: Answer) -> None:
+        """Take in what the victim said of the new point."""
+        self.gradient, now, _ = answer
+        self.rises, self.values = self.rises + (now > self.values), now
+        better = now > self.best_values
+        self.best, self.best_gradient = (
+            _where(better, self.at, self.best),
+            _where(better, self.gradient, self.best_gradient),
+        )
+        self.best_values = torch.where(better, now, self.best_values)
+
+    def look(self, enough: float) -> None:
+        """Halve the steps where at most ``enough`` of them rose, or nothing better was found."""
+        halve = (self.rises <= enough) | (~self.halved_then & (self.best_then >= self.best_values))
+        self.size, self.halved = _where(halve, self.size / 2, self.size), self.halved | halve
+        self.at, self.gradient = _where(halve, self.best, self.at), _where(halve, self.best_gradient, self.gradient)
+        self.best_then, self.halved_then, self.rises = self.best_values, halve, torch.zeros_like(self.rises)
+
+    def settled(self, share: float) -> Tensor:
+        """Which images won at most this share since the last look, with smaller steps."""
+        return self.halved & (self.best_values - self.best_then <= share * self.best_then.abs())
 
 
-def climb(oracle: Oracle, x: Tensor, threat: Threat, start: Tensor, *, steps: int, rho: float = 0.75) -> Tensor:
-    """One run from ``start``: the best point that it met."""
-    x_adv = before = start
-    gradient, values, _ = oracle.answer(x_adv)
-    best, size = _Best(x_adv, gradient, values), torch.full((len(x), 1, 1, 1), 2 * threat.eps).to(x)
-    rises, seen = torch.zeros_like(values), 0
-    best_then, halved_then = values, torch.ones_like(values, dtype=torch.bool)
-    looks = set(checkpoints(steps))
-    for i in range(steps):
-        share = MOMENTUM if i else 1.0
-        ahead = threat.project(x, threat.step(x_adv, gradient, size))
-        ahead = threat.project(x, x_adv + share * (ahead - x_adv) + (1 - share) * (x_adv - before))
-        before, x_adv = x_adv, ahead
-        gradient, now, _ = oracle.answer(x_adv)
-        rises, values, seen = rises + (now > values), now, seen + 1
-        best.keep(x_adv, gradient, now)
-        if i + 1 in looks:
-            halve = (rises <= rho * seen) | (~halved_then & (best_then >= best.values))
-            size = torch.where(halve.view(-1, 1, 1, 1), size / 2, size)
-            x_adv, gradient = _where(halve, best.x, x_adv), _where(halve, best.gradient, gradient)
-            best_then, halved_then, rises, seen = best.values, halve, torch.zeros_like(rises), 0
-    return best.x
+def climb(
+    oracle: Oracle, x: Tensor, threat: Threat, start: Tensor, *, steps: int, rho: float = 0.75, settle: float = 0.0,
+    halved: bool = False,
+) -> Tensor:  # fmt: skip
+    """One run from ``start``, with steps of twice the budget, or ``halved``: the best point that the oracle was shown.
+
+    Images that have settled leave the batch, so that they cost nothing more.
+    """
+    run = _Run.begun(x, start, oracle.answer(start), threat.eps * (1 if halved else 2), halved)
+    rows, last, looks = None, 0, set(checkpoints(steps))
+    for i in range(1, steps + 1):
+        run.move(threat, MOMENTUM if i > 1 else 1.0)
+        run.note(oracle.answer(run.at, rows))
+        if i not in looks:
+            continue
+        going = ~run.settled(settle) if settle else None
+        run.look(rho * (i - last))
+        last = i
+        if going is not None and not going.all():
+            rows = going.nonzero()[:, 0] if rows is None else rows[going]
+            run = run.of(going)
+            if not len(rows):
+                break
+    return oracle.best_x
 
 
 def _where(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def attack(
     victim: Victim, x: Tensor, objective: Objective, threat: Threat, method: str | Method, *,
     target: Tensor | None = None, seeds: Sequence[int], draws: int = 1, eot: int = 1, known_seed: bool = False,
     judge_seeds: Sequence[int] | None = None, clean_outputs: Tensor | None = None, round_8_bit: bool = True,
-    sources: Sources | None = None, **options: Any,
+    sources: Sources | None = None, start: Tensor | None = None, **options: Any,
 ) -> Result:  # fmt: skip
     """Attack a batch of images.
 
@@ -92,16 +92,19 @@ def attack(
         clean_outputs: the judged answers to ``x``, where they are known already; None: they are computed.
         round_8_bit: score the attack that a PNG can hold.
         sources: networks that the attacker of a query method has; their gradients are no queries.
+        start: ``(B,C,H,W)`` where to begin, brought into the budget; None: wherever the method does.
 
     Raises:
         ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing,
-            labels or scores that the objective is not defined for, sources for a method that makes nothing of them, or
-            none for one that needs them.
+            labels or scores that the objective is not defined for, sources or a start for a method that makes nothing
+            of them, or no sources for one that needs them.
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
     chosen.fits((x.shape[-2], x.shape[-1]), options)
     _check_sources(chosen, sources)
+    if start is not None and not chosen.warm:
+        raise ValueError(f"{chosen.name} begins where it does: leave out the start")
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
@@ -117,7 +120,7 @@ def attack(
         oracle = Oracle(
             victim, objective, x, target, objective.goal(clean_values), meter, streams, chance,
             flat=objective.flat(clean_outputs, target), answers_only=chosen.access == "query",
-            source=None if sources is None else SourceOracle(sources, x, streams, meter),
+            source=None if sources is None else SourceOracle(sources, x, streams, meter), start=start,
         )  # fmt: skip
         x_adv = _deliverable(_made(chosen, oracle, x, threat, options), x, threat, round_8_bit)
         with torch.no_grad():

@@ -26,6 +26,7 @@ class Method:
         images_only: True when it looks at the pixels of an answer, which must then be an image.
         sources: of a query method: ``start`` when it may begin where an attack on other networks ended, ``prior`` when
             it needs their gradients; empty when it makes nothing of them.
+        warm: True when it can begin at a given point.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Method:
     images_only: bool = False
     check: Callable[..., object] | None = None
     sources: str = ""
+    warm: bool = False
 
     def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
         """Raise ValueError for options that images of this size cannot have."""
@@ -66,12 +68,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 def method(
     access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
-    images_only: bool = False, check: Callable[..., object] | None = None, sources: str = "",
+    images_only: bool = False, check: Callable[..., object] | None = None, sources: str = "", warm: bool = False,
 ) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 
     def enter(run: _Function) -> _Function:
-        found = Method(run.__name__, run, access, keeps_best, norms, unbounded, images_only, check, sources)
+        found = Method(run.__name__, run, access, keeps_best, norms, unbounded, images_only, check, sources, warm)
         run.method = found  # type: ignore[attr-defined]
         if run.__module__.startswith(f"{__package__}."):
             METHODS[found.name] = found

@@ -135,6 +135,7 @@ class Oracle(GradientOracle):
             as broken: one that does is better than any that does not.
         bad_gradients: ``(B,)`` how often a gradient was all zero or not finite (a red flag: masking).
         source: gradients of other networks, which the attacker has; None: he has none.
+        start: ``(B,C,H,W)`` where to begin; None: wherever the method does.
         milestones: the best image so far of each row that was asked about so often, by number of queries.
     """
 
@@ -151,9 +152,10 @@ class Oracle(GradientOracle):
         flat: Tensor | None = None,
         source: SourceOracle | None = None,
         answers_only: bool = False,
+        start: Tensor | None = None,
     ) -> None:
         super().__init__(victim, objective, target, streams, chance)
-        self.meter, self.goal, self.source = meter, goal, source
+        self.meter, self.goal, self.source, self.start = meter, goal, source, start
         self._answers_only, self.milestones = answers_only, dict[int, dict[int, Tensor]]()
         self.best_x = x.clone()
         self.best_values = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
