@@ -1,16 +1,18 @@
 """How much a preset leaves out: what victims hold under it beside what they hold under ten times its work.
 
 The long run has every part of the preset at ten times the steps, and more methods, restarts and objectives. The gap is
-told by figure, with the gradients and forwards an image of both; `standard` aims at 0.05 dB (or half a point).
+told by figure, with the gradients and forwards an image of both; `standard` aims at 0.05 dB (or half a point). With
+`--against` the other run is another preset: what a new version gives up, and what it saves.
 
 Example: python scripts/bench_preset.py --count 4 --size 64
+         python scripts/bench_preset.py --preset standard-2 --against standard-1 --eps 1/255 2/255 4/255 8/255
          python scripts/bench_preset.py --task classification --count 50
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", help="shipped ones; default: two of them")
     parser.add_argument("--count", type=int, default=4, help="images")
     parser.add_argument("--size", type=int, default=64, help="side of the restorers' images")
-    parser.add_argument("--eps", default="4/255")
+    parser.add_argument("--against", help="another preset; default: ten times the work")
+    parser.add_argument("--eps", nargs="+", default=["4/255"])
     parser.add_argument("--out", type=Path, default=Path("runs/bench_preset"))
     options = parser.parse_args()
     if options.task == "restoration":
@@ -63,34 +66,51 @@ def main() -> None:
         base = {"data": {"source": "digits:test", "limit": options.count}}
         base["classifiers"] = options.networks or ["digits_mini"]
     base |= {"task": options.task, "eps": options.eps, "gallery": 0, "save_images": False}
-    name = full_name(options.preset)
-    short = evaluate({**base, "name": name, "preset": name}, options.out / f"{options.task}-{name}")
-    long = evaluate({**base, "name": "long", "attacks": LONG[options.task]}, options.out / f"{options.task}-long")
-    for mine, theirs in zip(panels(short), panels(long), strict=True):
-        tell(mine, theirs, short, long)
+    long = {"name": "long", "attacks": LONG[options.task]}
+    chosen = (options.preset, options.against)
+    blocks = [long if name is None else {"name": full_name(name), "preset": full_name(name)} for name in chosen]
+    short, other = (evaluate({**base, **block}, options.out / f"{options.task}-{block['name']}") for block in blocks)
+    for mine, theirs in zip(panels(short), panels(other), strict=True):
+        tell(mine, theirs, short, other)
 
 
 def panels(run: Benchmark) -> list[Panel]:
     return list(read_run(run.folder, TASKS).panels())
 
 
-def tell(mine: Panel, theirs: Panel, short: Benchmark, long: Benchmark) -> None:
+def tell(mine: Panel, theirs: Panel, short: Benchmark, other: Benchmark) -> None:
     """The gap of one victim, by figure, and the work of both runs."""
-    works = [work(run, mine.network) for run in (short, long)]
-    print(f"{mine.label}: {works[1] / works[0]:.1f} times the work of {works[0]:,.0f} forwards an image")
+    names = [run.folder.name.partition("-")[2] for run in (short, other)]
+    print(f"{mine.label}: {names[0]} beside {names[1]}")
+    for what, counted in (("work in forwards", work), ("gradients", gradients), ("of the victim", own_gradients)):
+        spent = [counted(run, mine.network) for run in (short, other)]
+        print(f"  {what} an image: {spent[0]:,.0f} and {spent[1]:,.0f}, a ratio of {spent[0] / spent[1]:.2f}")
     for metric in (mine.task.quality, *mine.metrics):
         for budget in rising(o.budget for o in mine.outcomes if o.budget.limited):
             left = [held(worst_by_image(panel.judged_by(metric), budget)) for panel in (mine, theirs)]
             gap = metric.better(left[0], left[1])
-            print(f"  {metric.title} at {budget}: {left[0]:.3f}, long {left[1]:.3f}, gap {gap:.3f} {metric.unit}")
+            print(f"  {metric.title} at {budget}: {left[0]:.3f} and {left[1]:.3f}, gap {gap:+.3f} {metric.unit}")
 
 
 def work(run: Benchmark, network: str) -> float:
     """Forwards an image over all attacks on a network; a gradient counts as two more."""
+    return _an_image(run, network, lambda row: float(row["forwards"]) + 2 * float(row["backwards"]))
+
+
+def gradients(run: Benchmark, network: str) -> float:
+    """Gradients an image over all attacks on a network, those of sources too."""
+    return _an_image(run, network, lambda row: float(row["backwards"]))
+
+
+def own_gradients(run: Benchmark, network: str) -> float:
+    """Gradients of the network under attack itself."""
+    return _an_image(run, network, lambda row: float(row["backwards"]) * (row["access"] not in ("transfer", "query")))
+
+
+def _an_image(run: Benchmark, network: str, counted: Callable[[Mapping[str, str]], float]) -> float:
     rows = [row for row in run.results() if network in (row.get("restorer"), row.get("classifier"))]
     rows = [row for row in rows if row["attack"] != "clean"]
-    images = len({row["image"] for row in rows})
-    return sum(float(row["forwards"]) + 2 * float(row["backwards"]) for row in rows) / images
+    return sum(map(counted, rows)) / len({row["image"] for row in rows})
 
 
 if __name__ == "__main__":

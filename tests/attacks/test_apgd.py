@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from udc_robust.attacks import L2, Linf, attack, objective
+from udc_robust.attacks import L2, Linf, Streams, answers, attack, objective
 from udc_robust.attacks.apgd import checkpoints
 
 
@@ -87,3 +87,65 @@ def test_dlr_is_climbed_as_any_objective() -> None:
     labels = classifier(x).argmax(1)
     result = attack(classifier, x, objective("dlr"), Linf(0.2), "apgd", target=labels, seeds=[1, 2, 3], steps=10)
     assert result.success.all()
+
+
+class Rough(nn.Module):
+    """Wavy where an image is bright, a slope where it is dark: there nothing is left to win at the border."""
+
+    def __init__(self, random: bool = False) -> None:
+        super().__init__()
+        self.random, self.sizes = random, list[int]()
+
+    def forward(self, x: Tensor, streams: Streams | None = None) -> Tensor:
+        self.sizes.append(len(x))
+        gain = 1 if streams is None else 1 + 0.02 * streams.normal(x.new_empty(len(x), 1, 1, 1))
+        return x + gain * (x.mean((1, 2, 3), keepdim=True) > 0.5) * (40 * x).sin() / 5
+
+
+def _dark_and_bright() -> Tensor:
+    return _images() + torch.tensor([-0.2, 0.2, -0.15]).view(3, 1, 1, 1)
+
+
+def _settling(rows: list[int], random: bool = False, **options):
+    victim, x = Rough(random), _dark_and_bright()[rows]
+    result = attack(
+        victim, x, objective("mse"), Linf(0.1), "apgd", target=0.9 * x - 0.1, seeds=[[1, 2, 3][row] for row in rows],
+        round_8_bit=False, **{"steps": 40, "settle": 0.003, "eot": 2, **options},
+    )  # fmt: skip
+    return result, victim.sizes
+
+
+def test_a_settled_image_leaves_the_batch_and_loses_nothing_where_nothing_is_left() -> None:
+    (whole, _), (short, sizes) = _settling([0, 1, 2], settle=0.0), _settling([0, 1, 2])
+    assert (whole.meter.backwards == 41).all()
+    asked = short.meter.backwards.tolist()
+    assert asked[0] == asked[2] == 16 < asked[1]  # halved at the look after 8 steps, settled at that after 15
+    assert 1 in sizes[1:-1] and sum(sizes[1:-1]) == int(short.meter.forwards.sum())
+    assert torch.allclose(short.adv_values[[0, 2]], whole.adv_values[[0, 2]], rtol=1e-5)
+    assert short.adv_values[1] > 0.95 * whole.adv_values[1]  # so rough a landscape has no rest
+    victim = Rough()
+    assert torch.allclose(short.adv_outputs, answers(victim, short.x_adv, [1, 2, 3]))
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_a_settled_neighbour_changes_nothing(random) -> None:
+    together, _ = _settling([0, 1, 2], random)
+    alone, _ = _settling([1], random)
+    assert together.meter.backwards[1] == alone.meter.backwards[0] > together.meter.backwards[0]
+    assert torch.allclose(together.x_adv[1], alone.x_adv[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.7)])
+def test_a_given_start_is_brought_into_the_budget_and_left_by_steps_of_the_budget(threat) -> None:
+    x = _images()
+    start = x + 0.3
+    asked, _ = _run(threat, steps=5, restarts=2, start=start)
+    assert torch.equal(asked[0], threat.project(x, start))
+    assert (threat.distance(asked[0], asked[1]) <= threat.eps * (1 + 1e-5)).all()
+    assert torch.allclose(threat.distance(x, asked[6]), torch.tensor(threat.eps), rtol=1e-4)  # the second: at random
+    assert not torch.equal(asked[6], asked[0])
+
+
+def test_a_method_that_begins_where_it_does_takes_no_start() -> None:
+    with pytest.raises(ValueError, match="fgsm begins where it does: leave out the start"):
+        _run(Linf(0.1), "fgsm", start=_images())

@@ -6,9 +6,11 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from udc_robust.attacks import L2, Linf, Streams, attack, objective
+from udc_robust.attacks.gradient import ascend
+from udc_robust.attacks.oracle import GradientOracle
 
 TARGET = 0.5
 
@@ -91,3 +93,36 @@ def test_ifgsm_begins_at_the_image_itself() -> None:
     assert len(asked) == 4 and torch.equal(asked[0], _images())
     random, _ = _run("ifgsm", Linf(0.1), steps=3, random_start=True)
     assert not torch.equal(random[0], _images())
+
+
+class Ridge(nn.Module):
+    """A restorer that is most wrong at 0.5: sign steps from either side go over it, to and fro."""
+
+    random = False
+
+    def forward(self, x: Tensor, *streams: Streams) -> Tensor:
+        return 1 - (x - 0.5).abs()
+
+
+def _beside_the_ridge() -> Tensor:
+    """Two images: steps of 1/8 take one over the ridge and back, and the other onto it."""
+    return torch.full((2, 1, 3, 3), 0.5) + torch.tensor([0.0625, -0.375]).view(2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_an_ascent_that_stops_in_a_cycle_ends_where_it_would_have(steps) -> None:
+    x, ends = _beside_the_ridge(), []
+    for repeats in (True, False):
+        oracle = GradientOracle(Ridge(), objective("mse"), torch.zeros_like(x), Streams([1, 2]))
+        oracle.repeats = repeats
+        ends.append(ascend(oracle, x, x, Linf(0.5), steps=steps, step_size=0.125))
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("random, asked", [(False, 5), (True, 12)])
+def test_a_cycle_costs_nothing_more_but_where_answers_are_random(random, asked) -> None:
+    victim, x = Ridge(), _beside_the_ridge()
+    victim.random = random
+    options = {"steps": 12, "step_size": 0.125}
+    result = attack(victim, x, objective("mse"), Linf(0.5), "ifgsm", target=0 * x, seeds=[1, 2], **options)
+    assert result.meter.backwards.tolist() == [asked] * 2

@@ -73,6 +73,7 @@ class GradientOracle:
         self._chance = chance if getattr(victim, "random", False) else None
         self._victim_streams = Streams(self._chance.seeds) if self._chance else None
         self.objective, self.streams = objective, streams
+        self.repeats = not getattr(victim, "random", False)  # the same images get the same gradient again
         self._members = getattr(victim, "members", 1)  # networks that answer in one call
         self._last_output: Tensor | None = None
 

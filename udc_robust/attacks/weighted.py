@@ -22,7 +22,9 @@ Weights = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class Weighted:
-    """An oracle to whose gradients some pixels of the answer count more than others."""
+    """An oracle to whose gradients some pixels of the answer count more than others, by the step."""
+
+    repeats = False
 
     def __init__(self, oracle: Oracle, weights: Weights) -> None:
         self._oracle, self._weights, self._step = oracle, weights, 0

@@ -53,6 +53,8 @@ class AttackConfig(BaseModel):
             its gradients are the mean over ``eot`` places near by; the attack is then judged without. This is for
             defences whose answer jumps at the smallest change.
         defences: only behind these defences (``none``: bare networks); None: behind all.
+        warm: at each budget but the smallest, begin where the attack ended at the next smaller one, its change scaled
+            up. Its costs at a budget are those on top of the smaller ones'.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -65,6 +67,7 @@ class AttackConfig(BaseModel):
     known_seed: bool = False
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     defences: list[str] | None = None
+    warm: bool = False
     norm: Norm = "linf"
     eps: list[Eps] | None = None
     objective: str
@@ -97,6 +100,11 @@ class AttackConfig(BaseModel):
             raise ValueError(
                 f"norm {self.norm} has a scale of its own: give attack {self.method!r} an eps, such as 0.2"
             )
+        if self.warm and not chosen.warm:
+            from udc_robust.attacks import METHODS
+
+            able = ", ".join(name for name, method in METHODS.items() if method.warm)
+            raise ValueError(f"attack {self.method!r} begins where it does: leave out `warm`; {able} can be warm")
         if self.jitter and (self.known_seed or self.access == ["blind"] or self.is_transfer):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
         self._check_sources(chosen)

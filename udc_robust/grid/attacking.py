@@ -58,7 +58,7 @@ def unattacked(batch: Batch, victim: Victim) -> Judged:
 def attacked(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Judged:
     """A batch after the attack of a cell."""
     threat = cell.threat(batch.domain)
-    result = _judged(task, batch, victim, cell, threat, round_8_bit)
+    result = _judged(task, batch, victim, cell, round_8_bit)
     outputs = result.adv_outputs
     noise = outputs if cell.access == "none" else _noise(batch, victim, cell, result, threat)
     clean = batch.clean_answers(victim)[: len(outputs)]
@@ -87,8 +87,30 @@ def quality_by_queries(task: Task, batch: Batch, victim: Victim, result: Result)
     return found + [Asked(row, queries, float(last[row])) for row, queries in asked]
 
 
-def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat, round_8_bit: bool) -> Result:
+def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Result:
+    """The attack of a cell, judged; of a warm one the images are kept, for those at larger budgets begin there."""
+    result = _made_and_judged(task, batch, victim, cell, round_8_bit)
+    if cell.attack.warm:
+        batch.warm[victim.label, cell.key] = result.x_adv
+    return result
+
+
+def _start(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Tensor | None:
+    """Where a warm attack begins: its change at the next smaller budget, scaled up; None: by itself.
+
+    A run that goes on after a kill has the smaller one's rows and not its images: it is made again, the same.
+    """
+    smaller = cell.smaller
+    if smaller is None:
+        return None
+    if (victim.label, smaller.key) not in batch.warm:
+        _judged(task, batch, victim, smaller, round_8_bit)
+    return batch.x + (batch.warm[victim.label, smaller.key] - batch.x) * (cell.eps / smaller.eps)
+
+
+def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Result:
     """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
+    threat = cell.threat(batch.domain)
     clean, judge = batch.clean_answers(victim), batch.seeds("judge")
     objective, target = task.goal(cell.attack, batch, clean)
 
@@ -98,7 +120,7 @@ def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, threat: Threat
         return attack(
             seen, batch.x, goal, threat, cell.attack.chosen, target=target, seeds=batch.seeds(cell.seed_key),
             judge_seeds=judge, eot=cell.attack.eot, known_seed=cell.attack.known_seed, round_8_bit=round_8_bit,
-            **judging, **cell.attack.options_at(cell.eps),
+            start=_start(task, batch, victim, cell, round_8_bit), **judging, **cell.attack.options_at(cell.eps),
         )  # fmt: skip
 
     known = ("+".join(source.name for source in cell.sources) or victim.network.name, cell.seed_key)

@@ -26,12 +26,14 @@ class Cell:
         access: what the attacker has of the victim: ``none`` (noise), ``query``, ``output`` (answers and truths),
             ``gradient`` (of a bare network), or what a gradient attack knows of a defence (see `AttackConfig.access`).
         sources: the networks that the attacker has instead of the victim; a network is never its own source.
+        smaller: of a warm attack, the same cell at the next smaller budget; None: it begins by itself.
     """
 
     attack: AttackConfig
     eps: float
     access: str
     sources: Sequence[Network] = field(default=(), compare=False)
+    smaller: Cell | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -90,8 +92,15 @@ def cells(
             continue
         free = attack.chosen.unbounded and attack.eps is None
         budgets = [math.inf] if free else attack.eps if attack.eps is not None else run_eps
-        found += [Cell(attack, eps, access) for eps in budgets for access in _accesses(attack, defence, gradients)]
+        accesses = _accesses(attack, defence, gradients)
+        found += [_cell(attack, eps, access, budgets) for eps in budgets for access in accesses]
     return found
+
+
+def _cell(attack: AttackConfig, eps: float, access: str, budgets: Sequence[float]) -> Cell:
+    """A cell, with those of the smaller budgets where the attack is warm."""
+    below = max((other for other in budgets if 0 < other < eps), default=None) if attack.warm else None
+    return Cell(attack, eps, access, smaller=None if below is None else _cell(attack, below, access, budgets))
 
 
 def _accesses(attack: AttackConfig, defence: DefenceConfig, gradients: Collection[str]) -> list[str]:

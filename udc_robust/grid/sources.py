@@ -59,7 +59,13 @@ def made_on(sources: Sequence[str]) -> str:
 def _with_sources(cells: Sequence[Cell], victim: Network, sources: Mapping[str, Network]) -> Iterator[Cell]:
     for cell in cells:
         named = [sources[source.name] for source in cell.attack.sources or []]
-        yield replace(cell, sources=tuple(source for source in named if not same_network(source, victim)))
+        yield _with(cell, tuple(source for source in named if not same_network(source, victim)))
+
+
+def _with(cell: Cell, sources: Sequence[Network]) -> Cell:
+    """A cell with its sources, which are those of the smaller budgets too."""
+    smaller = None if cell.smaller is None else _with(cell.smaller, sources)
+    return replace(cell, sources=sources, smaller=smaller)
 
 
 def same_network(one: Network, other: Network) -> bool:
