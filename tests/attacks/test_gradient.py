@@ -95,6 +95,16 @@ def test_ifgsm_begins_at_the_image_itself() -> None:
     assert not torch.equal(random[0], _images())
 
 
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.7)])
+def test_pgd_begins_at_a_given_start_brought_into_the_budget_and_restarts_at_random(threat) -> None:
+    victim, x = Witness(), _images()
+    attack(
+        victim, x, objective("mse"), threat, "pgd", target=0.9 * x, seeds=[1, 2, 3], start=x + 0.3, steps=2, restarts=2
+    )
+    asked = victim.seen[1:-1]
+    assert torch.equal(asked[0], threat.project(x, x + 0.3)) and not torch.equal(asked[3], asked[0])
+
+
 class Ridge(nn.Module):
     """A restorer that is most wrong at 0.5: sign steps from either side go over it, to and fro."""
 

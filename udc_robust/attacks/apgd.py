@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from udc_robust.attacks.gradient import given
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Answer, Oracle
 from udc_robust.attacks.threat import Threat
@@ -38,9 +39,9 @@ def apgd(
             every image takes all steps.
     """
     for restart in range(restarts):
-        given = oracle.start if restart == 0 else None
-        start = surface(oracle, x, threat) if given is None else threat.project(x, given)
-        climb(oracle, x, threat, start, steps=steps, rho=rho, settle=settle, halved=given is not None)
+        start = given(oracle, x, threat, restart)
+        begun = surface(oracle, x, threat) if start is None else start
+        climb(oracle, x, threat, begun, steps=steps, rho=rho, settle=settle, halved=start is not None)
     return oracle.best_x
 
 

@@ -88,6 +88,11 @@ def begin(oracle: Oracle | SourceOracle, x: Tensor, near: Ball, random: bool = F
     return start
 
 
+def given(oracle: Oracle, x: Tensor, threat: Threat, restart: int) -> Tensor | None:
+    """The start that an attack was given, brought into the budget: for its first run; None: there is none."""
+    return None if oracle.start is None or restart else threat.project(x, oracle.start)
+
+
 def transferred(oracle: Oracle, x: Tensor, threat: Threat, steps: int = 20) -> Tensor | None:
     """Where PGD on the sources ends, for a query method to begin at; None without sources. The victim is not asked."""
     if oracle.source is None:
@@ -121,7 +126,7 @@ def ifgsm(
     return pgd(oracle, x, threat, steps=steps, step_size=step_size, random_start=random_start)
 
 
-@method("gradient")
+@method("gradient", warm=True)
 def pgd(
     oracle: Oracle,
     x: Tensor,
@@ -133,8 +138,10 @@ def pgd(
     restarts: int = 1,
 ) -> Tensor:
     """Projected gradient ascent (Madry et al. 2018); the step size is that of `ascend` unless given."""
-    for _ in range(restarts):
-        x_adv = ascend(oracle, x, begin(oracle, x, threat, random_start), threat, steps=steps, step_size=step_size)
+    for restart in range(restarts):
+        start = given(oracle, x, threat, restart)
+        start = begin(oracle, x, threat, random_start) if start is None else start
+        x_adv = ascend(oracle, x, start, threat, steps=steps, step_size=step_size)
         oracle.values(x_adv)  # the last iterate is a candidate too
     return oracle.best_x
 
