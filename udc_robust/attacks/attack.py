@@ -87,8 +87,7 @@ def attack(
         draws: answers of a random victim that are judged.
         judge_seeds: of those draws, one per image; None: made of ``seeds``. The attacker does not know them.
         eot: answers of a random victim averaged for each gradient.
-        known_seed: True gives the attacker the seeds of the judge, who then always makes the same draw: what remains of
-            a random defence without its secret.
+        known_seed: True gives the attacker the seeds of the judge, who always makes the same draw: no secret is left.
         clean_outputs: the judged answers to ``x``, where they are known already; None: they are computed.
         round_8_bit: score the attack that a PNG can hold.
         sources: networks that the attacker of a query method has; their gradients are no queries.
@@ -96,15 +95,13 @@ def attack(
 
     Raises:
         ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing,
-            labels or scores that the objective is not defined for, sources or a start for a method that makes nothing
-            of them, or no sources for one that needs them.
+            labels or scores that the objective is not defined for, sources or a start that the method has no use for.
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
     chosen.fits((x.shape[-2], x.shape[-1]), options)
     _check_sources(chosen, sources)
-    if start is not None and not chosen.warm:
-        raise ValueError(f"{chosen.name} begins where it does: leave out the start")
+    _check_start(chosen, start)
     meter = Meter(len(x))
     draws = 1 if known_seed else draws
     judge_seeds = [image_seed(seed, "judge") for seed in seeds] if judge_seeds is None else judge_seeds
@@ -224,6 +221,11 @@ def _check_sources(method: Method, sources: Sources | None) -> None:
         raise ValueError(f"{method.name} makes nothing of sources: leave them out")
     if sources is None and method.sources == "prior":
         raise ValueError(f"{method.name} needs sources: networks whose gradient is its prior")
+
+
+def _check_start(method: Method, start: Tensor | None) -> None:
+    if start is not None and not (method.warm or method.sources):
+        raise ValueError(f"{method.name} begins where it does: leave out the start")
 
 
 @contextlib.contextmanager

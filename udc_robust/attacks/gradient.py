@@ -88,15 +88,18 @@ def begin(oracle: Oracle | SourceOracle, x: Tensor, near: Ball, random: bool = F
     return start
 
 
-def given(oracle: Oracle, x: Tensor, threat: Threat, restart: int) -> Tensor | None:
+def given(oracle: Oracle, x: Tensor, threat: Threat, restart: int = 0) -> Tensor | None:
     """The start that an attack was given, brought into the budget: for its first run; None: there is none."""
     return None if oracle.start is None or restart else threat.project(x, oracle.start)
 
 
 def transferred(oracle: Oracle, x: Tensor, threat: Threat, steps: int = 20) -> Tensor | None:
-    """Where PGD on the sources ends, for a query method to begin at; None without sources. The victim is not asked."""
-    if oracle.source is None:
-        return None
+    """Where a query method begins: at the start it was given, or where PGD on the sources ends; None without either.
+
+    The victim is not asked.
+    """
+    if oracle.source is None or oracle.start is not None:
+        return given(oracle, x, threat)
     return ascend(oracle.source, x, begin(oracle.source, x, threat), threat, steps=steps, step_size=None)
 
 

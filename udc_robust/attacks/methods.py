@@ -26,7 +26,7 @@ class Method:
         images_only: True when it looks at the pixels of an answer, which must then be an image.
         sources: of a query method: ``start`` when it may begin where an attack on other networks ended, ``prior`` when
             it needs their gradients; empty when it makes nothing of them.
-        warm: True when it can begin at a given point.
+        warm: of a gradient method, True when it can begin at a given point; query methods with ``sources`` can.
     """
 
     name: str

@@ -55,6 +55,8 @@ class AttackConfig(BaseModel):
         defences: only behind these defences (``none``: bare networks); None: behind all.
         warm: at each budget but the smallest, begin where the attack ended at the next smaller one, its change scaled
             up. Its costs at a budget are those on top of the smaller ones'.
+        start: of a query method with sources, the transfer of the run, by its name, that it begins at instead of its
+            own PGD on the sources: their gradients are paid for there.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -68,6 +70,7 @@ class AttackConfig(BaseModel):
     jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     defences: list[str] | None = None
     warm: bool = False
+    start: str | None = None
     norm: Norm = "linf"
     eps: list[Eps] | None = None
     objective: str
@@ -107,6 +110,8 @@ class AttackConfig(BaseModel):
             raise ValueError(f"attack {self.method!r} begins where it does: leave out `warm`; {able} can be warm")
         if self.jitter and (self.known_seed or self.access == ["blind"] or self.is_transfer):
             raise ValueError("`jitter` is for gradients through a defence: leave out known_seed and access blind")
+        if self.start is not None and (self.is_transfer or not self.sources):
+            raise ValueError(f"`start` is for query attacks with `sources`: leave it out of attack {self.method!r}")
         self._check_sources(chosen)
         self.options_at(1.0)
         return self

@@ -88,24 +88,24 @@ def quality_by_queries(task: Task, batch: Batch, victim: Victim, result: Result)
 
 
 def _judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Result:
-    """The attack of a cell, judged; of a warm one the images are kept, for those at larger budgets begin there."""
+    """The attack of a cell, judged; its images are kept where other cells may begin at them."""
     result = _made_and_judged(task, batch, victim, cell, round_8_bit)
-    if cell.attack.warm:
-        batch.warm[victim.label, cell.key] = result.x_adv
+    if cell.attack.warm or cell.access == "transfer":
+        batch.starts[victim.label, cell.key] = result.x_adv
     return result
 
 
 def _start(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Tensor | None:
-    """Where a warm attack begins: its change at the next smaller budget, scaled up; None: by itself.
+    """Where an attack begins that begins at another's change, scaled to its budget; None: by itself.
 
-    A run that goes on after a kill has the smaller one's rows and not its images: it is made again, the same.
+    A run that goes on after a kill has the other's rows and not its images: it is made again, the same.
     """
-    smaller = cell.smaller
-    if smaller is None:
+    start = cell.start
+    if start is None:
         return None
-    if (victim.label, smaller.key) not in batch.warm:
-        _judged(task, batch, victim, smaller, round_8_bit)
-    return batch.x + (batch.warm[victim.label, smaller.key] - batch.x) * (cell.eps / smaller.eps)
+    if (victim.label, start.key) not in batch.starts:
+        _judged(task, batch, victim, start, round_8_bit)
+    return batch.x + (batch.starts[victim.label, start.key] - batch.x) * (cell.eps / start.eps if start.eps else 1)
 
 
 def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Result:

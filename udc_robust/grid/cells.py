@@ -26,14 +26,15 @@ class Cell:
         access: what the attacker has of the victim: ``none`` (noise), ``query``, ``output`` (answers and truths),
             ``gradient`` (of a bare network), or what a gradient attack knows of a defence (see `AttackConfig.access`).
         sources: the networks that the attacker has instead of the victim; a network is never its own source.
-        smaller: of a warm attack, the same cell at the next smaller budget; None: it begins by itself.
+        start: the cell whose change it begins at, scaled to its own budget: of a warm attack the same one at the next
+            smaller budget, of a query attack a transfer. None: it begins by itself.
     """
 
     attack: AttackConfig
     eps: float
     access: str
     sources: Sequence[Network] = field(default=(), compare=False)
-    smaller: Cell | None = field(default=None, compare=False)
+    start: Cell | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -90,17 +91,32 @@ def cells(
     for attack in attacks:
         if (attack.defences is not None and defence.label not in attack.defences) or (attack.known_seed and not random):
             continue
-        free = attack.chosen.unbounded and attack.eps is None
-        budgets = [math.inf] if free else attack.eps if attack.eps is not None else run_eps
         accesses = _accesses(attack, defence, gradients)
-        found += [_cell(attack, eps, access, budgets) for eps in budgets for access in accesses]
+        found += [
+            _cell(attack, eps, access, attacks, run_eps) for eps in _budgets(attack, run_eps) for access in accesses
+        ]
     return found
 
 
-def _cell(attack: AttackConfig, eps: float, access: str, budgets: Sequence[float]) -> Cell:
-    """A cell, with those of the smaller budgets where the attack is warm."""
-    below = max((other for other in budgets if 0 < other < eps), default=None) if attack.warm else None
-    return Cell(attack, eps, access, smaller=None if below is None else _cell(attack, below, access, budgets))
+def _budgets(attack: AttackConfig, run_eps: Sequence[float]) -> Sequence[float]:
+    """The budgets of an attack, or those of its run."""
+    if attack.eps is not None:
+        return attack.eps
+    return [math.inf] if attack.chosen.unbounded else run_eps
+
+
+def _cell(
+    attack: AttackConfig, eps: float, access: str, attacks: Sequence[AttackConfig], run_eps: Sequence[float]
+) -> Cell:
+    """A cell, with the one that it begins at."""
+    start = None
+    if attack.warm:
+        below = max((other for other in _budgets(attack, run_eps) if 0 < other < eps), default=None)
+        start = None if below is None else _cell(attack, below, access, attacks, run_eps)
+    elif attack.start is not None:
+        transfer = next(other for other in attacks if other.label == attack.start and other.is_transfer)
+        start = _cell(transfer, eps, "transfer", attacks, run_eps)
+    return Cell(attack, eps, access, start=start)
 
 
 def _accesses(attack: AttackConfig, defence: DefenceConfig, gradients: Collection[str]) -> list[str]:

@@ -62,7 +62,7 @@ class Batch:
         clean: judged answers to the unattacked images, by victim.
         bare: attacks made on bare networks, by network (or sources) and cell: blind attacks and transfers are these,
             judged elsewhere.
-        warm: images after attacks that those at larger budgets begin at, by victim and cell.
+        starts: images after attacks that others may begin at, by victim and cell.
     """
 
     images: Images
@@ -73,7 +73,7 @@ class Batch:
     draws: int
     clean: dict[str, Tensor] = field(init=False, default_factory=dict)
     bare: dict[tuple[str, str], Result] = field(init=False, default_factory=dict)
-    warm: dict[tuple[str, str], Tensor] = field(init=False, default_factory=dict)
+    starts: dict[tuple[str, str], Tensor] = field(init=False, default_factory=dict)
 
     @classmethod
     def load(cls, images: Images, indices: Sequence[int], device: str, run_seed: int, draws: int) -> Batch:

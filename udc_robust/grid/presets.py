@@ -70,7 +70,7 @@ def blocks(name: str, task: str, networks: Sequence[str]) -> list[dict[str, Any]
         elif len(networks) > 1:
             found.append({**block, "sources": list(networks)})
         elif block.get("access") != "transfer":
-            found.append({key: value for key, value in block.items() if key != "sources"})
+            found.append({key: value for key, value in block.items() if key not in ("sources", "start")})
     return found
 
 

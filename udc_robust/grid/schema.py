@@ -88,6 +88,7 @@ class RunConfig(Strict):
     def _consistent(self) -> RunConfig:
         self._check_distinct()
         self._check_names()
+        self._check_starts()
         _ = self.source_blocks
         linear = any(getattr(block, "domain", None) == "linear" for block in self.data)
         for attack in self.attacks:
@@ -124,6 +125,25 @@ class RunConfig(Strict):
         for what, name, known in named:
             if name not in known:
                 raise ValueError(str(unknown_name(what, name, known)))
+
+    def _check_starts(self) -> None:
+        """An attack that begins at a transfer must find one of its sources, norm and budgets."""
+        for attack in self.attacks:
+            if attack.start is None:
+                continue
+            transfers = {
+                other.label: other for other in self.attacks if other.is_transfer and other.norm == attack.norm
+            }
+            if attack.start not in transfers:
+                raise ValueError(str(unknown_name(f"start of attack {attack.label!r}", attack.start, transfers)))
+            mine, theirs = (
+                ({source.name for source in one.sources or []}, set(self.eps if one.eps is None else one.eps))
+                for one in (attack, transfers[attack.start])
+            )
+            if mine[0] != theirs[0] or not mine[1] <= theirs[1]:
+                raise ValueError(
+                    f"attack {attack.label!r} and its start {attack.start!r} need the same sources and eps"
+                )
 
     @property
     def source_blocks(self) -> list[Any]:

@@ -63,9 +63,9 @@ def _with_sources(cells: Sequence[Cell], victim: Network, sources: Mapping[str, 
 
 
 def _with(cell: Cell, sources: Sequence[Network]) -> Cell:
-    """A cell with its sources, which are those of the smaller budgets too."""
-    smaller = None if cell.smaller is None else _with(cell.smaller, sources)
-    return replace(cell, sources=sources, smaller=smaller)
+    """A cell with its sources, which are those of the cell that it begins at too."""
+    start = None if cell.start is None else _with(cell.start, sources)
+    return replace(cell, sources=sources, start=start)
 
 
 def same_network(one: Network, other: Network) -> bool:
