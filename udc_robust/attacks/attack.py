@@ -95,7 +95,7 @@ def attack(
 
     Raises:
         ValueError: images outside the box or not finite, a method that is not defined for the norm, a seed missing,
-            labels or scores that the objective is not defined for, sources or a start that the method has no use for.
+            labels or scores that the objective is not defined for, sources missing, or sources or a start without use.
     """
     chosen = METHODS[method] if isinstance(method, str) else method
     _check(x, threat, chosen.norms, seeds, chosen.name)
