@@ -110,8 +110,9 @@ def test_a_query_attack_begins_with_its_sources_and_counts_the_victims_answers_a
         victim, x, MSE, Linf(8 / 255), name, target=x * 0.9, seeds=[1, 2, 3], sources=sources, **options
     )  # fmt: skip
     queries = result.meter.queries
-    assert victim.shown == int(queries.sum()) + 3 * 2 and source.shown >= 3 * (20 + 1)
-    assert (result.meter.forwards - queries == result.meter.backwards).all() and (result.meter.backwards >= 20).all()
+    taken = result.meter.backwards  # twenty, or fewer where they go to and fro
+    assert victim.shown == int(queries.sum()) + 3 * 2 and source.shown == 3 + int(taken.sum())
+    assert (result.meter.forwards - queries == taken).all() and (taken >= 10).all()
     plain = transfer(victim, x, MSE, Linf(8 / 255), "ifgsm", sources, target=x * 0.9, seeds=[1, 2, 3], steps=20)
     assert (result.adv_values >= 0.98 * plain.adv_values).all()
     assert all(parameter.requires_grad for parameter in source.parameters())
