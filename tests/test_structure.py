@@ -18,14 +18,14 @@ BASE = {
 }  # fmt: skip
 MAY_IMPORT = {
     "metrics": set(),
-    "attacks": {"metrics"},
+    "attacks": {"metrics", "names"},
     "optics": BASE,
     "networks": BASE,
     "data": BASE | {"metrics", "optics"},
     "restorers": BASE | {"data", "networks", "optics"},
     "classifiers": BASE | {"data", "networks"},
     "defences": BASE | {"attacks", "data", "metrics", "networks", "optics", "restorers"},
-    "grid": BASE | {"attacks", "data", "defences", "metrics", "networks", "optics"},
+    "grid": BASE | {"attacks", "corruptions", "data", "defences", "metrics", "networks", "optics"},
     "report": BASE | {"data", "grid", "metrics"},
     "training": BASE | {"attacks", "classifiers", "data", "defences", "grid", "metrics", "networks", "restorers"},
 }

@@ -18,7 +18,8 @@ PERCEPTUAL = ("lpips_alex", "lpips_squeeze")
 
 METHOD_NAMES = (
     "noise", "brightness", "smooth_field", "fgsm", "ifgsm", "pgd", "apgd", "mifgsm", "cospgd", "segpgd", "band_pgd",
-    "region_pgd", "patch", "cw", "ddn", "ppgd", "lpa", "fast_lpa", "simba", "square", "nes", "prgf",
+    "region_pgd", "patch", "colour_shift", "fmixup", "cw", "ddn", "elastic_net", "ppgd", "lpa", "fast_lpa", "simba",
+    "square", "nes", "prgf", "fixed",
 )  # fmt: skip
 """Of the attack methods of ours, see `attacks.methods`."""
 

@@ -161,7 +161,10 @@ TINY = {
     "finetune": (*TRAINING, "patch_size=32", "inner_steps=1", "validation_crops=1", "validation_size=32"),
 }
 
-LARGE = {"published_networks": ("restorers=[discnet]", "data.size=64")}
+LARGE = {
+    "published_networks": ("restorers=[discnet]", "data.size=64"),
+    "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
+}
 """What else some configs need for seconds."""
 
 

@@ -21,6 +21,13 @@ def _told(capsys) -> list[str]:
     return shlex.split(line)[2:]
 
 
+def test_an_odd_name_becomes_one_of_files(capsys) -> None:
+    blocks = {"restorers": [{"name": "a[/x]b", "network": "nafnet_mini"}], "attacks": ["pgd"]}
+    data = {"data": {"kind": "folder", "lq": "lq"}}
+    after_evaluation(check_config({**blocks, **data}, RestorationConfig, "t"))
+    assert "name=a_x_b_hardened" in _told(capsys)
+
+
 def test_what_was_trained_is_evaluated_on_its_validation_pairs(capsys) -> None:
     after_training(
         SimpleNamespace(validation=Path("sets/my validation"), name="mine", network="NAFNet"),

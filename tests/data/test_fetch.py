@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -165,6 +166,13 @@ def test_bad_lists_are_named(tmp_path: Path, case: str) -> None:
     (tmp_path / "list.json").write_text(BAD_LISTS[case])
     with pytest.raises(UserError, match=r"list\.json"):
         read_list(tmp_path / "list.json")
+
+
+def test_a_list_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", tmp_path, tmp_path / "nowhere.json"):
+        with pytest.raises(UserError, match="is no file: check the path"):
+            read_list(path)
 
 
 def test_own_list(tmp_path: Path) -> None:

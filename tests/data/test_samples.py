@@ -91,6 +91,12 @@ def test_a_pair_has_one_light(pairs: Path) -> None:
         PairedFolders(pairs / "lq", pairs / "gt", domain="tonemapped")[0]
 
 
+def test_a_circle_of_links_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with pytest.raises(UserError, match=r"loop\.png does not exist"):
+        SingleFolder(tmp_path)
+
+
 def test_nothing_given() -> None:
     with pytest.raises(UserError, match="no images"):
         SingleFolder([])

@@ -47,6 +47,9 @@ def lost(x):
 def forgets(oracle, x, threat):
     oracle.values(x)
 
+def blind(oracle, x, threat):
+    return x * float("nan")
+
 def fails(oracle, x, threat):
     return x + nothing
 
@@ -78,7 +81,8 @@ def place(tmp_path):
         ("restorers", "Init", r"KeyError: 'weights' \(.*mine\.py, line 33\)"),
         ("defences", "lost", "defence 'lost' makes NaN or infinity"),
         ("attacks", "forgets", "makes NoneType of images"),
-        ("attacks", "fails", r"NameError: name 'nothing' is not defined \(.*mine\.py, line 42\)"),
+        ("attacks", "blind", "makes NaN or infinity of images"),
+        ("attacks", "fails", r"NameError: name 'nothing' is not defined \(.*mine\.py, line 45\)"),
         ("metrics", "number", "makes float of 1 images"),
         ("objective", "total", r"makes \(\) of 1 images"),
         ("objective", "cut", "has no gradient"),

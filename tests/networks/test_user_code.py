@@ -117,6 +117,10 @@ class Named(Base):
     def forward(self, x):
         return {"out": self.layer(x)}
 
+class Leaves(Base):
+    def forward(self, x):
+        raise SystemExit(0)
+
 class Whole(Base):
     def forward(self, x):
         return (self.layer(x) * 255).long()
@@ -129,6 +133,7 @@ class Whole(Base):
         ("Raises", r"AttributeError: .*'nonsense' \(.*mine\.py, line 12\)"),
         ("Pair", r"answers with a tuple of 2 \(\(1, 3, 8, 8\), \(1, 3, 8, 8\)\)"),
         ("Named", "answers with a dict of 'out'"),
+        ("Leaves", r"SystemExit: 0 \(.*mine\.py, line 24\)"),
         ("Whole", r"answers with torch\.int64"),
     ],
 )

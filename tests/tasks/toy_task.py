@@ -10,8 +10,9 @@ from torch import nn
 from udc_robust.attacks import Damage
 from udc_robust.config_file import Strict
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.images import Images
-from udc_robust.grid.schema import AttackConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Column, Task
 from udc_robust.limits import Count

@@ -111,8 +111,7 @@ def attack(
             clean_outputs = answers(victim, x, judge_seeds, draws) if clean_outputs is None else clean_outputs[:draws]
             target = objective.own_target(clean_outputs) if target is None else target
             objective.check(clean_outputs[0], target)
-            if chosen.images_only and clean_outputs[0].ndim != 4:
-                raise ValueError(f"{chosen.name} looks at the pixels of an answer: it is for restorers")
+            chosen.takes(clean_outputs[0])
             clean_values = _values(objective, clean_outputs, target)
         streams = Streams(seeds)
         oracle = Oracle(

@@ -35,7 +35,7 @@ class Method:
     norms: tuple[str, ...]
     unbounded: bool
     images_only: bool = False
-    check: Callable[..., None] | None = None
+    check: Callable[..., object] | None = None
     sources: str = ""
 
     def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
@@ -43,6 +43,11 @@ class Method:
         if self.check is not None:
             named = [name for name in inspect.signature(self.check).parameters if name in self.options()]
             self.check(size, **{name: {**self.options(), **options}[name] for name in named})
+
+    def takes(self, answer: Tensor) -> None:
+        """Raise ValueError for a victim whose answers are no images, where pixels are looked at."""
+        if self.images_only and answer.ndim != 4:
+            raise ValueError(f"{self.name} looks at the pixels of an answer: it is for restorers")
 
     def options(self) -> dict[str, Any]:
         """Keyword options and their defaults; ``...`` where there is none."""
@@ -61,7 +66,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 def method(
     access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
-    images_only: bool = False, check: Callable[..., None] | None = None, sources: str = "",
+    images_only: bool = False, check: Callable[..., object] | None = None, sources: str = "",
 ) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 

@@ -25,6 +25,7 @@ from udc_robust.cli.options import (
     Weights,
     attack_block,
     known_restorer,
+    output_board,
     output_page,
     output_slide,
     read_run_config,
@@ -92,6 +93,27 @@ def report(
         say(f"slide: {write_slide(runs, picture)}")
     say(f"report: {write_report(runs, page)}")
     after_report(runs, read_run(runs[-1], TASKS).config, out, slide)
+
+
+def leaderboard(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of finished runs, and leaderboards of others as .json files.", callback=there),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file; a .csv and a .json go beside it.")] = Path(
+        "leaderboard.html"
+    ),
+) -> None:
+    """Rank the victims of several runs by what they hold under attack; all must have met the same images and preset.
+
+    The .json beside the page is what one hands in: it is checked as it is read.
+
+    Example: `udc-robust leaderboard runs/before runs/after --out board.html`
+    """
+    page = output_board(out, runs)
+    from udc_robust.tasks import write_leaderboard
+
+    say(f"leaderboard: {write_leaderboard(runs, page)}")
 
 
 def noise_level(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,11 @@ def next_step(*words: object) -> None:
     """Print a command line of ours."""
     if is_main():
         say(f"next: {shlex.join(['udc-robust', *map(str, words)])}", err=True)
+
+
+def _file_name(name: str) -> str:
+    """A name that may name files, of one that may be anything."""
+    return re.sub(r"[^\w .-]+", "_", name).strip(" .")[:60] or "mine"
 
 
 def block(values: Mapping[str, Any]) -> str:
@@ -85,7 +91,7 @@ def after_evaluation(settings: Any) -> None:
             *([f"patch_size={data.side}"] if data.side else []),
         )
         mine = [f"{key}={value}" for key, value in named.items() if value]
-        next_step("train", "classifier", "madry", f"name={first.name}_hardened", *mine, *sets)
+        next_step("train", "classifier", "madry", f"name={_file_name(first.name)}_hardened", *mine, *sets)
         return
     own_class = {"network": first.network, "options": first.options} if first.network and first.weights else {}
     said = [f"{key}={value if isinstance(value, str) else block(value)}" for key, value in own_class.items() if value]
@@ -95,7 +101,14 @@ def after_evaluation(settings: Any) -> None:
     parent = first.weights or first.network or first.name
     home = next((home for home in ("sets", "runs/sets") if Path(home, "train").is_dir()), "sets")
     sets = (f"train={home}/train", f"validation={home}/validation")
-    next_step("finetune", "nafnet_mini_adversarial", f"name={first.name}_hardened", f"parent={parent}", *said, *sets)
+    next_step(
+        "finetune",
+        "nafnet_mini_adversarial",
+        f"name={_file_name(first.name)}_hardened",
+        f"parent={parent}",
+        *said,
+        *sets,
+    )
 
 
 def after_report(runs: Sequence[Path], settings: Any, out: Path | None, slide: Path | None) -> None:

@@ -187,8 +187,25 @@ def output_page(out: Path, runs: Sequence[Path]) -> Path:
         UserError: it is no HTML file, one that something else wrote, or the page of one of several runs.
     """
     output_file(out, (".html", ".htm"), [run / "report.html" for run in runs] if len(runs) > 1 else [])
-    if out.is_file() and b": robustness report</title>" not in out.read_bytes()[: 1 << 20]:
-        raise UserError(f"--out {out} is there already, and is no report of ours: choose another name")
+    return _replaceable(out, b": robustness report</title>", "report")
+
+
+def output_board(out: Path, sources: Sequence[Path]) -> Path:
+    """The HTML file of a leaderboard, with a JSON file beside it: new ones, or those of one of ours that is not read.
+
+    Raises:
+        UserError: see `output_page`.
+    """
+    output_file(out, (".html", ".htm"))
+    output_file(out.with_suffix(".json"), (".json",), sources)
+    _replaceable(out.with_suffix(".json"), b'"udc_robust leaderboard ', "leaderboard")
+    return _replaceable(out, b": robustness leaderboard</title>", "leaderboard")
+
+
+def _replaceable(out: Path, mark: bytes, what: str) -> Path:
+    """A file that is not there, or that has the mark of what we write."""
+    if out.is_file() and mark not in out.read_bytes()[: 1 << 20]:
+        raise UserError(f"--out {out} is there already, and is no {what} of ours: choose another name")
     return out
 
 

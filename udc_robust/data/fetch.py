@@ -66,6 +66,8 @@ def read_list(path: Path | str) -> list[Download]:
         UserError: when the list is missing or malformed; it names the entry.
     """
     path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is no file: check the path of the list of downloads")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         downloads = [Download(**entry) for entry in entries]

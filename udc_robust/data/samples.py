@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def _keyed(files: list[Path]) -> dict[str, Path]:
     stems = Counter(path.stem for path in files)
     keyed: dict[str, Path] = {}
     for path in files:
-        key = shown(path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}/{path.stem}")
+        key = shown(path.stem if stems[path.stem] == 1 else f"{Path(os.path.realpath(path)).parent.name}/{path.stem}")
         if key in keyed:
             raise UserError(f"{path} and {keyed[key]} both are {key!r}; rename one of them")
         keyed[key] = path
@@ -182,7 +183,7 @@ def _by_stem(files: list[Path]) -> dict[str, Path]:
 
 def _domain_of_set(image: Path) -> str | None:
     """Colour domain stated by the manifest of a synthetic set, one folder above the image."""
-    manifest = image.resolve().parent.parent / MANIFEST
+    manifest = Path(os.path.realpath(image)).parent.parent / MANIFEST
     if not manifest.is_file():
         return None
     try:

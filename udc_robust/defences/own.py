@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from udc_robust.defences.defence import Defence, Exact, Gradient, StraightThrough
 from udc_robust.errors import UserError
-from udc_robust.networks.user_code import blame, load_object
+from udc_robust.networks.user_code import FAULTS, blame, load_object
 
 _PROBE = 32  # pixels
 
@@ -38,7 +38,7 @@ class Transformation(Defence):
         """
         try:
             answer = self._transform(x)
-        except Exception as error:
+        except FAULTS as error:
             raise UserError(f"defence {self.name!r}: {blame(error)}") from error
         if not isinstance(answer, Tensor) or answer.shape != x.shape:
             found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__

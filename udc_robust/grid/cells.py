@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from udc_robust.attacks import THREATS, Threat
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.files import file_part
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.budget import Budget, eps_text
-from udc_robust.grid.schema import AttackConfig
 from udc_robust.grid.task import Network
 from udc_robust.optics.domains import value_range
 
@@ -42,6 +42,11 @@ class Cell:
     def key(self) -> str:
         """Name of the cell in units and file names."""
         return self.seed_key + (f"-{self.access}" if self.access in ACCESSES else "")
+
+    @property
+    def title(self) -> str:
+        """For people who wait."""
+        return f"{self.label} {eps_text(self.eps)}"
 
     @property
     def seed_key(self) -> str:

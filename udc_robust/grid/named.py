@@ -94,6 +94,8 @@ def _images(function: Callable[..., Any], what: str) -> Callable[..., Tensor]:
         if not isinstance(answer, Tensor) or answer.shape != x.shape:
             found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise UserError(f"{what} makes {found} of images {tuple(x.shape)}: it must return images of their shape")
+        if not answer.isfinite().all():
+            raise UserError(f"{what} makes NaN or infinity of images {tuple(x.shape)}: check its code")
         return answer
 
     return run

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from udc_robust.attacks import Objective
 from udc_robust.errors import UserError
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.images import Batch, Images
-from udc_robust.grid.schema import AttackConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.metrics import Metric
 
 if TYPE_CHECKING:

@@ -23,6 +23,9 @@ import udc_robust
 from udc_robust.errors import UserError
 from udc_robust.networks.memory_guard import within_memory
 
+FAULTS = (Exception, SystemExit)
+"""What code of the user may raise that is a fault of it: it may not end our process, whatever its code."""
+
 # Folders whose lines say nothing of where the user's code went wrong.
 _NOT_THEIRS = {Path(module.__file__).parent for module in (udc_robust, torch, importlib) if module.__file__}
 
@@ -46,7 +49,7 @@ def load_object(path: str, what: str) -> Any:
         if Path(module_path).is_file():  # it is their file that misses another one
             raise UserError(f"{what} {path!r}: {blame(error)}") from error
         raise UserError(f"cannot import {module_path!r} for {what} {path!r}: no such file") from error
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module_path}.".startswith(f"{missing}."):
             raise UserError(
@@ -120,7 +123,7 @@ def build(builder: Callable[..., nn.Module], name: str, options: Mapping[str, An
         raise
     except TypeError as error:
         raise UserError(f"network {name!r} does not take these options: {blame(error)}") from error
-    except Exception as error:
+    except FAULTS as error:
         raise UserError(f"network {name!r} cannot be built with these options: {blame(error)}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"network {name!r} made a {type(network).__name__}, not a torch.nn.Module")
@@ -145,7 +148,7 @@ def answered(network: nn.Module, x: Tensor, what: str) -> Tensor:
         answer = network(x)
     except UserError:
         raise
-    except Exception as error:
+    except FAULTS as error:
         ours = type(network).__module__.startswith(f"{udc_robust.__name__}.")
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise UserError(
@@ -183,7 +186,7 @@ def guarded(function: Callable[..., Any], what: str) -> Callable[..., Any]:
             return function(*arguments, **options)
         except UserError:
             raise
-        except Exception as error:
+        except FAULTS as error:
             raise UserError(f"{what}: {blame(error)}") from error
 
     return call

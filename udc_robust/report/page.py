@@ -19,6 +19,7 @@ from udc_robust.portable import portable
 from udc_robust.report import (
     areas,
     comparison,
+    corruptions,
     costs,
     curves,
     error_map,
@@ -36,7 +37,8 @@ from udc_robust.report.figures import panel_tables
 from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Panel
 from udc_robust.report.query_curves import query_plots
-from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
+from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
+from udc_robust.report.spectrum import spectrum_plots
 from udc_robust.report.verdict import headline, verdict
 
 
@@ -55,7 +57,7 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=_title(read),
         kicker=" and ".join(part["task"].kicker for part in parts),
         headline=" ".join(part["headline"] for part in parts),
@@ -101,12 +103,15 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged, made = ([one for part in parts for one in part[key]] for key in ("areas", "transfers"))
+    averaged, corrupted, made = (
+        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers")
+    )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
+        ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
@@ -136,7 +141,9 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "drop_plots": histogram.drop_plots(studied, f"{prefix}drops"),
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
+        "corruptions": corruptions.tables(panels),
         "transfers": transfer.transfers(panels),
+        "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
         "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
@@ -216,8 +223,8 @@ def _plotted(
     return found
 
 
-def _template() -> Any:
-    """The page, which escapes what users wrote."""
+def template(name: str) -> Any:
+    """A page, which escapes what users wrote."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -230,7 +237,7 @@ def _template() -> Any:
     environment.filters |= {
         "number": words.number, "percent": words.percent, "signed": words.signed, "span": words.span,
     }  # fmt: skip
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
@@ -253,7 +260,7 @@ def _groups(cards: Any) -> list[dict[str, Any]]:
 def _source(run: Run, out: Path) -> dict[str, Any]:
     """Where a run's numbers come from: its command, config, versions and, linked by relative name, its files."""
     folder = Path(os.path.relpath(run.path.resolve(), out.resolve().parent))
-    names = [name for name in reversed(FILES)]
+    names = [*reversed(FILES), *([CORRUPTIONS] if run.corruptions else [])]
     return {
         "name": run.name,
         "network": run.task.network,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.budget import Budget, rising
-from udc_robust.grid.schema import AttackConfig
 from udc_robust.grid.sources import made_on
 from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Outcome, Panel

@@ -81,6 +81,13 @@ def write_slide(runs: Sequence[Path], out: Path) -> Path:
     return write(runs, _tasks(), out)
 
 
+def write_leaderboard(sources: Sequence[Path], out: Path) -> Path:
+    """Write the leaderboard of finished runs and of results of others, see `report.board_page.write_leaderboard`."""
+    from udc_robust.report.board_page import write_leaderboard as write
+
+    return write(sources, _tasks(), out)
+
+
 def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read the config of a run of any task, see `config_file.load_config`."""
     from udc_robust.config_file import check_config, read_values

@@ -17,10 +17,11 @@ from udc_robust.attacks.classification import margin
 from udc_robust.classifiers.data import LabelledImages, load_images
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.errors import UserError
+from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
-from udc_robust.grid.schema import AttackConfig, RunConfig
+from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.tables import BAD, COSTS, cell_names
 from udc_robust.grid.task import Pictures, Row, Task

@@ -9,7 +9,8 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from udc_robust.config_file import FileName, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
-from udc_robust.grid.schema import AttackConfig, Eps, RunConfig
+from udc_robust.grid.attack_schema import AttackConfig, Eps
+from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
 from udc_robust.networks.short_names import named_by_file
 
@@ -139,5 +140,5 @@ class ClassificationConfig(RunConfig):
     defences: list[ClassificationDefence] = Field(
         default_factory=lambda: [ClassificationDefence(kind="none")], min_length=1
     )
-    attacks: list[ClassificationAttack] = Field(min_length=1)
+    attacks: list[ClassificationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (2, 4, 8)], min_length=1)
