@@ -50,9 +50,10 @@ def test_published_networks_are_found_by_name(name) -> None:
     assert not restorer.trained and restorer.network_domain in ("srgb", "tonemapped", "linear")
 
 
-@pytest.mark.parametrize(
-    "name", ["quickstart", "published_networks", "defences", "study", "transfer", "queries", "other_displays"]
-)
+EVALUATIONS = ["quickstart", "published_networks", "defences", "study", "transfer", "queries", "other_displays"]
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_ships(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
     known = {*shipped_checkpoints(), *published_networks()}

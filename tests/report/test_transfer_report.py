@@ -11,8 +11,9 @@ import yaml
 from fake_run import write_fake_run
 
 from udc_robust.grid.budget import Budget
+from udc_robust.report.costs import costs
 from udc_robust.report.flags import red_flags
-from udc_robust.report.page import _costs, write_report
+from udc_robust.report.page import write_report
 from udc_robust.report.query_curves import curve, query_plots
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.transfer import transfers
@@ -151,5 +152,5 @@ def test_calls_of_a_defence_are_those_of_the_victims_answers(tmp_path) -> None:
     pure = {"kind": "purifier", "name": "pure", "purifier": "p"}
     write_fake_run(tmp_path / "run", restorers=["nafnet_mini"], defences=["none", pure], attacks=attacks)
     panel = _panels(tmp_path / "run")[1]
-    calls = {cost["attack"]: cost["calls"] for cost in _costs(panel)}
+    calls = {cost["attack"]: cost["calls"] for cost in costs(panel)}
     assert calls == {"pgd from discnet_mini": 0, "square from discnet_mini": 4 * 30, "pgd adaptive": 4 * 41}

@@ -84,7 +84,7 @@ def test_the_page_tells_the_figures_and_asks_nothing(finished) -> None:
     # two images before three victims: the slider's two, input, attacked, difference, and two views of defended ones
     assert len(sources) == 2 * (5 + 7 + 7)
     rows = rows_of(finished / "report.flags.csv")
-    assert {row["victim"] for row in rows} == {"tiny", "halftone + tiny", "noisy + tiny"} and len(rows) == 36
+    assert {row["victim"] for row in rows} == {"tiny", "halftone + tiny", "noisy + tiny"} and len(rows) == 3 * 13
 
 
 def test_classifiers_that_meet_the_same_defences_make_a_matrix(place, finished) -> None:

@@ -14,7 +14,8 @@ from udc_robust.tasks import SCHEMAS, TASKS, evaluate, task_of, write_report
 VALUES = {
     "task": "brightness", "data": "squares", "meters": "meter", "eps": ["2/255", "8/255"],
     "defences": ["none", {"kind": "blur", "sigma": 1.0, "role": "control"}],
-    "attacks": ["noise", "fgsm", {"method": "pgd", "steps": 3, "access": ["blind", "adaptive"]}],
+    "attacks": ["noise", "fgsm", {"method": "pgd", "steps": 3, "access": ["blind", "adaptive"]},
+        {"method": "fgsm", "access": "transfer", "sources": "another"}],
 }  # fmt: skip
 
 
@@ -34,6 +35,8 @@ def test_it_runs_and_resumes(finished) -> None:
     before = (finished / "results.csv").read_bytes()
     with open(finished / "summary.csv", newline="") as handle:
         rows = {(r["defence"], r["attack"], r["eps"][:6]): float(r["nearness"]) for r in csv.DictReader(handle)}
+    # All meters are alike; only the seeds of the start differ.
+    assert rows["none", "fgsm from another", "0.0313"] == pytest.approx(rows["none", "fgsm", "0.0313"], abs=0.003)
     assert rows["none", "pgd", "0.0313"] < rows["none", "noise", "0.0313"] < rows["none", "clean", "0"]
     journal = (finished / "journal.jsonl").read_bytes()
     (finished / "journal.jsonl").write_bytes(journal[: len(journal) // 2])

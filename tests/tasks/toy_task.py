@@ -32,6 +32,7 @@ class Named(Strict):
 class Attack(AttackConfig):
     plain_objectives: ClassVar = ("error",)
     objective: str = "error"
+    sources: list[Named] | None = None
 
 
 class Defence(DefenceConfig):

@@ -40,7 +40,7 @@ def _calls(panel: Panel, outcome: Outcome, forwards: float | None) -> float:
     """Model calls of the defence; attackers who do not know it make none, nor do those of the sources of queries."""
     if outcome.cell.access == "query":
         return panel.nfe * float(outcome.summary["queries"] or 0)
-    return panel.nfe * (forwards or 0) if outcome.sees_victim or outcome.is_noise else 0
+    return panel.nfe * (forwards or 0) if outcome.cell.access not in ("blind", "transfer") else 0
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
