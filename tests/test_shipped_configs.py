@@ -50,11 +50,13 @@ def test_published_networks_are_found_by_name(name) -> None:
     assert not restorer.trained and restorer.network_domain in ("srgb", "tonemapped", "linear")
 
 
-@pytest.mark.parametrize("name", ["quickstart", "published_networks", "defences", "study", "transfer"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "published_networks", "defences", "study", "transfer", "queries", "other_displays"]
+)
 def test_evaluations_name_what_ships(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
     known = {*shipped_checkpoints(), *published_networks()}
-    assert {block.network or block.name for block in config.restorers} <= known
+    assert {block.network or block.name for block in [*config.restorers, *config.source_blocks]} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()
     }

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "restorers": BASE | {"data", "networks", "optics"},
     "classifiers": BASE | {"data", "networks"},
     "defences": BASE | {"attacks", "data", "metrics", "networks", "optics", "restorers"},
-    "grid": BASE | {"attacks", "data", "defences", "metrics", "networks", "optics"},
+    "grid": BASE | {"attacks", "corruptions", "data", "defences", "metrics", "networks", "optics"},
     "report": BASE | {"data", "grid", "metrics"},
     "training": BASE | {"attacks", "classifiers", "data", "defences", "grid", "metrics", "networks", "restorers"},
 }

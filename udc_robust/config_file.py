@@ -86,9 +86,14 @@ NO_CODE = {"code": False}
 """Context of a validation that must not run code of the user: a finished run that somebody hands over is only read."""
 
 
+NO_LOOK_UP = {"look_up": False}
+"""Context of a validation of what a schema knows by itself: nothing that a config names is loaded, nor torch."""
+
+
 def may_load(name: str, info: ValidationInfo) -> bool:
-    """Whether what a config names may be looked up: always ours, and the user's where it is not only read."""
-    return not is_path(name) or (info.context or {}).get("code", True)
+    """Whether what a config names may be looked up: ours, and the user's where it is not only read."""
+    context = info.context or {}
+    return context.get("look_up", True) and (not is_path(name) or context.get("code", True))
 
 
 def told(find: Any) -> Any:

@@ -16,6 +16,13 @@ Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]
 PERCEPTUAL = ("lpips_alex", "lpips_squeeze")
 """Those of how an image looks."""
 
+METHOD_NAMES = (
+    "noise", "brightness", "smooth_field", "fgsm", "ifgsm", "pgd", "apgd", "mifgsm", "cospgd", "segpgd", "band_pgd",
+    "region_pgd", "patch", "colour_shift", "fmixup", "cw", "ddn", "elastic_net", "ppgd", "lpa", "fast_lpa", "simba",
+    "square", "nes", "prgf", "fixed",
+)  # fmt: skip
+"""Of the attack methods of ours, see `attacks.methods`."""
+
 Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
 """What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
 nothing of the whole victim."""

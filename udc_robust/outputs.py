@@ -59,20 +59,20 @@ def output_folder(out: Path, reads: Iterable[Path] = (), *, below: Sequence[str]
     return out
 
 
-def output_file(out: Path, endings: Sequence[str], reads: Iterable[Path] = ()) -> Path:
-    """A file that can be written, of one of the endings, and that is not read.
+def output_file(out: Path, endings: Sequence[str], reads: Iterable[Path] = (), option: str = "--out") -> Path:
+    """A file that can be written, of one of the endings, and that is not read; ``option``: which names it.
 
     Raises:
         UserError: another ending, a folder, a device, a file that is read, or a place that cannot be written.
     """
     if out.suffix.lower() not in endings:
-        raise UserError(f"--out {out} must end in {' or '.join(endings)}")
-    _check_length(out)
+        raise UserError(f"{option} {out} must end in {' or '.join(endings)}")
+    _check_length(out, option)
     if os.path.lexists(out) and not out.is_file():
-        raise UserError(f"--out {out} is no file: choose another name")
+        raise UserError(f"{option} {out} is no file: choose another name")
     if os.path.realpath(out) in {os.path.realpath(read) for read in reads}:
-        raise UserError(f"--out {out} is read: choose another name")
-    _check_place(out.parent)
+        raise UserError(f"{option} {out} is read: choose another name")
+    _check_place(out.parent, option)
     return out
 
 
@@ -102,26 +102,26 @@ def _noted(folder: Path) -> set[str]:
         return set()
 
 
-def _check_length(out: Path) -> None:
+def _check_length(out: Path, option: str = "--out") -> None:
     longest = max((len(os.fsencode(part)) for part in out.parts), default=0)
     if "\0" in str(out) or longest > _LONGEST_NAME or len(os.fsencode(os.path.abspath(out))) > _LONGEST_PATH:
         start = str(out)[:60].replace("\0", "\\0")
-        raise UserError(f"--out {start}... is no path that a disk can hold: choose a shorter one")
+        raise UserError(f"{option} {start}... is no path that a disk can hold: choose a shorter one")
 
 
-def _check_place(out: Path) -> None:
+def _check_place(out: Path, option: str = "--out") -> None:
     """The folder, or the nearest one above that is there, takes files."""
     for place in (out, *out.parents):
         if os.path.isdir(place):
             break
         if os.path.islink(place):
-            raise UserError(f"--out {out}: {place} is a link to nothing that is there; remove it, or choose another")
+            raise UserError(f"{option} {out}: {place} is a link to nothing that is there; remove it, or choose another")
         if os.path.lexists(place):
-            raise UserError(f"--out {out}: {place} is no folder; choose another")
+            raise UserError(f"{option} {out}: {place} is no folder; choose another")
     try:
         with tempfile.TemporaryFile(dir=place) as probe:
             probe.write(bytes(4096))
     except OSError as error:
         raise UserError(
-            f"--out {out} cannot be written ({error.strerror}): free some space, or choose another"
+            f"{option} {out} cannot be written ({error.strerror}): free some space, or choose another"
         ) from error

@@ -29,7 +29,7 @@ def plain_console(**options: Any) -> Console:
 
 
 console = plain_console(stderr=True)
-_PATIENCE = 15.0
+_PATIENCE = 4.5  # seconds: nothing stands still for more than five
 Tick = Callable[..., None]
 
 
@@ -49,11 +49,16 @@ def doing(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> Iterator[Tick]:
+def progress(
+    title: str, total: int, done: int = 0, *, quiet: bool = False, brief: bool = False
+) -> Iterator[Tick]:  # fmt: skip
     """Yield ``tick(note="", advance=1)``.
 
     On a terminal it draws a bar, whose spinner and clock never stand still; elsewhere (CI, a log file) it prints a line
-    every 15 seconds at most, within a long step too.
+    every five seconds, within a long step too.
+
+    Args:
+        brief: for what is mostly done at once: the bar is gone afterwards, and no line says that it is done.
     """
     if quiet:
         yield lambda note="", advance=1: None
@@ -62,7 +67,7 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=brief) as bar:
         title = shown(title)
         task = bar.add_task(title, total=total, completed=done, note="")
         started = last_line = time.monotonic()
@@ -79,7 +84,7 @@ def progress(title: str, total: int, done: int = 0, *, quiet: bool = False) -> I
             if note:
                 bar.update(task, note=note)
             if not console.is_terminal and (
-                time.monotonic() - last_line > _PATIENCE or bar.tasks[0].completed == total
+                time.monotonic() - last_line > _PATIENCE or (bar.tasks[0].completed == total and not brief)
             ):
                 line(note)
 

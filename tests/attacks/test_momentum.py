@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import L2, Linf, Streams, attack, objective
+from udc_robust.attacks.objectives import Mean
 
 
 def _images(batch: int = 3) -> Tensor:
@@ -100,3 +101,21 @@ def test_every_draw_of_a_random_victim_is_varied_by_the_streams_of_its_image() -
     both = attack(Jittered(), x, objective("mse"), Linf(0.1), "mifgsm", target=0.9 * x, seeds=[1, 2], **options)
     alone = attack(Jittered(), x[1:], objective("mse"), Linf(0.1), "mifgsm", target=0.9 * x[1:], seeds=[2], **options)
     assert torch.allclose(both.x_adv[1:], alone.x_adv, atol=1e-6)
+
+
+@pytest.mark.parametrize("climbed", ["mse", "cross_entropy"])
+def test_several_networks_are_shown_the_same(climbed) -> None:
+    """Answers of several networks are moved back alike; classifiers that are attacked together see black borders."""
+    x = _images(4)
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(1440, 5)) for _ in range(2)]
+    seen: list[Tensor] = []
+
+    def together(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        return torch.stack([wavy(x), wavy(x)] if climbed == "mse" else [head(x) for head in heads], 1)
+
+    target = torch.stack([0.9 * x] * 2, 1) if climbed == "mse" else torch.zeros(4, 2, dtype=torch.long)
+    options = {"target": target, "seeds": range(4), "steps": 2, "diversity": 1.0, "round_8_bit": False}
+    result = attack(together, x, Mean(objective(climbed)), Linf(0.1), "mifgsm", **options)
+    assert bool((seen[1] == 0).any()) == (climbed == "cross_entropy")
+    assert (result.adv_values > result.clean_values).all()

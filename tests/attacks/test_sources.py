@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from udc_robust.attacks import L2, Linf, Sources, attack, objective, transfer
+from udc_robust.attacks import L2, Linf, Sources, Streams, attack, objective, transfer
+from udc_robust.attacks.gradient import ascend
 from udc_robust.attacks.objectives import Mean
+from udc_robust.attacks.oracle import GradientOracle
 from udc_robust.attacks.sources import Ensemble
 
 MSE = objective("mse")
@@ -113,6 +115,23 @@ def test_a_query_attack_begins_with_its_sources_and_counts_the_victims_answers_a
     plain = transfer(victim, x, MSE, Linf(8 / 255), "ifgsm", sources, target=x * 0.9, seeds=[1, 2, 3], steps=20)
     assert (result.adv_values >= 0.98 * plain.adv_values).all()
     assert all(parameter.requires_grad for parameter in source.parameters())
+
+
+@pytest.mark.parametrize("name", ["square", "simba", "nes", "prgf"])
+def test_the_first_question_is_about_what_the_sources_fell_for(name) -> None:
+    x, source, asked = _batch(), Linear(1), []
+    target, threat = x * 0.9, Linf(8 / 255)
+
+    def victim(images: Tensor) -> Tensor:
+        asked.append(images.clone())
+        return images**2
+
+    options = {"queries": 20} if name in ("nes", "prgf") else {"steps": 2}
+    sources = Sources.of([source], MSE, target)
+    attack(victim, x, MSE, threat, name, target=target, seeds=[1, 2, 3], sources=sources, **options)
+    oracle = GradientOracle(source, MSE, target, Streams([1, 2, 3]))
+    fallen = ascend(oracle, x, x, threat, steps=20, step_size=None)
+    assert torch.equal(asked[0], x) and torch.allclose(asked[1], fallen, atol=1e-6)  # attack() scores x before
 
 
 def test_sources_that_are_no_use_or_missing_are_refused() -> None:

@@ -70,6 +70,11 @@ def _pairs(folder: Path) -> None:
         write_image(folder / "lq" / f"{i}.png", (0.8 * _scene(i)).clamp(0, 1))
 
 
+def _classes(folder: Path) -> None:
+    for label in ("cat", "dog"):
+        _photographs(folder / label)
+
+
 def _panoramas(folder: Path) -> None:
     import cv2
 
@@ -134,6 +139,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     **dict.fromkeys(("tuning", "sets/train", "sets/validation"), _pairs),
     **{f"runs/sets/{name}": _pairs for name in ("train", "validation", "test", "tuning", "other_display")},
     **dict.fromkeys(("runs/before", "runs/after"), _finished),
+    **dict.fromkeys(("animals/train", "animals/test"), _classes),
     "hdr": _panoramas,
     "downloads.json": _downloads,
     "measured.npy": _psf,
@@ -147,7 +153,7 @@ TINY = {
     "classify": GRID,
     "attack": ("--steps", "1"),
     "noise-level": ("--levels", "5", "--steps", "1", "--limit", "2", "--crop", "32"),
-    "synth": ("--per-source", "1", "--size", "64", "--only", "lebombo", "--difficulty", "0", "99"),
+    "synth": ("--per-source", "1", "--size", "64", "--difficulty", "0", "99"),
     "fetch": ("--list", "downloads.json"),
     "train restorer": (*TRAINING, "patch_size=32"),
     "train diffusion": (*TRAINING, "patch_size=32"),
@@ -155,7 +161,10 @@ TINY = {
     "finetune": (*TRAINING, "patch_size=32", "inner_steps=1", "validation_crops=1", "validation_size=32"),
 }
 
-LARGE = {"published_networks": ("restorers=[discnet]", "data.size=64")}
+LARGE = {
+    "published_networks": ("restorers=[discnet]", "data.size=64"),
+    "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
+}
 """What else some configs need for seconds."""
 
 
@@ -176,7 +185,13 @@ def make_files(text: str) -> None:
 def run_small(arguments: Sequence[str]) -> None:
     """Make the files that a command names, itself or in its config, and run it on little, in this folder."""
     verb = verb_of(arguments)
-    command = [*arguments, *TINY.get(verb, ()), *(less for word in arguments for less in LARGE.get(word, ()))]
+    of_panoramas = verb == "synth" and "--kind" not in arguments
+    command = [
+        *arguments,
+        *TINY.get(verb, ()),
+        *(("--only", "lebombo") if of_panoramas else ()),
+        *(less for word in arguments for less in LARGE.get(word, ())),
+    ]
     make_files(" ".join(word for before, word in zip(["", *command], command, strict=False) if before != "--out"))
     if verb in SCHEMAS:
         make_files(find_config(Path(arguments[len(verb.split())]), verb)[0].read_text())

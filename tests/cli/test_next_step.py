@@ -80,6 +80,8 @@ def test_a_set_wants_another_to_validate_on_and_then_a_training(capsys) -> None:
     after_synthesis(Path("hdr"), Path("sets/train"), {"--psf": ["a.npy", "phone"]})
     words = ["--psf", "a.npy", "--psf", "phone", "--seed", "1", "--out", "sets/validation"]
     assert _told(capsys) == ["synth", "hdr", *words]
+    after_synthesis(Path("hdr"), Path("sets/train"), {"--psf": ["phone"]}, {"--exclude": ["a", "b"], "--only": []})
+    assert _told(capsys)[2:-4] == ["--psf", "phone", "--exclude", "a", "--exclude", "b"]
     Path("sets/validation").mkdir(parents=True)
     after_synthesis(Path("hdr"), Path("sets/train"), {})
     assert _told(capsys)[3:] == ["name=mine", "train=sets/train", "validation=sets/validation"]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from udc_robust.attacks import METHODS
-from udc_robust.cli.options import METHOD_NAMES, attack_block, known_restorer, read_config, restorer_block, yaml_of
+from udc_robust.cli.options import (
+    METHOD_NAMES,
+    attack_block,
+    known_restorer,
+    read_config,
+    read_run_config,
+    restorer_block,
+    yaml_of,
+)
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 from udc_robust.training.config import FinetuneConfig, TrainConfig
@@ -57,6 +66,13 @@ def test_a_training_on_other_data_does_not_claim_what_the_shipped_one_may() -> N
     assert said.licence == "MIT" and said.about == ""
 
 
+def test_another_network_does_not_take_the_options_of_the_shipped_one() -> None:
+    read = partial(read_config, Path("nafnet_mini"), "train restorer", TrainConfig)
+    assert read(["network=net.py:Net"], None)[0].options == {}
+    assert read(["network=net.py:Net", "options={width: 8}"], None)[0].options == {"width": 8}
+    assert "enc_blk_nums" in read(["name=mine"], None)[0].options
+
+
 @pytest.mark.parametrize("override", ["parent=mine.pth", "validation=mine", "purifier.name=mine"])
 def test_another_parent_clears_the_claims_too(override) -> None:
     name = "nafnet_mini_both"
@@ -74,3 +90,19 @@ def test_a_config_of_ones_own_keeps_what_it_says(tmp_path) -> None:
 def test_no_mixed_precision_may_be_written_plainly() -> None:
     settings, _ = read_config(Path("nafnet_mini_adversarial"), "finetune", FinetuneConfig, ["mixed_precision=no"], None)
     assert settings.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    "overrides, out, name",
+    [
+        (["restorers=[discnet_mini]"], None, "discnet_mini"),
+        (["restorers=runs/train/mine.safetensors"], None, "mine"),
+        (["restorers={name: ours, network: NAFNet}"], None, "ours"),
+        (["restorers=nafnet_mini"], Path("runs/first try"), "first try"),
+        (["restorers=nafnet_mini", "name=told"], Path("runs/mine"), "told"),
+        (["seed=1"], Path("runs/mine"), "quickstart"),
+    ],
+)
+def test_a_run_of_ones_own_network_is_not_called_as_the_config_that_ships(overrides, out, name) -> None:
+    settings, folder = read_run_config(Path("quickstart"), overrides, out)
+    assert settings.name == name and folder == (out or Path("runs") / name)

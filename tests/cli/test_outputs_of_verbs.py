@@ -94,6 +94,31 @@ def test_a_report_replaces_reports_only(capsys) -> None:
     assert str(Path.cwd()) not in (Path("one") / "run.json").read_text()
 
 
+def test_a_leaderboard_replaces_leaderboards_only(capsys) -> None:
+    run(*VERBS["evaluate"], "--out", "one")
+    Path("index.html").write_text("mine")
+    Path("notes.json").write_text("{}")
+    run("leaderboard", "one", "--out", "board.html")
+    before = _files()
+    for arguments in (
+        ["one", "--out", "index.html"],
+        ["one", "--out", "notes.html"],  # whose .json is not ours
+        ["one", "--out", "one/report.html"],
+        ["board.json", "--out", "board.html"],  # which is read
+        ["one", "--out", "board.csv"],
+        ["one", "--out", "S"],
+        ["nothing"],
+        ["S/lq"],
+        ["notes.json"],
+    ):
+        capsys.readouterr()
+        run("leaderboard", *arguments, code=2)
+        assert len(capsys.readouterr().err.splitlines()) == 1, arguments
+    assert _files() == before
+    run("leaderboard", "one", "--out", "board.html")
+    assert _files() == before
+
+
 def test_names_are_shown_and_pictures_of_any_name_are_evaluated(capsys) -> None:
     import os
 

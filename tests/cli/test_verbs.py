@@ -34,6 +34,9 @@ def test_every_verb_has_help(verb, capsys) -> None:
         ["attack", ".", "--lpips", "alexa"],
         ["restore", ".", "--restorer", "nafnet_mimi"],
         ["evaluate", "broken.yaml"],
+        ["evaluate", "quickstart", "sede=1"],
+        ["evaluate", "quickstart", "attacks=[pdg]"],
+        ["classify", "classifiers_quickstart", "data.sorce=x"],
     ],
     ids=" ".join,
 )

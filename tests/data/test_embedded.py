@@ -58,3 +58,26 @@ def test_too_many_or_too_large_crops() -> None:
         EmbeddedPairs(count=1, size=2000)
     with pytest.raises(UserError, match="does not exist"):
         EmbeddedPairs(count=1, psf="fone")
+
+
+def test_a_changed_scene_goes_through_the_display_and_is_the_truth() -> None:
+    data = EmbeddedPairs(count=2, size=96)
+    same = data.of_changed_scene(1, _same)
+    assert same.key == data[1].key and torch.equal(same.lq, data[1].lq) and torch.equal(same.gt, data[1].gt)
+    dim, (lq, gt) = data.of_changed_scene(1, _dim), (data[1].lq, data[1].gt)
+    light = 0.25 * gt / (1 - gt).clamp_min(1e-6)
+    dark = gt < 0.9  # highlights are cut to 8 bits
+    torch.testing.assert_close(dim.gt[dark], (light / 4 / (light / 4 + 0.25))[dark], atol=0.01, rtol=0)
+    # The display is linear: of a quarter of the light a quarter arrives.
+    captured = 0.25 * lq / (1 - lq).clamp_min(1e-6)
+    seen = lq < 0.9
+    torch.testing.assert_close(dim.lq[seen], (captured / 4 / (captured / 4 + 0.25))[seen], atol=0.01, rtol=0)
+
+
+def _same(scene: torch.Tensor, source: str) -> torch.Tensor:
+    return scene
+
+
+def _dim(scene: torch.Tensor, source: str) -> torch.Tensor:
+    assert source == "rocket.jpg"
+    return scene / 4

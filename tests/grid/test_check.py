@@ -104,3 +104,19 @@ def test_an_option_that_is_impossible_at_one_eps(place) -> None:
     with pytest.raises(UserError, match=r"attack 'pgd' at eps 0: step_size .* must be positive"):
         run(place, "out", attacks=attacks, eps=[0, "1/255"])
     assert not (place / "out").exists()
+
+
+def test_a_large_image_is_answered_whole_once_and_the_rest_is_seen_on_its_middle(place, monkeypatch) -> None:
+    from udc_robust.grid import check
+
+    asked = []
+    monkeypatch.setattr(check, "_ENOUGH", 16)
+    whole = check.answers
+
+    def counted(victim, x, *rest, **named):
+        asked.append(x.shape[-2:])
+        return whole(victim, x, *rest, **named)
+
+    monkeypatch.setattr(check, "answers", counted)
+    run(place, "out", attacks=[{"method": "pgd", "steps": 1}], defences=["none"])
+    assert asked.count((24, 32)) == 1 and asked.count((16, 16)) == 4

@@ -146,7 +146,10 @@ def test_linear_light(workplace) -> None:
 def test_a_run_folder_of_another_config_is_left_alone(workplace) -> None:
     out = run(workplace, "out")
     before = (out / "results.csv").read_bytes()
-    with pytest.raises(UserError, match=r"run with another attacks; seed \(0 there, 5 here\): choose another `out`"):
+    with pytest.raises(
+        UserError,
+        match=r"run with another attacks \(\d there, 1 here\); seed \(0 there, 5 here\): choose another `out`",
+    ):
         run(workplace, "out", seed=5, attacks=["fgsm"])
     assert (out / "results.csv").read_bytes() == before
     (workplace / "full").mkdir()

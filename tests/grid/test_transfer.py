@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from small_run import OPTIONS, rows_of, run, values
 from torch import nn
 
@@ -91,9 +92,9 @@ def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
     attacks = [
         _transfer("tiny", networks["third"]),
         {"method": "square", "steps": 12, "sources": networks["third"]},
-        {"method": "prgf", "queries": 40, "samples": 5, "sources": networks["third"]},
+        {"method": "prgf", "queries": 32, "samples": 5, "sources": networks["third"]},
     ]
-    changes = {"data": [data], "restorers": [networks["tiny"], networks["other"]], "attacks": attacks, **ONE_EPS}
+    changes = {"data": [data], "attacks": attacks, **ONE_EPS}
     one, three = (run(workplace, f"b{n}", batch_size=n, **changes) for n in (1, 3))
     for name in ("results.csv", "queries.csv"):
         for a, b in zip(rows_of(one / name), rows_of(three / name), strict=True):
@@ -102,16 +103,17 @@ def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
             assert float(a["psnr"]) == pytest.approx(float(b["psnr"]), abs=1e-3)
     whole = {name: (three / name).read_bytes() for name in ("results.csv", "queries.csv")}
     journal = (three / "journal.jsonl").read_bytes()
-    for share in (0.4, 0.95):
+    for share in (0.6,):
         (three / "journal.jsonl").write_bytes(journal[: int(len(journal) * share)])
         run(workplace, "b3", batch_size=3, **changes)
         assert {name: (three / name).read_bytes() for name in whole} == whole
 
 
 def test_what_is_left_over_queries_ends_where_the_attack_does(workplace, networks) -> None:
-    attacks = [PGD, {"method": "square", "steps": 25}, {"method": "simba", "steps": 20, "sources": networks["other"]}]
+    attacks = [PGD, {"method": "square", "steps": 20}, {"method": "simba", "steps": 20, "sources": networks["other"]}]
     defences = ["none", {"kind": "noise", "sigma": 0.05}]
-    out = run(workplace, "out", attacks=attacks, defences=defences, draws=3, **ONE_EPS)
+    data = {**values(workplace)["data"][0], "limit": 2}
+    out = run(workplace, "out", data=[data], attacks=attacks, defences=defences, draws=3, **ONE_EPS)
     asked, rows = rows_of(out / "queries.csv"), rows_of(out / "results.csv")
     assert {row["method"] for row in asked} == {"square", "simba"}
     for row in (row for row in rows if row["access"] == "query"):
@@ -121,7 +123,7 @@ def test_what_is_left_over_queries_ends_where_the_attack_does(workplace, network
         assert counts == sorted(set(counts)) and counts[:2] == [10, 20] and counts[-1] == int(row["queries"])
         assert float(mine[-1]["psnr"]) == pytest.approx(float(row["psnr"]), rel=1e-6)
         if row["defence"] == "none" and row["method"] == "square":
-            assert float(mine[0]["psnr"]) >= float(mine[1]["psnr"]) - 0.02 >= float(mine[2]["psnr"]) - 0.04
+            assert float(mine[0]["psnr"]) >= float(mine[1]["psnr"]) - 0.02
     assert not (run(workplace, "plain", attacks=[PGD], **ONE_EPS) / "queries.csv").exists()
 
 
@@ -136,7 +138,8 @@ def test_other_weights_of_a_source_are_another_run(workplace, networks) -> None:
 def test_a_shipped_source_is_found_by_its_name(workplace) -> None:
     out = run(workplace, "out", attacks=[_transfer("nafnet_mini", steps=1)], **ONE_EPS)
     assert json.loads((out / "run.json").read_text())["sources"]["nafnet_mini"]["trained"]
-    assert "nafnet_mini" in (out / "config.yaml").read_text()
+    fingerprint = yaml.safe_load((out / "config.yaml").read_text())["fingerprint"]
+    assert set(fingerprint["weights"]) == {"tiny", "nafnet_mini"}  # told by what is in its file
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from udc_robust.errors import UserError
-from udc_robust.networks.weights import facts_of, load_into, named_by_file, no_code, read_weights, save_weights
+from udc_robust.networks.short_names import named_by_file
+from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, save_weights
 
 
 @pytest.fixture

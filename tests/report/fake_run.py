@@ -25,7 +25,7 @@ from udc_robust.tasks.restoration_schema import RestorationConfig
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
 # dB lost per level of Linf 1/255, or per unit of L2, for each method.
-STRENGTH = {"noise": 0.05, "fgsm": 0.9, "ifgsm": 1.5, "pgd": 1.8, "square": 0.6, "cw": 3.0}
+STRENGTH = {"noise": 0.05, "fgsm": 0.9, "ifgsm": 1.5, "pgd": 1.8, "square": 0.6, "brightness": 0.4, "cw": 3.0}
 
 # For each kind of defence: gradients, model calls, clean dB that it costs, and how much of the damage it lets through.
 WAYS = {"none": [], "purifier": ["bpda", "adaptive"], "blur": ["bpda", "adaptive"]}
@@ -175,7 +175,7 @@ def _row(
         "psnr_clean": clean if truth else math.inf, "psnr_noise": start - 0.1 * damage, "psnr_input": 22.0 + i % 3,
         "psnr_to_clean_output": 42.0 - damage, "psnr_of_attacked_input": 40.0, "objective_clean": 0.001,
         "objective_attacked": 0.1, "broken": damage >= 6, "linf": linf, "l2": l2, "forwards": 41, "backwards": 40,
-        "queries": 0, "bad_gradients": int(method == "pgd" and norm == "l2"),
+        "queries": 30 if cell.access == "query" else 0, "bad_gradients": int(method == "pgd" and norm == "l2"),
     }  # fmt: skip
 
 

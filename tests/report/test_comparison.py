@@ -12,6 +12,7 @@ from fake_run import write_fake_run
 from udc_robust.report.comparison import comparisons, unmade
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.verdict import verdict
+from udc_robust.report.words import percent
 from udc_robust.tasks import TASKS, write_report
 
 DEFENDED = {
@@ -174,3 +175,26 @@ def test_what_is_studied_and_what_is_a_control_is_said_by_the_config_alone(tmp_p
     page = html.unescape(write_report([tmp_path / "run"]).read_text(encoding="utf-8"))
     gallery = page[page.index('id="gallery"') :]
     assert "<h4>blur + nafnet_mini</h4>" in gallery and "<h4>pure + nafnet_mini</h4>" not in gallery
+
+
+def test_a_gain_is_a_share_of_what_shifts_of_brightness_leave_open(tmp_path) -> None:
+    attacks = ["noise", "pgd", "brightness"]
+    write_fake_run(tmp_path / "run", attacks=attacks, defences=["none", {"kind": "blur", "sigma": 1}])
+    (found, _) = comparisons(list(read_run(tmp_path / "run", TASKS).panels()))
+    bare, blur = found.standings
+    for place in range(len(found.budgets)):
+        shifts = next(
+            o for o in bare.panel.outcomes if o.cell.label == "brightness" and o.budget == found.budgets[place]
+        )
+        assert bare.at(place).cap == blur.at(place).cap == pytest.approx(shifts.left) and bare.at(place).share is None
+        gap = bare.at(place).cap - bare.at(place).quality
+        assert blur.at(place).share == pytest.approx(blur.at(place).gain / gap)
+    page = html.unescape(write_report([tmp_path / "run"]).read_text(encoding="utf-8"))
+    assert f"{percent(blur.at(1).share)} of the gap to {blur.at(1).cap:.2f}" in page and blur.at(1).share > 0
+    without = list(read_run(_bare(tmp_path), TASKS).panels())
+    assert comparisons(without)[0].standings[0].at(0).cap is None
+
+
+def _bare(folder):
+    write_fake_run(folder / "without", attacks=["noise", "pgd"])
+    return folder / "without"

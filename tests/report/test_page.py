@@ -25,6 +25,7 @@ from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.report import gallery
+from udc_robust.report.figures import panel_tables
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.words import number
 from udc_robust.report.worst import hardest, held, strongest_outcomes, worst_by_image
@@ -90,7 +91,9 @@ def test_user_text_stays_text(page):
 
 def test_page_asks_nothing_of_the_network(page):
     sources = [source for source in page.attributes("src")]
-    assert sources and all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert sources and all(
+        source.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for source in sources
+    )
     links = [link for link in [*page.attributes("href"), *page.attributes("xlink:href")] if not link.startswith("#")]
     assert links and not [link for link in links if re.match(r"(?!data:)[a-z]+:|//", link)]
     policy = next(attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
@@ -323,3 +326,25 @@ def test_runs_of_older_versions_are_still_read(tmp_path):
         return re.findall(r"<td[^>]*>.*?</td>", page, re.DOTALL)
 
     assert figures(before) == figures(now)
+
+
+def test_every_figure_of_the_tables_is_in_the_glossary_of_the_page(tmp_path):
+    write_fake_run(
+        tmp_path / "run", defences=["none", {"kind": "purifier", "purifier": "purifier_mini"}], eps=["4/255"]
+    )
+    write_fake_run(tmp_path / "lab", truth=False, restorers=["nafnet_mini"])
+    panels = [panel for name in ("run", "lab") for panel in read_run(tmp_path / name, TASKS).panels()]
+    page = Page(write_report([tmp_path / "run", tmp_path / "lab"], tmp_path / "page.html"))
+    told = page.text[page.text.index("What the figures mean") :].lower()
+    tables = [panel_tables(panel) for panel in panels]
+    heads = {head for table in tables for head in [*table["heads"], *table["folded_heads"]]}
+    plain = {re.split(r", | \(", head)[0].lower().replace("of 1 answers", "").strip() for head in heads}
+    assert len(plain) > 14 and not {head for head in plain if head not in told}
+
+
+def test_a_mean_norm_says_how_far_images_differ(tmp_path):
+    write_fake_run(tmp_path / "run", {"wide.png": np.repeat(photo(0), 2, axis=1), "a.png": photo(1)}, eps=["4/255"])
+    rows = panel_tables(next(read_run(tmp_path / "run", TASKS).panels()))
+    (pgd,) = [r for r in rows["rows"] if r["attack"] == "pgd" and "L∞" in r["budget"]]
+    least, most = (4 / 255 * math.sqrt(3 * 40 * 40 * times) for times in (1, 2))
+    assert (f"{(least + most) / 2:.2f}", f"{least:.2f} to {most:.2f}") in pgd["cells"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 from fake_run import HOSTILE, write_fake_run
 
-from udc_robust.tasks import write_report
+from udc_robust.files import shipped
+from udc_robust.tasks import write_leaderboard, write_report
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -49,7 +51,7 @@ def test_page_loads_whole_without_errors_or_requests(opened):
     requested = [entry["message"] for entry in opened.get_log("performance") if "requestWillBeSent" in entry["message"]]
     assert requested and not [message for message in requested if '"url":"http' in message]
     widths = opened.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    assert len(widths) == 3 * 2 * 9 + 2 * 8 and min(widths) > 0
+    assert len(widths) == 3 * 2 * 9 + 2 * 8 + 3 * 4 and min(widths) > 0
 
 
 def test_slider_moves_the_border_with_the_keyboard(opened):
@@ -115,6 +117,41 @@ def test_no_sideways_scrolling_and_readable_text(opened, width, scheme):
     ink = opened.execute_script("return getComputedStyle(document.querySelector('.note')).color")
     ground = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert _contrast(ink, ground) >= 4.5
+
+
+def test_a_leaderboard_is_sorted_by_any_heading(browser, tmp_path):
+    """Last of this file: the browser shows another page afterwards."""
+    from selenium.webdriver.common.by import By
+
+    board = json.loads((shipped("checkpoints") / "leaderboard" / "hardened.json").read_text())
+    board["rows"][0]["held"] = board["rows"][0]["held"][:1]  # it met one budget only
+    board["rows"][1]["victim"] = HOSTILE
+    (tmp_path / "theirs.json").write_text(json.dumps(board))
+    browser.get(write_leaderboard([tmp_path / "theirs.json"], tmp_path / "board.html").as_uri())
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False,
+    })  # fmt: skip
+
+    def victims() -> list[str]:
+        cells = browser.find_elements(By.CSS_SELECTOR, ".sortable tbody th")
+        return [cell.get_attribute("data-value") for cell in cells if cell.is_displayed()]
+
+    *others, partial = victims()
+    assert partial == "nafnet_mini" and others[0] == HOSTILE  # ranked at 4/255
+    heads = browser.find_elements(By.CSS_SELECTOR, ".sortable th button")
+    by_name, by_clean, at_largest = heads[0], heads[3], heads[5]
+    clean = {row["victim"]: row["clean"]["psnr"] for row in board["rows"]}
+    by_clean.click()
+    assert victims() == sorted(clean, key=lambda name: -clean[name])
+    by_clean.click()
+    assert victims() == sorted(clean, key=lambda name: clean[name])
+    for _ in range(2):
+        at_largest.click()
+        assert victims()[-1] == partial  # who has no figure stands last in both orders
+    by_name.click()
+    assert by_name.find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
+    assert sorted(victims()) == sorted(clean) and browser.get_log("browser") == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
 
 
 def _contrast(one: str, other: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import re
 from statistics import fmean
 
 import pytest
@@ -58,3 +59,18 @@ def test_it_is_the_first_thing_that_a_report_of_two_runs_shows(two, tmp_path) ->
         rows = [row for row in csv.DictReader(handle) if row["metric"] == "psnr"]
     assert [row["victim"] for row in rows] == ["after: hardened", "before: nafnet_mini"]
     assert "Before and after" not in write_report(two[:1]).read_text(encoding="utf-8")
+
+
+def test_where_nothing_was_gained_the_verdict_says_what_the_later_run_holds(two) -> None:
+    (folder, other) = two
+    panels = [panel for one in (other, folder) for panel in read_run(one, TASKS).panels(f"{one.name}: ")]
+    verdict = pairings(panels)[0].verdict
+    assert "after: hardened holds most" in verdict and re.search(
+        r"; before: nafnet_mini holds \d+\.\d+ dB less", verdict
+    )
+
+
+def test_a_network_that_is_called_as_its_run_is_told_once(tmp_path) -> None:
+    write_fake_run(tmp_path / "mine", name="mine", restorers=["mine"], defences=["none", "blur"])
+    labels = [panel.label for panel in read_run(tmp_path / "mine", TASKS).panels("mine: ")]
+    assert labels == ["mine", "blur + mine"]

@@ -12,7 +12,7 @@ from fake_run import write_fake_run
 
 from udc_robust.grid.budget import Budget
 from udc_robust.report.flags import red_flags
-from udc_robust.report.page import write_report
+from udc_robust.report.page import _costs, write_report
 from udc_robust.report.query_curves import curve, query_plots
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.transfer import transfers
@@ -146,15 +146,10 @@ def test_dead_gradients_of_sources_say_nothing_of_the_victim(run) -> None:
     assert _flag(replace(panel, outcomes=dead), "dead or broken gradients").state == "clear"
 
 
-def test_calls_of_a_defence_are_those_of_the_victims_answers(run, tmp_path) -> None:
+def test_calls_of_a_defence_are_those_of_the_victims_answers(tmp_path) -> None:
     attacks = [*MADE_ON[:1], {"method": "square", "sources": "discnet_mini"}, {"method": "pgd"}]
     pure = {"kind": "purifier", "name": "pure", "purifier": "p"}
     write_fake_run(tmp_path / "run", restorers=["nafnet_mini"], defences=["none", pure], attacks=attacks)
-    text = write_report([tmp_path / "run"], TASKS).read_text()
-    rows = re.findall(r'<tr><th scope="row">([^<]*)</th>.*?</tr>', text[text.index('id="cost"') :])
-    assert "pgd from discnet_mini" in rows
     panel = _panels(tmp_path / "run")[1]
-    from udc_robust.report.page import _costs
-
     calls = {cost["attack"]: cost["calls"] for cost in _costs(panel)}
-    assert calls == {"pgd from discnet_mini": 0, "square from discnet_mini": 0, "pgd adaptive": 4 * 41}
+    assert calls == {"pgd from discnet_mini": 0, "square from discnet_mini": 4 * 30, "pgd adaptive": 4 * 41}

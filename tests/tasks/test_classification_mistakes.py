@@ -98,7 +98,7 @@ def test_images_of_other_sizes_are_told(place) -> None:
 def test_a_run_folder_of_another_study_is_left_alone(place) -> None:
     run(place, "out", attacks=["noise"])
     before = (place / "out" / "results.csv").read_bytes()
-    with pytest.raises(UserError, match="holds a run with another attacks; seed"):
+    with pytest.raises(UserError, match=r"holds a run with another attacks.0.method \(noise there, fgsm here\); seed"):
         run(place, "out", attacks=["fgsm"], seed=3)
     assert (place / "out" / "results.csv").read_bytes() == before
 

@@ -153,3 +153,12 @@ def test_the_report_verb_knows_a_study(finished, tmp_path, monkeypatch, capsys) 
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 0 and "halftone + tiny" in out.read_text()
+
+
+def test_a_slide_shows_inputs_and_what_they_were_taken_for(panels) -> None:
+    from udc_robust.report.slide import compose
+
+    slide = compose(list(panels.values()), "A sentence.", "title")
+    words = [text.get_text() for text in slide.texts]
+    assert "Attacked input" in words and any(word.startswith("taken for ") and "(wrong)" in word for word in words)
+    assert slide.axes[-1].get_xlim() == (0, 100) and slide.axes[-1].get_xlabel() == "Top-1, %"

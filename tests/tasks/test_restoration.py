@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from udc_robust.config_file import check_config
 from udc_robust.tasks.restoration import family
-from udc_robust.tasks.restoration_schema import RestorationConfig
+from udc_robust.tasks.restoration_schema import DataConfig, RestorationConfig
 
 
 def test_a_weights_file_and_a_class_are_names_of_restorers() -> None:
@@ -28,3 +30,11 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
     assert family(networks) == {
         first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "lq, label", [("sets/validation/lq", "validation"), ("photos/degraded", "photos"), ("photos", "photos")]
+)
+def test_data_is_called_by_the_users_folder(lq, label, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check_config({"kind": "folder", "lq": lq}, DataConfig, "test").label == label

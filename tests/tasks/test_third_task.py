@@ -9,7 +9,7 @@ from small_study import make_workplace
 from small_study import run as run_classification
 from toy_task import TOY
 
-from udc_robust.tasks import TASKS, evaluate, task_of, write_report
+from udc_robust.tasks import SCHEMAS, TASKS, evaluate, task_of, write_report
 
 VALUES = {
     "task": "brightness", "data": "squares", "meters": "meter", "eps": ["2/255", "8/255"],
@@ -24,6 +24,10 @@ def finished(tmp_path, monkeypatch):
     assert task_of(VALUES) is TOY
     evaluate(TOY.schema.model_validate(VALUES), tmp_path / "toy")
     return tmp_path / "toy"
+
+
+def test_what_is_known_without_torch_is_what_there_is() -> None:
+    assert {name: task.schema for name, task in TASKS.items()} == SCHEMAS
 
 
 def test_it_runs_and_resumes(finished) -> None:

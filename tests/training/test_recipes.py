@@ -265,3 +265,17 @@ def test_the_perceptual_distance_is_zero_for_equal_images_and_sends_gradients_to
 def test_vgg_is_never_downloaded(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert vgg.load_vgg() is None and vgg.weights_file().parent == tmp_path / "checkpoints"
+
+
+def test_the_gradient_norm_is_the_first_order_damage_of_the_budget(tiny_purifier) -> None:
+    setup = _setup(tiny_purifier, "gradient_norm", eps="1/255", beta=3.0)
+    lq, gt = _batch()
+    x = lq.clone().requires_grad_(True)
+    errors = mse(setup.restorer(x), gt)
+    (slope,) = torch.autograd.grad(errors.sum(), x)
+    expected = 10 * torch.log10(errors + 3 / 255 * slope.abs().flatten(1).sum(1)).mean()
+    loss = recipes.gradient_norm(setup, setup.restorer, lq, gt, Streams([0, 1, 2, 3]), 0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    # A tiny step of the sign attack does what it says, so that making it small makes attacks small.
+    worse = mse(setup.restorer(lq + 1e-5 * slope.sign()), gt) - errors
+    assert torch.allclose(worse.detach(), 1e-5 * slope.abs().flatten(1).sum(1), rtol=0.05)

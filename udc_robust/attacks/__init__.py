@@ -2,11 +2,14 @@
 
 from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
+    colour,
+    elastic_net,
     estimate,
     fields,
     frequency,
     gradient,
     minimum_norm,
+    mixing,
     momentum,
     perceptual,
     query,
@@ -21,7 +24,9 @@ from udc_robust.attacks.objectives import OBJECTIVES, Damage, Misclassify, Objec
 from udc_robust.attacks.oracle import Victim, answers
 from udc_robust.attacks.sources import Sources
 from udc_robust.attacks.streams import Streams, image_seed
+from udc_robust.attacks.targeted import Towards
 from udc_robust.attacks.threat import L2, THREATS, Linf, Threat, round_to_8_bits
+from udc_robust.attacks.universal import universal
 
 __all__ = [
     "L2",
@@ -37,10 +42,13 @@ __all__ = [
     "Sources",
     "Streams",
     "Threat",
+    "Towards",
     "Victim",
     "answers",
     "apgd",
     "attack",
+    "colour",
+    "elastic_net",
     "estimate",
     "fields",
     "frequency",
@@ -49,6 +57,7 @@ __all__ = [
     "gradient",
     "image_seed",
     "minimum_norm",
+    "mixing",
     "momentum",
     "objective",
     "perceptual",
@@ -58,5 +67,6 @@ __all__ = [
     "rejudged",
     "round_to_8_bits",
     "transfer",
+    "universal",
     "weighted",
 ]

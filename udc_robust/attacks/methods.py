@@ -35,7 +35,7 @@ class Method:
     norms: tuple[str, ...]
     unbounded: bool
     images_only: bool = False
-    check: Callable[..., None] | None = None
+    check: Callable[..., object] | None = None
     sources: str = ""
 
     def fits(self, size: tuple[int, int], options: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 def method(
     access: str, *, norms: tuple[str, ...] = ("linf", "l2"), keeps_best: bool = True, unbounded: bool = False,
-    images_only: bool = False, check: Callable[..., None] | None = None, sources: str = "",
+    images_only: bool = False, check: Callable[..., object] | None = None, sources: str = "",
 ) -> Callable[[_Function], _Function]:  # fmt: skip
     """Say what a function needs (as its attribute ``method``), and enter those of this package in METHODS."""
 

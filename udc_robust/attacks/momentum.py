@@ -11,6 +11,7 @@ from torch import Tensor
 from udc_robust.attacks.classification import Divergence, Misclassify
 from udc_robust.attacks.gradient import begin
 from udc_robust.attacks.methods import method
+from udc_robust.attacks.objectives import Mean
 from udc_robust.attacks.oracle import Around, Oracle
 from udc_robust.attacks.threat import Threat
 
@@ -60,7 +61,8 @@ def diverse(oracle: Oracle, share: float) -> Around:
         streams = oracle.streams.repeat(len(x) // len(oracle.streams))
         drawn = streams.uniform(x.new_empty(len(x), 5)).tolist()
         chosen = [row[1:] if row[0] < share else None for row in drawn]
-        if isinstance(oracle.objective, Misclassify | Divergence):
+        climbed = oracle.objective.of if isinstance(oracle.objective, Mean) else oracle.objective
+        if isinstance(climbed, Misclassify | Divergence):
             return ask(torch.stack([_shrunk(image, row) for image, row in zip(x, chosen, strict=True)]))
         answers = ask(torch.stack([_moved(image, row) for image, row in zip(x, chosen, strict=True)]))
         return torch.stack([_moved_back(answer, row) for answer, row in zip(answers, chosen, strict=True)])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from udc_robust import metrics
 from udc_robust.attacks.classification import CLASSIFICATION, Divergence, Misclassify, same
+from udc_robust.attacks.targeted import Towards
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 
@@ -73,7 +74,7 @@ class Mean:
     An image counts as broken when it is broken for every network.
     """
 
-    of: Damage | Misclassify | Divergence
+    of: Damage | Misclassify | Divergence | Towards
 
     @property
     def name(self) -> str:
@@ -117,7 +118,7 @@ class Mean:
         return self.of.hinge(values, goal)
 
 
-Objective = Damage | Misclassify | Divergence | Mean
+Objective = Damage | Misclassify | Divergence | Towards | Mean
 
 
 def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:
@@ -130,6 +131,12 @@ def edge_loss(output: Tensor, target: Tensor) -> Tensor:
     from kornia.filters import laplacian
 
     return charbonnier(laplacian(output, 3), laplacian(target, 3))
+
+
+def uncorrelated(output: Tensor, target: Tensor) -> Tensor:
+    """One minus Pearson's correlation of all values of each image: what PUAP climbs."""
+    a, b = (images.flatten(1) - images.flatten(1).mean(1, keepdim=True) for images in (output, target))
+    return 1 - torch.nn.functional.cosine_similarity(a, b, dim=1)
 
 
 def _lpips(backbone: str) -> Measure:
@@ -147,10 +154,13 @@ DAMAGES: dict[str, tuple[Measure, float]] = {
     "charbonnier": (charbonnier, 5e-3),
     "ssim": (lambda output, target: 1 - metrics.ssim(output, target), 2e-2),
     "edge": (edge_loss, 5e-3),
+    "correlation": (uncorrelated, 1e-2),
     "lpips": (_lpips("alex"), 2e-2),
     **{name: (_lpips(backbone), 2e-2) for backbone, name in LPIPS_OBJECTIVES.items()},
 }
-OBJECTIVES = (*DAMAGES, "psnr", *CLASSIFICATION)
+DISTANCES = (*DAMAGES, "psnr")
+"""Objectives of two images."""
+OBJECTIVES = (*DISTANCES, *CLASSIFICATION)
 
 
 def objective(name: str, drop_db: float = 6.0) -> Objective:

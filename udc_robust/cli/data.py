@@ -50,7 +50,8 @@ def synth(
     pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])
     mean = sum(pair["degraded_psnr"] for pair in pairs) / len(pairs)
     say(f"{len(pairs)} pairs in {out}, degraded PSNR {mean:.1f} dB on average")
-    after_synthesis(sources, out, {"--kind": [kind], "--psf": list(settings.psfs), "--size": [str(size)]})
+    others = {"--exclude": only or [], "--only": exclude or []}  # what this set has not seen is for validation
+    after_synthesis(sources, out, {"--kind": [kind], "--psf": list(settings.psfs), "--size": [str(size)]}, others)
 
 
 def fetch(

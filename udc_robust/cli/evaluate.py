@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from udc_robust.cli.next_step import after_evaluation, block, next_step
+from udc_robust.cli.next_step import after_evaluation, after_report, block, next_step
 from udc_robust.cli.options import (
     RESTORER,
     ConfigPath,
@@ -25,7 +25,9 @@ from udc_robust.cli.options import (
     Weights,
     attack_block,
     known_restorer,
+    output_board,
     output_page,
+    output_slide,
     read_run_config,
     restorer_block,
     there,
@@ -70,15 +72,48 @@ def classify(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, of any task.", callback=there)],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
+    slide: Annotated[
+        Path | None,
+        typer.Option(
+            "--slide", help="A 16:9 picture to write too, .png or .svg: worst photograph, bars, one sentence."
+        ),
+    ] = None,
 ) -> None:
-    """Write the HTML report of one run again, or of several side by side.
+    """Write the HTML report of one run again, or of several side by side; and one slide, if asked.
 
-    Example: `udc-robust report runs/before runs/after --out compare.html`
+    Example: `udc-robust report runs/before runs/after --out compare.html`, or `udc-robust report runs/after --slide
+    after.png`
     """
     page = output_page(out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html")), runs)
-    from udc_robust.tasks import write_report
+    picture = output_slide(slide)
+    from udc_robust.report.run_folder import read_run
+    from udc_robust.tasks import TASKS, write_report, write_slide
 
+    if picture is not None:
+        say(f"slide: {write_slide(runs, picture)}")
     say(f"report: {write_report(runs, page)}")
+    after_report(runs, read_run(runs[-1], TASKS).config, out, slide)
+
+
+def leaderboard(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of finished runs, and leaderboards of others as .json files.", callback=there),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file; a .csv and a .json go beside it.")] = Path(
+        "leaderboard.html"
+    ),
+) -> None:
+    """Rank the victims of several runs by what they hold under attack; all must have met the same images and preset.
+
+    The .json beside the page is what one hands in: it is checked as it is read.
+
+    Example: `udc-robust leaderboard runs/before runs/after --out board.html`
+    """
+    page = output_board(out, runs)
+    from udc_robust.tasks import write_leaderboard
+
+    say(f"leaderboard: {write_leaderboard(runs, page)}")
 
 
 def noise_level(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,31 @@ def after_evaluation(settings: Any) -> None:
     )
 
 
-def after_synthesis(sources: Path, out: Path, options: Mapping[str, list[str]]) -> None:
-    """A paired set was made: make the one to validate on where there is none, else train."""
+def after_report(runs: Sequence[Path], settings: Any, out: Path | None, slide: Path | None) -> None:
+    """A report was written: make its slide; where that is there, harden what was attacked last."""
+    if slide is None and settings.gallery:
+        page = ("--out", out) if out else ()
+        next_step("report", *runs, *page, "--slide", f"{settings.name}.png")
+    else:
+        after_evaluation(settings)
+
+
+def after_synthesis(
+    sources: Path, out: Path, options: Mapping[str, list[str]], others: Mapping[str, list[str]] | None = None
+) -> None:  # fmt: skip
+    """A paired set was made: make the one to validate on where there is none, else train.
+
+    Args:
+        options: what the other set is made with too. ``others``: what picks scenes that this one does not have.
+    """
     validation = out.parent / "validation"
     if out != validation and not validation.is_dir():
-        same = [word for option, values in options.items() for value in values for word in (option, value)]
+        same = [
+            word
+            for option, values in {**options, **(others or {})}.items()
+            for value in values
+            for word in (option, value)
+        ]
         next_step("synth", sources, *same, "--seed", "1", "--out", validation)
         return
     train = out if out != validation else out.parent / "train"

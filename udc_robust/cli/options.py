@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ import typer
 from udc_robust import names
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.outputs import output_file, output_folder
+from udc_robust.names import METHOD_NAMES
+from udc_robust.outputs import file_name, output_file, output_folder
 from udc_robust.portable import portable
 from udc_robust.processes import is_main
 from udc_robust.terminal import say
@@ -31,10 +33,6 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
-METHOD_NAMES = (
-    "noise", "brightness", "smooth_field", "fgsm", "ifgsm", "pgd", "apgd", "mifgsm", "cospgd", "segpgd", "band_pgd",
-    "region_pgd", "patch", "cw", "ddn", "ppgd", "lpa", "fast_lpa", "simba", "square", "nes", "prgf",
-)  # fmt: skip
 NORMS = get_args(names.Norm)
 DOMAINS = ("srgb", "tonemapped", "linear")
 LPIPS = ("alex", "vgg", "squeeze", "none")
@@ -147,13 +145,32 @@ def read_config(
 def read_run_config(name: Path, overrides: Sequence[str] | None, out: Path | None) -> tuple[RunConfig, Path]:
     """The config of a run of any task, and the folder to write to."""
     path = config_path(name, "evaluate")
-    from udc_robust.config_file import read_values
+    from udc_robust.config_file import NO_LOOK_UP, check_config, read_values
+    from udc_robust.tasks import load_run_config, schema_of
 
-    read_values(path, overrides or [])  # bad YAML is told before torch is loaded
-    from udc_robust.tasks import load_run_config
-
+    values = read_values(path, overrides or [])
+    if shipped("configs") in path.parents and "name" not in {text.partition("=")[0] for text in overrides or []}:
+        mine = own_name(values, overrides or [], out)
+        overrides = [*(overrides or []), *([f"name={json.dumps(mine)}"] if mine else [])]
+    check_config(values, schema_of(values), str(path), NO_LOOK_UP)  # most mistakes are told before torch is loaded
     settings = load_run_config(path, overrides or [])
     return settings, run_folder(settings, out or settings.out or Path("runs") / settings.name)
+
+
+def own_name(values: dict[str, Any], overrides: Sequence[str], out: Path | None) -> str | None:
+    """What to call a run of a shipped config with networks of the user: as its folder, else as the first of them."""
+    from udc_robust.tasks import schema_of
+
+    key = schema_of(values).network_key
+    if not any(text.startswith((f"{key}=", f"{key}.")) for text in overrides):
+        return None
+    first = values[key][0] if isinstance(values[key], list) and values[key] else values[key]
+    named = first.get("name") if isinstance(first, dict) else first
+    mine = out.resolve().name if out is not None else Path(str(named)).stem.rpartition(":")[2]
+    try:
+        return file_name(mine)
+    except ValueError:
+        return None
 
 
 def run_folder(settings: RunConfig, out: Path) -> Path:
@@ -170,8 +187,38 @@ def output_page(out: Path, runs: Sequence[Path]) -> Path:
         UserError: it is no HTML file, one that something else wrote, or the page of one of several runs.
     """
     output_file(out, (".html", ".htm"), [run / "report.html" for run in runs] if len(runs) > 1 else [])
-    if out.is_file() and b": robustness report</title>" not in out.read_bytes()[: 1 << 20]:
-        raise UserError(f"--out {out} is there already, and is no report of ours: choose another name")
+    return _replaceable(out, b": robustness report</title>", "report")
+
+
+def output_board(out: Path, sources: Sequence[Path]) -> Path:
+    """The HTML file of a leaderboard, with a JSON file beside it: new ones, or those of one of ours that is not read.
+
+    Raises:
+        UserError: see `output_page`.
+    """
+    output_file(out, (".html", ".htm"))
+    output_file(out.with_suffix(".json"), (".json",), sources)
+    _replaceable(out.with_suffix(".json"), b'"udc_robust leaderboard ', "leaderboard")
+    return _replaceable(out, b": robustness leaderboard</title>", "leaderboard")
+
+
+def _replaceable(out: Path, mark: bytes, what: str) -> Path:
+    """A file that is not there, or that has the mark of what we write."""
+    if out.is_file() and mark not in out.read_bytes()[: 1 << 20]:
+        raise UserError(f"--out {out} is there already, and is no {what} of ours: choose another name")
+    return out
+
+
+def output_slide(out: Path | None) -> Path | None:
+    """The picture of a slide: a new one, or one of ours.
+
+    Raises:
+        UserError: it is no picture that can be written, or one that something else wrote.
+    """
+    if out is not None:
+        output_file(out, (".png", ".svg"), option="--slide")
+        if out.is_file() and b"udc_robust" not in out.read_bytes()[:4096]:
+            raise UserError(f"--slide {out} is there already, and is no slide of ours: choose another name")
     return out
 
 

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
-from udc_robust.cli.next_step import after_classifier, after_diffusion, after_finetuning, after_training
-from udc_robust.cli.options import ConfigPath, OutFolder, Overrides, read_config
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udc_robust.cli.next_step import after_classifier, after_diffusion, after_finetuning, after_training, next_step
+from udc_robust.cli.options import (
+    RESTORER,
+    ConfigPath,
+    Device,
+    Domain,
+    NetworkName,
+    NetworkOptions,
+    OutFolder,
+    Overrides,
+    Seed,
+    attack_block,
+    known_restorer,
+    read_config,
+    restorer_block,
+    there,
+    this_command,
+)
+from udc_robust.errors import UserError
+from udc_robust.outputs import output_folder
 from udc_robust.processes import is_main
 from udc_robust.terminal import say
 
@@ -88,3 +111,58 @@ def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
         f"attacked {before['attacked_psnr']:.2f} -> {after['attacked_psnr']:.2f} dB, {facts['seconds']} s"
     )
     after_finetuning(settings, folder / f"{settings.name}{ending}")
+
+
+def interpolate(
+    parent: Annotated[str, typer.Argument(help=RESTORER, callback=known_restorer)],
+    hardened: Annotated[str, typer.Argument(help="What was fine-tuned from it.", callback=known_restorer)],
+    network: NetworkName = None,
+    options: NetworkOptions = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
+    ] = None,
+    gt: Annotated[Path | None, typer.Option("--gt", help="Folder of their ground truths.", callback=there)] = None,
+    domain: Domain = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    shares: Annotated[str, typer.Option("--shares", help="How far from the parent.")] = "0.25,0.5,0.6,0.7,0.8,0.9,1",
+    clean_budget: Annotated[float, typer.Option("--clean-budget", help="Clean PSNR it may cost, in dB.")] = 0.5,
+    eps: Annotated[str, typer.Option("--eps", help="Budget of the attack.")] = "4/255",
+    steps: Annotated[int, typer.Option("--steps", help="Steps of PGD.")] = 10,
+    name: Annotated[str, typer.Option("--name", help="Of the weights that are kept.")] = "interpolated",
+    device: Device = "cpu",
+    seed: Seed = 0,
+    out: OutFolder = None,
+) -> None:
+    """Mix the weights of a network and its hardened child, and keep the best within a clean budget; resumes.
+
+    Give images that are tested nowhere else.
+
+    Example: `udc-robust interpolate nafnet_mini nafnet_mini_adversarial --images tuning/lq --gt tuning/gt`
+    """
+    from udc_robust.outputs import file_name
+    from udc_robust.tasks.interpolation_study import parse_shares, study
+
+    if (images is None) != (gt is None):
+        raise UserError("--images and --gt go together: mixtures are chosen by PSNR, which needs ground truths")
+    if not clean_budget >= 0:
+        raise UserError(f"--clean-budget {clean_budget} must be a number of dB, 0 or more")
+    try:
+        file_name(name)
+    except ValueError as error:
+        raise UserError(f"--name: {error}") from error
+    where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
+    data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
+    ends = [restorer_block(end, network, options, None, None) for end in (parent, hardened)]
+    reads = [*filter(None, [images, gt]), *(Path(end["weights"]) for end in ends if end.get("weights"))]
+    folder = output_folder(out or Path("runs") / name, reads, apart=True)
+    points = study(
+        ends[0], ends[1], data, parse_shares(shares), folder, name=name, clean_budget=clean_budget, seed=seed,
+        attack=attack_block("pgd", "linf", [eps], steps, None), device=device, command=this_command(),
+    )  # fmt: skip
+    for point in points:
+        kept = "  kept" if point.kept else ""
+        say(f"{point.share:g} of the way: clean {point.clean:.2f} dB, attacked {point.attacked:.2f} dB{kept}")
+    say(f"{folder / name}.safetensors; frontier: {folder / 'frontier.csv'}, {folder / 'frontier.png'}")
+    next_step("evaluate", "quickstart", f"restorers=[{parent}, {hardened}, {folder / name}.safetensors]",
+              "--out", f"{folder}_evaluated")  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -55,9 +55,22 @@ class EmbeddedPairs(Sequence[Sample]):
         return len(self._places)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        return self._cut(index, _captured(self._places[index][0], self._psf))
+
+    def of_changed_scene(self, index: int, change: Callable[[Tensor, str], Tensor]) -> Sample:
+        """A crop of a photograph whose scene was changed before the optics; its truth is the changed scene.
+
+        Args:
+            change: takes the light ``(3,H,W)`` of a whole photograph, and its name; hashable, because photographs are
+                captured once for all their crops.
+        """
+        assert isinstance(change, Hashable)
+        return self._cut(index, _captured_changed(self._places[index][0], self._psf, change))
+
+    def _cut(self, index: int, pair: tuple[Tensor, Tensor]) -> Sample:
         name, top, left = self._places[index]
         window = (..., slice(top, top + self._size), slice(left, left + self._size))
-        lq, gt = (image[window] for image in _captured(name, self._psf))
+        lq, gt = (image[window] for image in pair)
         return Sample(self.keys()[index], lq, gt, "tonemapped", f"scikit-image {name}")
 
     def keys(self) -> list[str]:
@@ -74,13 +87,24 @@ class EmbeddedPairs(Sequence[Sample]):
 
 
 @cache
-def _captured(name: str, psf: str) -> tuple[Tensor, Tensor]:
-    """The whole photograph as a pair."""
+def _scene(name: str) -> Tensor:
+    """The light of a whole photograph."""
     import skimage
 
     picture = read_image(Path(skimage.__file__).parent / "data" / name)
-    scene = expand_highlights(convert(picture.pixels, "srgb", "linear"))
-    return make_pair(scene, load_psf(psf))
+    return expand_highlights(convert(picture.pixels, "srgb", "linear"))
+
+
+@cache
+def _captured(name: str, psf: str) -> tuple[Tensor, Tensor]:
+    """The whole photograph as a pair."""
+    return make_pair(_scene(name), load_psf(psf))
+
+
+@lru_cache(maxsize=len(PHOTOGRAPHS))  # a run comes back to one change for the crops of a batch only
+def _captured_changed(name: str, psf: str, change: Callable[[Tensor, str], Tensor]) -> tuple[Tensor, Tensor]:
+    """The whole photograph as a pair, after a change of its scene."""
+    return make_pair(change(_scene(name), name), load_psf(psf))
 
 
 def _places(name: str, psf: str, size: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from udc_robust.config_file import may_load, told
+from udc_robust.names import NONE
 
 
 class DefenceConfig(BaseModel):
@@ -31,12 +32,13 @@ class DefenceConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> DefenceConfig:
-        from udc_robust.defences.registry import check_defence
-
         for key in ("restorers", "classifiers"):
             if key in self.options:
                 raise ValueError(f"`{key}` are those of another task: write `{self.network_key}`")
-        if may_load(self.kind, info):
+        plain = self.kind == NONE and not self.options and self.match is None
+        if may_load(self.kind, info) and not plain:
+            from udc_robust.defences.registry import check_defence
+
             told(lambda: check_defence(self.kind, self.options, matched=self.match is not None))
         return self
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from udc_robust.attacks import METHODS, Method
-from udc_robust.config_file import Number, may_load, number, told
+from udc_robust.config_file import Number, is_path, may_load, told
 from udc_robust.errors import unknown_name
-from udc_robust.grid.named import find_method
-from udc_robust.limits import MOST, Count
-from udc_robust.metrics import Metric
-from udc_robust.names import PERCEPTUAL, Access, Norm
+from udc_robust.grid.method_options import option_of
+from udc_robust.limits import Count
+from udc_robust.names import METHOD_NAMES, PERCEPTUAL, Access, Norm
+
+if TYPE_CHECKING:
+    from udc_robust.attacks import Method
+    from udc_robust.metrics import Metric
 
 
 def _budget(eps: float) -> float:
@@ -33,7 +35,7 @@ class AttackConfig(BaseModel):
     """An attack at one or more budgets; further keys are the method's own options.
 
     Attributes:
-        method: a name of `METHODS`, or one's own function as ``package.module:function`` or ``file.py:function``.
+        method: a name of `METHOD_NAMES`, or one's own function as ``package.module:function`` or ``file.py:function``.
         eps: budgets in the units of the data's domain, Linf per value, L2 over the whole image; None: the run's list.
         objective: what the attacker climbs; a task says which there are, and one's own is named as a method is.
         name: label in tables; None: the method's name (with the objective where it is not the usual one).
@@ -80,9 +82,11 @@ class AttackConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> AttackConfig:
+        if not is_path(self.method) and self.method not in METHOD_NAMES:
+            raise ValueError(str(unknown_name("attack method", self.method, METHOD_NAMES)))
         if not may_load(self.method, info):
             return self
-        chosen = told(lambda: find_method(self.method))
+        chosen = told(lambda: self.chosen)
         for key in self.model_extra or {}:
             if key not in chosen.options():
                 known = [*chosen.options(), *type(self).model_fields]
@@ -112,6 +116,8 @@ class AttackConfig(BaseModel):
         if self.sources and chosen.access == "gradient" and not transfer:
             raise ValueError(f"{what} has `sources`: add `access: transfer`, or leave them out")
         if self.sources and chosen.access != "gradient" and not chosen.sources:
+            from udc_robust.attacks import METHODS
+
             able = ", ".join(name for name, method in METHODS.items() if method.sources)
             raise ValueError(f"{what} makes nothing of `sources`: leave them out; {able} do")
         names = [source.name for source in self.sources or []]
@@ -135,46 +141,22 @@ class AttackConfig(BaseModel):
     @property
     def chosen(self) -> Method:
         """The method itself."""
+        from udc_robust.grid.named import find_method
+
         return find_method(self.method)
 
     def options_at(self, eps: float) -> dict[str, Any]:
         """The method's options at one budget, with ``eps`` known to their formulas and types as the defaults have."""
         defaults = self.chosen.options()
         return {
-            key: _option(f"{key} of attack {self.method!r}", value, defaults[key], eps, signed=key == "confidence")
+            key: option_of(f"{key} of attack {self.method!r}", value, defaults[key], eps, signed=key == "confidence")
             for key, value in (self.model_extra or {}).items()
         }
 
     @property
     def label(self) -> str:
         """Name of the attack in tables."""
-        own = self.method if self.method in METHODS else self.method.rpartition(":")[2]
+        own = self.method if self.method in METHOD_NAMES else self.method.rpartition(":")[2]
         extra = "" if self.objective in self.plain_objectives else f"-{self.objective.rpartition(':')[2]}"
         made_on = "" if not self.sources else f" from {'+'.join(source.name for source in self.sources)}"
         return self.name or f"{own}{extra}{made_on}"
-
-
-def _option(what: str, value: Any, default: Any, eps: float, *, signed: bool) -> Any:
-    """One option of a method, of the type of its default; without a default it is what was written."""
-    if isinstance(default, str) or default is Ellipsis:
-        return value
-    if isinstance(default, tuple):
-        return _whole_numbers(what, value)
-    found = number(value, eps=eps)
-    whole = isinstance(default, int) and not isinstance(default, bool)
-    if isinstance(default, bool) != isinstance(found, bool) or not isinstance(found, int | float):
-        raise ValueError(f"{what} must be like {default!r}, not {value!r}")
-    if not math.isfinite(found):
-        raise ValueError(f"{what} must be finite, not {value!r}")
-    if whole and (found != int(found) or not 1 <= found <= MOST):
-        raise ValueError(f"{what} must be a whole number from 1 to {MOST:,}, not {value!r}")
-    if isinstance(default, float | None) and not (found > 0 or found == default == 0 or signed):
-        raise ValueError(f"{what} must be positive, not {value!r}")
-    return int(found) if whole else found
-
-
-def _whole_numbers(what: str, value: Any) -> tuple[int, ...]:
-    """An option that is a list of pixels."""
-    if not isinstance(value, list | tuple) or any(type(part) is not int or not 0 <= part <= MOST for part in value):
-        raise ValueError(f"{what} must be a list of whole numbers of 0 or more, not {value!r}")
-    return tuple(value)

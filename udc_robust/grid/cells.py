@@ -44,6 +44,11 @@ class Cell:
         return self.seed_key + (f"-{self.access}" if self.access in ACCESSES else "")
 
     @property
+    def title(self) -> str:
+        """For people who wait."""
+        return f"{self.label} {eps_text(self.eps)}"
+
+    @property
     def seed_key(self) -> str:
         """Name of the cell in seeds: attacks that differ in their access only begin at the same points."""
         return file_part(f"{self.attack.label}-{self.attack.norm}-{eps_text(self.eps).replace('/', '_')}")

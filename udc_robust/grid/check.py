@@ -18,8 +18,12 @@ from udc_robust.grid.named import is_path
 from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Network, Task
-from udc_robust.grid.victims import build_victims
+from udc_robust.grid.victims import Victim, build_victims
 from udc_robust.networks.constant import refuse_constant
+from udc_robust.processes import is_main
+from udc_robust.progress import doing, progress
+
+_ENOUGH = 256  # pixels
 
 
 @torch.no_grad()
@@ -37,31 +41,61 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
         domain: build_victims(untuned, list(mine.values()), {}, sources.get(domain, {}))
         for domain, mine in networks.items()
     }
-    for images in sets:
-        batch = Batch.load(images, [0], config.device, config.seed, 1)
-        met = [cell for victim in victims[images.domain] for cell in victim.cells]
-        for cell in met:
-            _check_options(cell, images.domain, images.sizes)
-        for network in networks[images.domain].values():
-            what = f"{task.network} {network.name!r}"
-            answer = _answer(network, batch, what, network.origin)
-            task.check(config, batch, network, answer)
-            with frozen(network):
-                refuse_constant(partial(answers, network, seeds=[0]), batch.x, answer, what, network.origin)
-            if any(cell.attack.chosen.access == "gradient" for cell in met):
-                _check_it_has_a_slope(network, batch, what)
-            _check_measures(task, config, batch, answer)
-        for source in sources.get(images.domain, {}).values():
-            _check_source(task, config, batch, source, answer)
-        for victim in victims[images.domain]:
-            if victim.defence is not None:
-                made = fresh(victim.defence, batch.x, Streams([0]))
-                if not made.isfinite().all():
-                    raise UserError(
-                        f"defence {victim.block.label!r} makes NaN or infinity: check its options and files"
-                    )
-                _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
-    _check_methods(met)
+    total = sum(len(networks[images.domain]) + len(victims[images.domain]) for images in sets)
+    with progress("checking", total, brief=True, quiet=not is_main()) as tick:
+        for images in sets:
+            batch = Batch.load(images, [0], config.device, config.seed, 1)
+            met = [cell for victim in victims[images.domain] for cell in victim.cells]
+            for cell in met:
+                _check_options(cell, images.domain, images.sizes)
+            sloped = any(cell.attack.chosen.access == "gradient" for cell in met)
+            for network in networks[images.domain].values():
+                doing(f"{network.name} on {images.label}")
+                answer = _check_network(task, config, network, batch, sloped)
+                tick()
+            for source in sources.get(images.domain, {}).values():
+                _check_source(task, config, batch, source, answer)
+            for victim in victims[images.domain]:
+                doing(f"{victim.label} on {images.label}")
+                _check_defence(victim, batch)
+                tick()
+        _check_methods(met)
+
+
+def _check_network(task: Task, config: RunConfig, network: Network, batch: Batch, sloped: bool) -> Tensor:
+    """Its answer to the whole image, which may be large; whether it looks and has a slope is seen on the middle."""
+    what = f"{task.network} {network.name!r}"
+    answer = _answer(network, batch, what, network.origin)
+    task.check(config, batch, network, answer)
+    part = _middle(network, batch.x)
+    with frozen(network):
+        refuse_constant(partial(answers, network, seeds=[0]), part, answers(network, part, [0]), what, network.origin)
+    if sloped:
+        _check_it_has_a_slope(network, part, what)
+    _check_measures(task, config, batch, answer)
+    return answer
+
+
+def _middle(network: Network, x: Tensor) -> Tensor:
+    """The middle of a large image, where the network takes images of another size."""
+    top, left = (max(side - _ENOUGH, 0) // 2 for side in x.shape[-2:])
+    part = x[..., top : top + _ENOUGH, left : left + _ENOUGH]
+    if part.shape == x.shape:
+        return x
+    try:
+        with frozen(network):
+            answers(network, part, [0])
+    except RuntimeError:
+        return x
+    return part
+
+
+def _check_defence(victim: Victim, batch: Batch) -> None:
+    if victim.defence is not None:
+        made = fresh(victim.defence, batch.x, Streams([0]))
+        if not made.isfinite().all():
+            raise UserError(f"defence {victim.block.label!r} makes NaN or infinity: check its options and files")
+        _answer(victim.deployed, batch, f"victim {victim.label!r}", victim.network.origin)
 
 
 def _check_source(task: Task, config: RunConfig, batch: Batch, source: Network, of_victims: Tensor) -> None:
@@ -72,9 +106,10 @@ def _check_source(task: Task, config: RunConfig, batch: Batch, source: Network, 
         theirs, ours = (tuple(shape[2:]) for shape in (answer.shape, of_victims.shape))
         raise UserError(f"{what} answers with {theirs} an image where the victims answer with {ours}: leave it out")
     task.check(config, batch, source, answer)
+    part = _middle(source, batch.x)
     with frozen(source):
-        refuse_constant(partial(answers, source, seeds=[0]), batch.x, answer, what, source.origin)
-    _check_it_has_a_slope(source, batch, what)
+        refuse_constant(partial(answers, source, seeds=[0]), part, answers(source, part, [0]), what, source.origin)
+    _check_it_has_a_slope(source, part, what)
 
 
 def _check_options(cell: Cell, domain: str, sizes: Sequence[tuple[int, int]]) -> None:
@@ -125,10 +160,10 @@ def _check_methods(met: Sequence[Cell]) -> None:
             )  # fmt: skip
 
 
-def _check_it_has_a_slope(network: Network, batch: Batch, what: str) -> None:
+def _check_it_has_a_slope(network: Network, x: Tensor, what: str) -> None:
     """Refuse a network whose answer has no gradient, when the attacks climb one."""
     with torch.enable_grad(), frozen(network):
-        sloped = answers(network, batch.x.detach().requires_grad_(True), [0]).requires_grad
+        sloped = answers(network, x.detach().requires_grad_(True), [0]).requires_grad
     if not sloped:
         raise UserError(
             f"{what} answers without a gradient (`torch.no_grad` or `detach` in its code?): "

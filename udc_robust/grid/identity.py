@@ -67,7 +67,10 @@ def claim(
     resolved = plain(config, {"out"}) | {"fingerprint": fingerprint}
     path = out / "config.yaml"
     if path.exists():
-        _check_same(out, resolved, _former(path, former_schema), files)
+        former = _former(path, former_schema)
+        if former and former_schema is not None:  # an evaluation's name is a title; a training's names its files
+            former["name"] = resolved["name"]
+        _check_same(out, resolved, former, files)
         return
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -131,9 +134,16 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _change(key: str, before: Any, now: Any) -> str:
-    """A key, with its values where they are short."""
-    short = all(not isinstance(value, list | dict) for value in (before, now))
-    return f"{key} ({before} there, {now} here)" if short else key
+    """The first key within a block that differs, with both values; a block that is on one side only by its name."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+        return _change(f"{key}.{inner}", before.get(inner), now.get(inner))
+    if isinstance(before, list) and isinstance(now, list):
+        if len(before) != len(now):
+            return f"{key} ({len(before)} there, {len(now)} here)"
+        place = next(i for i, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
+        return _change(f"{key}.{place}", before[place], now[place])
+    return f"{key} ({before} there, {now} here)"
 
 
 def input_digests(config: BaseModel, also: Sequence[str] = ()) -> dict[str, str]:

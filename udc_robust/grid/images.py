@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Result, answers, frozen, image_seed
+from udc_robust.corruptions import SceneChange
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Images:
         truth: whether answers are measured against a target, and not against the clean answer.
         facts: what run.json says of them beside their number.
         told: lines on what was understood of them, and why.
+        load_changed: the same as ``load`` of a scene that was changed before the optics, see `SceneChange`; None where
+            scene and optics are not known.
     """
 
     label: str
@@ -35,6 +38,7 @@ class Images:
     truth: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
     told: Sequence[str] = ()
+    load_changed: Callable[[int, SceneChange], tuple[Tensor, Tensor | None]] | None = None
 
 
 class Deployed(Protocol):
@@ -72,10 +76,9 @@ class Batch:
     @classmethod
     def load(cls, images: Images, indices: Sequence[int], device: str, run_seed: int, draws: int) -> Batch:
         """Read some images of a set."""
-        pictures, targets = zip(*(images.load(i) for i in indices), strict=True)
-        known = [target for target in targets if target is not None]
-        target = torch.stack(known).to(device) if len(known) == len(targets) else None
-        return cls(images, indices, torch.stack(pictures).to(device), target, run_seed, draws)
+        x, target = stacked([images.load(i) for i in indices])
+        target = None if target is None else target.to(device)
+        return cls(images, indices, x.to(device), target, run_seed, draws)
 
     @property
     def keys(self) -> list[str]:
@@ -97,3 +100,10 @@ class Batch:
             with torch.no_grad(), frozen(victim.deployed):
                 self.clean[victim.label] = answers(victim.deployed, self.x, self.seeds("judge"), self.draws)
         return self.clean[victim.label]
+
+
+def stacked(loaded: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Images and targets, each as one batch; None where a target is missing."""
+    pictures, targets = zip(*loaded, strict=True)
+    known = [target for target in targets if target is not None]
+    return torch.stack(pictures), torch.stack(known) if len(known) == len(targets) else None

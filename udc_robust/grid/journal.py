@@ -67,7 +67,8 @@ class Journal:
                 raise ValueError(f"it has no {name}")
         for row in entry.get("rows", []):
             known = isinstance(row, dict) and isinstance(row.get("image"), str)
-            if not known or isinstance(row.get("eps"), bool) or not isinstance(row.get("eps"), int | float):
+            size = row.get("severity", row.get("eps")) if known else None
+            if isinstance(size, bool) or not isinstance(size, int | float):
                 raise ValueError("a row of it names no image or budget")
         self.units[entry["unit"]] = entry
 

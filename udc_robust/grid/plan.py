@@ -9,6 +9,7 @@ from typing import Any
 
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, batches
+from udc_robust.grid.corrupting import Corrupted, possible
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.sources import Networks
@@ -24,16 +25,18 @@ class Share:
 
     Attributes:
         victims: of this network, the bare one first.
+        corruptions: that all of them meet.
     """
 
     images: Images
     indices: Sequence[int]
     victims: Sequence[Victim]
+    corruptions: Sequence[Corrupted]
 
-    def units(self) -> Iterator[tuple[Victim, Cell | None]]:
+    def units(self) -> Iterator[tuple[Victim, Cell | Corrupted | None]]:
         """Each victim unattacked (None), then in its cells."""
         for victim in self.victims:
-            for cell in [None, *victim.cells]:
+            for cell in [None, *victim.cells, *self.corruptions]:
                 yield victim, cell
 
 
@@ -116,11 +119,14 @@ def planned(
         for domain, mine in networks.items()
     }
     shares = [
-        Share(images, indices, [victim for victim in victims[images.domain] if victim.network.name == name])
+        Share(
+            images, indices, [victim for victim in victims[images.domain] if victim.network.name == name],
+            possible(config.corruptions, images),
+        )
         for images in sets
         for indices in batches(images.sizes, config.batch_size)
         for name in networks[images.domain]
-    ]
+    ]  # fmt: skip
     return Plan(
         task, config.name, out, config.seed, config.device, config.draws, config.gallery, config.save_images,
         config.round_8_bit, sets, [*metrics, *(block.found() for block in config.metrics)], missing, victims, shares,

@@ -75,12 +75,12 @@ def blocks(name: str, task: str, networks: Sequence[str]) -> list[dict[str, Any]
 
 
 def with_preset(values: Mapping[str, Any], task: str, networks: Sequence[str]) -> dict[str, Any]:
-    """A config with its preset's attacks before its own; without either, those of ``standard``.
+    """A config with its preset's attacks before its own; without either, those of ``standard``, or corruptions alone.
 
     Those that are there already, by name, stay: a run's config.yaml holds both the preset and its attacks.
     """
     own, preset = values.get("attacks") or [], values.get("preset")
-    if preset is None and own:
+    if preset is None and (own or values.get("corruptions")):
         return dict(values)
     name = full_name(USUAL if preset is None else str(preset))
     known = [block.get("name") for block in own if isinstance(block, Mapping)]

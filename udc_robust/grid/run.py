@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from udc_robust.files import write_text
-from udc_robust.grid.budget import eps_text
 from udc_robust.grid.check import check_victims
+from udc_robust.grid.corrupting import Corrupted, impossible
 from udc_robust.grid.identity import claim_folder, facts_of
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.journal import Journal
@@ -25,7 +26,7 @@ from udc_robust.grid.sources import sources_of
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
 from udc_robust.grid.told import data_told, left_out, networks_told, sources_told
-from udc_robust.grid.units import keep_names, run_unit, unit_name
+from udc_robust.grid.units import keep_names, run_corruption, run_unit, unit_name
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.portable import portable
@@ -47,7 +48,8 @@ def run(task: Task, config: RunConfig, out: Path, command: str = "") -> dict[str
     sets = opened(task, config)
     networks = loaded(task, config, sets)
     sources = sources_of(task, config, sets, networks)
-    for line in (*data_told(sets), *networks_told(networks), *sources_told(config, networks, sources)):
+    told = (data_told(sets), networks_told(networks), sources_told(config, networks, sources))
+    for line in chain(*told, impossible(config.corruptions, sets)):
         note(line)
     check_victims(task, config, sets, networks, sources)
     task.metrics(config)  # what an attack needs and cannot be had is told before the folder is claimed
@@ -92,5 +94,10 @@ def _work(plan: Plan, processes: Processes) -> None:
                 unit = unit_name(share.images.keys[share.indices[0]], share.images.label, victim, cell)
                 if unit not in journal.units:
                     batch = batch or plan.batch(share)
-                    journal.add(unit, **run_unit(plan, batch, victim, cell))
-                tick(f"{victim.label} {cell.label} {eps_text(cell.eps)}" if cell else f"{victim.label} clean")
+                    entry = (
+                        run_corruption(plan, batch, victim, cell)
+                        if isinstance(cell, Corrupted)
+                        else run_unit(plan, batch, victim, cell)
+                    )
+                    journal.add(unit, **entry)
+                tick(f"{victim.label} {cell.title if cell else 'clean'}")

@@ -6,40 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from udc_robust.config_file import FileName, Strict, as_lists, may_load, told
+from udc_robust.config_file import FileName, Strict, as_lists, told
 from udc_robust.errors import unknown_name
 from udc_robust.grid.attack_schema import Eps
-from udc_robust.grid.named import find_metric
+from udc_robust.grid.bands import with_bands
+from udc_robust.grid.corruption_config import CorruptionConfig
+from udc_robust.grid.metric_config import MetricConfig
 from udc_robust.grid.presets import blocks, with_preset
 from udc_robust.limits import Count, Device, Seed
-from udc_robust.metrics import Metric
-from udc_robust.networks.weights import named_by_file
-
-
-class MetricConfig(Strict):
-    """A figure of one's own, a column everywhere: a function of answers and targets, one number an image.
-
-    Attributes:
-        metric: ``package.module:name`` or ``file.py:name`` of a function, or of a `Metric`, which tells the rest.
-        name: of the column; None: the function's.
-    """
-
-    metric: str
-    name: str | None = None
-    higher_is_better: bool = True
-    digits: Annotated[int, Field(ge=0, le=9)] = 3
-
-    @model_validator(mode="after")
-    def _known(self, info: ValidationInfo) -> MetricConfig:
-        if may_load(self.metric, info):
-            told(self.found)
-        return self
-
-    def found(self) -> Metric:
-        """The record."""
-        return find_metric(self.metric, self.name, self.higher_is_better, self.digits)
+from udc_robust.networks.short_names import named_by_file
 
 
 class RunConfig(Strict):
@@ -47,15 +24,19 @@ class RunConfig(Strict):
 
     Attributes:
         draws: answers of a random defence that are judged.
-        preset: attacks that stand before ``attacks`` under a name to quote, see `presets`; without either: standard.
+        preset: attacks that stand before ``attacks`` under a name to quote, see `presets`; without attacks and
+            corruptions: standard.
         validation: images on which strengths of defences with ``match`` are tuned; never those of ``data``.
+        corruptions: threats that nobody aims, see `CorruptionConfig`; a run may have them and no attack.
         metrics: figures beside the task's own.
         save_images: keep all attacked images.
         gallery: images, evenly over each data block, whose pictures are kept for the report.
     """
 
     network_key: ClassVar[str] = ""
-    short_forms: ClassVar[Mapping[str, str | None]] = {"defences": "kind", "attacks": "method", "eps": None}
+    short_forms: ClassVar[Mapping[str, str | None]] = {
+        "defences": "kind", "attacks": "method", "eps": None, "metrics": "metric", "corruptions": "kind",
+    }  # fmt: skip
 
     task: str
     name: FileName
@@ -68,8 +49,9 @@ class RunConfig(Strict):
     defences: list[Any] = Field(default_factory=lambda: ["none"], min_length=1, validate_default=True)
     draws: Count = 8
     preset: str | None = None
-    attacks: list[Any] = Field(min_length=1)
+    attacks: list[Any] = Field(default_factory=list)
     eps: list[Eps] = Field(min_length=1)
+    corruptions: list[CorruptionConfig] = Field(default_factory=list)
     metrics: list[MetricConfig] = Field(default_factory=list)
     round_8_bit: bool = True
     save_images: bool = True
@@ -79,12 +61,12 @@ class RunConfig(Strict):
     @classmethod
     def _short_forms(cls, values: Any) -> Any:
         """``restorers: [nafnet_mini]`` and a single block of data are fine, and a preset stands for its attacks."""
-        values = as_lists(values, {**RunConfig.short_forms, **cls.short_forms, "metrics": "metric"})
+        values = as_lists(values, {**RunConfig.short_forms, **cls.short_forms})
         if not isinstance(values, Mapping):
             return values
         blocks = [named_by_file(block) for block in values.get(cls.network_key) or []]
         networks = [str(block["name"]) for block in blocks if isinstance(block, Mapping) and "name" in block]
-        return told(lambda: with_preset(values, cls.model_fields["task"].default, networks))
+        return told(lambda: with_preset(with_bands(values), cls.model_fields["task"].default, networks))
 
     @model_validator(mode="after")
     def _preset_as_it_is(self) -> RunConfig:
@@ -120,6 +102,7 @@ class RunConfig(Strict):
         found[self.network_key.removesuffix("s")] = [network.name for network in self.networks]
         found["defence"] = [defence.label for defence in self.defences]
         found["attack"] = [f"{attack.label} ({attack.norm})" for attack in self.attacks]
+        found["corruption"] = [title for block in self.corruptions for title in block.titles]
         found["metric"] = [block.name or block.metric for block in self.metrics]
         for what, labels in found.items():
             if twice := next((label for label in labels if labels.count(label) > 1), None):

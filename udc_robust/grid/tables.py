@@ -20,6 +20,8 @@ from udc_robust.metrics import Metric
 COSTS = ("linf", "l2", "forwards", "backwards", "queries")
 BAD = "bad_gradients"
 """Columns that every task has, of attacked rows."""
+CORRUPTION = "corruption"
+"""The column by which rows of corruptions are known."""
 
 
 def cell_names(network: str, of_objective: Sequence[str] = (), of_data: Sequence[str] = ()) -> tuple[str, ...]:
@@ -54,7 +56,8 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
     columns = [*(metric.name for metric in metrics), *changes]
     more = [column for column in columns if column not in task.results]
     units = sorted(units, key=lambda unit: unit["unit"])
-    rows = sorted((row for unit in units for row in unit["rows"]), key=order)
+    every = [row for unit in units for row in unit["rows"]]
+    rows = sorted((row for row in every if CORRUPTION not in row), key=order)
     write_text(out / "results.csv", to_csv([*task.results, *more], rows))
     write_text(out / "summary.csv", to_csv([*task.summary, *more], _summary(task, more, rows)))
     asked = [
@@ -64,8 +67,17 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
     if asked:
         asked.sort(key=lambda row: (*order(row), row["queries"]))
         write_text(out / QUERIES, to_csv((*task.names[:7], "image", "queries", task.quality.name), asked))
+    if corrupted := [row for row in every if CORRUPTION in row]:
+        _write_corruptions(task, more, out / "corruptions.csv", corrupted)
     timings = [{"unit": unit["unit"], **unit["cost"]} for unit in units if "seconds" in unit["cost"]]
     write_text(out / "timings.csv", to_csv(("unit", "images", "seconds", "peak_bytes"), timings))
+
+
+def _write_corruptions(task: Task, more: Sequence[str], path: Path, rows: Sequence[Row]) -> None:
+    """A row an image, corruption, place and severity; corruptions are no attacks, so they have a table of their own."""
+    names = ("data", task.network, "defence", CORRUPTION, "family", "place", "severity", "image")
+    figures = [name for name in (*task.results, *more) if name not in names and any(name in row for row in rows)]
+    write_text(path, to_csv([*names, *figures], sorted(rows, key=lambda row: [row[name] for name in names])))
 
 
 def _summary(task: Task, more: Sequence[str], rows: Iterable[Row]) -> list[dict[str, Any]]:

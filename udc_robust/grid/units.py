@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Result, Streams
+from udc_robust.corruptions import CORRUPTIONS
 from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
 from udc_robust.files import LONG, file_part, write_text
 from udc_robust.grid.attacking import Judged, attacked, unattacked
 from udc_robust.grid.budget import change_column
 from udc_robust.grid.cells import Cell
+from udc_robust.grid.corrupting import Corrupted
 from udc_robust.grid.images import Batch
 from udc_robust.grid.plan import Plan
 from udc_robust.grid.victims import Victim
@@ -28,7 +30,7 @@ Unit = dict[str, Any]
 """``rows``, one an image; ``cost``; and of an attack that asks ``queries``, a row an image and number of queries."""
 
 
-def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | None) -> str:
+def unit_name(batch_key: str, data: str, victim: Victim, cell: Cell | Corrupted | None) -> str:
     """Name of a unit in the journal."""
     return "/".join(
         quote(part, safe="", errors="surrogatepass")
@@ -88,6 +90,31 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     quality = plan.task.quality.name
     asked = [{"image": batch.keys[row], "queries": queries, quality: value} for row, queries, value in judged.curve]
     return {"rows": rows, "cost": cost, "queries": asked}
+
+
+def run_corruption(plan: Plan, batch: Batch, victim: Victim, cell: Corrupted) -> Unit:
+    """Judge a batch that was changed by chance, and describe each image in a row of ``corruptions.csv``."""
+    doing(f"{victim.label}: {cell.title}")
+    changed = cell.applied(batch, plan.round_8_bit)
+    outputs = changed.clean_answers(victim)
+    judged = Judged(changed, victim, None, changed.x, outputs, batch.clean_answers(victim), None, None)
+    # Of the images as they are, which have rows of their own.
+    figures = {k: v for k, v in plan.task.figures(judged, plan.metrics).items() if not k.endswith("_clean")}
+    names = {
+        "data": batch.images.label, plan.task.network: victim.network.name, "defence": victim.defence_name,
+        "draws": len(outputs), "nfe": victim.nfe, "corruption": cell.kind, "family": CORRUPTIONS[cell.kind].family,
+        "place": cell.place, "severity": cell.severity,
+    }  # fmt: skip
+    rows = [
+        {
+            **plan.task.describe(changed, i),
+            **names,
+            "image": key,
+            **{name: values[i] for name, values in figures.items()},
+        }
+        for i, key in enumerate(batch.keys)
+    ]
+    return {"rows": rows, "cost": {"images": len(batch.x)}}
 
 
 def _names(plan: Plan, judged: Judged) -> dict[str, Any]:

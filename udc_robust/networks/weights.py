@@ -15,8 +15,6 @@ from udc_robust.errors import UserError
 from udc_robust.files import write_bytes
 
 _CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net_g")
-SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
-"""Endings of weights files."""
 
 
 def _is_list(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
@@ -48,21 +46,6 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise UserError(f"no weights at {path}: check the path")
     return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
-
-
-def named_by_file(values: Any) -> Any:
-    """A block of a config whose ``name`` is a weights file, or code: that file's stem, or the class, is its name.
-
-    So ``restorers: runs/train/mine/mine.safetensors`` and ``restorers: nets.py:Net`` work wherever a name does.
-    """
-    name = values.get("name") if isinstance(values, Mapping) else None
-    if not isinstance(name, str):
-        return values
-    if name.endswith(SUFFIXES) and values.get("weights") is None:
-        return {**values, "name": Path(name).stem, "weights": name}
-    if ":" in name and values.get("network") is None:
-        return {**values, "name": name.rpartition(":")[2], "network": name}
-    return values
 
 
 def without_prefix(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:

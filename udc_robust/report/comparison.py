@@ -21,6 +21,10 @@ ATTACKERS = ("gradient", *ACCESSES, "jitter", "output", "query", "transfer")
 """What kinds of attackers there are: by their access, or ``jitter`` for gradients at several places near by."""
 
 
+CAPS = ("brightness", "smooth_field")
+"""Attacks that no restorer which keeps brightness can refuse: what they leave of a network caps what it could hold."""
+
+
 @dataclass(frozen=True)
 class Held:
     """What a victim holds at one budget, as people read it: the mean over images of the worst over attacks.
@@ -30,6 +34,9 @@ class Held:
         noise: what random noise of the budget leaves; None where the run has none.
         by: what each kind of attacker leaves, see `ATTACKERS`.
         gain: over the baseline, image by image; ``gain_interval`` at 95 %. None for the baseline itself.
+        cap: what constant and smooth shifts alone leave of the baseline, which nothing faithful to brightness can
+            refuse; None where the run has none.
+        share: of what can be closed, ``(held - undefended) / (cap - undefended)``.
         strongest: the attack that is the worst on most images.
         worst: by image.
     """
@@ -40,6 +47,8 @@ class Held:
     by: Mapping[str, float]
     gain: float | None
     gain_interval: Interval
+    cap: float | None
+    share: float | None
     strongest: str
     worst: Mapping[str, Worst]
 
@@ -140,6 +149,8 @@ def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
         else gains_over(panel.task.quality, worst, worst_by_image(baseline, budget))
     )
     figures = [one.figure for one in worst.values()]
+    floor = panel if baseline is None else baseline
+    cap = capped(floor, budget)
     return Held(
         quality=fmean(figures),
         interval=mean_interval(figures),
@@ -147,9 +158,28 @@ def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
         by=by,
         gain=fmean(gains) if gains else None,
         gain_interval=mean_interval(gains) if gains else None,
+        cap=cap,
+        share=None if cap is None or not gains else share_closed(floor, budget, fmean(gains), cap),
         strongest=strongest(worst),
         worst=worst,
     )
+
+
+def capped(panel: Panel, budget: Budget) -> float | None:
+    """What attacks that need no gradient leave of a victim: a constant shift, a smooth field."""
+
+    def shifts(outcome: Outcome) -> bool:
+        return outcome.cell.attack.method in CAPS
+
+    found = any(shifts(outcome) and outcome.counts and outcome.budget == budget for outcome in panel.outcomes)
+    return held(worst_by_image(panel, budget, shifts)) if found else None
+
+
+def share_closed(baseline: Panel, budget: Budget, gain: float, cap: float) -> float | None:
+    """Which part of the gap between the undefended network and its cap a gain is; None where there is no gap."""
+    metric = baseline.task.quality
+    gap = metric.better(cap, held(worst_by_image(baseline, budget)))
+    return gain / gap if gap > metric.scale.large else None
 
 
 def gains_over(metric: Metric, worst: Mapping[str, Worst], floor: Mapping[str, Worst]) -> list[float]:
@@ -164,7 +194,7 @@ def attacker(outcome: Outcome) -> str:
 
 COLUMNS = (
     "data", "metric", "family", "victim", "kind", "role", "nfe", "clean", "cost", "norm", "eps", "budget", "held",
-    "held_low", "held_high", "noise", "gain", "gain_low", "gain_high", *ATTACKERS, "strongest",
+    "held_low", "held_high", "noise", "gain", "gain_low", "gain_high", "cap", "share", *ATTACKERS, "strongest",
 )  # fmt: skip
 
 
@@ -176,6 +206,7 @@ def rows(found: Sequence[Comparison]) -> list[dict[str, Any]]:
             "victim": standing.panel.label, "kind": standing.panel.kind, "role": standing.panel.role,
             "nfe": standing.panel.nfe, "clean": standing.clean, "cost": standing.cost, "norm": budget.norm,
             "eps": budget.eps, "budget": str(budget), "held": one.quality, "noise": one.noise, "gain": one.gain,
+            "cap": one.cap, "share": one.share,
             "strongest": one.strongest, **_ends("held", one.interval), **_ends("gain", one.gain_interval),
             **{kind: one.by.get(kind) for kind in ATTACKERS},
         }

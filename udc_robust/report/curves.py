@@ -9,6 +9,7 @@ from udc_robust.grid.budget import NORM_SIGNS, Budget, rising
 from udc_robust.report.comparison import Comparison, Held, Standing
 from udc_robust.report.drawing import MARKER_SIGNS, MARKERS, SERIES, Axis, Line, Plot, axis_title, in_words, svg_of
 from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.spectrum import is_band
 from udc_robust.report.worst import curve
 
 Read = Callable[[Held], float | None]
@@ -86,10 +87,10 @@ def attack_plots(panels: Sequence[Panel], prefix: str) -> list[Plot]:
 
 
 def _series(panel: Panel, norm: str) -> dict[str, list[Outcome]]:
-    """The attacks of one norm with their outcomes by rising eps; noise and unlimited budgets are no curves."""
+    """The attacks of one norm with their outcomes by rising eps; noise, bands and unlimited budgets are no curves."""
     found: dict[str, list[Outcome]] = {}
     for outcome in sorted(panel.outcomes, key=lambda outcome: outcome.cell.eps):
-        if outcome.budget.norm == norm and not outcome.is_noise and outcome.budget.limited:
+        if outcome.budget.norm == norm and not outcome.is_noise and outcome.budget.limited and not is_band(outcome):
             found.setdefault(outcome.cell.label, []).append(outcome)
     return found
 

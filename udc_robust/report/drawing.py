@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,11 +80,10 @@ def svg_of(lines: Sequence[Line], axis: Axis, title: str, prefix: str) -> str:
         title: of the vertical axis.
         prefix: of ids, unique in a page.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     even = list(axis.ticks) if axis.spacing == "even" else []
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
+    with drawing(prefix):
         figure = Figure(figsize=(5.6, 3.7), layout="constrained")
         axes = figure.add_subplot()
         for line in lines:
@@ -100,14 +100,20 @@ def svg_of(lines: Sequence[Line], axis: Axis, title: str, prefix: str) -> str:
             axes.set_xticks(range(len(even)) if even else list(axis.ticks), list(axis.ticks.values()))
         axes.set_xlabel(axis.label, color=INK)
         axes.set_ylabel(title, color=INK)
-        _quiet(axes)
-        svg = io.StringIO()
-        # No date and no creator: the same run gives the same bytes.
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(svg.getvalue(), prefix)
+        quiet(axes)
+        return inline(figure, prefix)
 
 
-def _quiet(axes: Any) -> None:
+@contextlib.contextmanager
+def drawing(prefix: str) -> Iterator[None]:
+    """How matplotlib draws for a page; ``prefix``: of the ids, unique in it."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 10}):
+        yield
+
+
+def quiet(axes: Any) -> None:
     """A frame that does not compete with the curves."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -116,8 +122,12 @@ def _quiet(axes: Any) -> None:
     axes.spines["bottom"].set_color(GRID)
 
 
-def _inline(svg: str, prefix: str) -> str:
-    """Make a whole SVG file fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
+def inline(figure: Any, prefix: str) -> str:
+    """A figure as SVG fit for a page: no prologue, ids of its own, colours from CSS, as wide as its place."""
+    drawn = io.StringIO()
+    # No date and no creator: the same run gives the same bytes.
+    figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = drawn.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)

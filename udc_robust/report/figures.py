@@ -48,7 +48,9 @@ def _common(panel: Panel) -> list[Column]:
     """What every task's table says of an attack: how far it went, and how its gradient was taken."""
     levels, unit = (1.0, "") if panel.images["domain"] == "linear" else (255.0, ", levels")
     found = [
-        Column("Mean L2", lambda row: number(row["l2"]) if row.get("l2") is not None else "0", _rms),
+        Column(
+            "Mean L2, least to most", lambda row: number(row["l2"]) if row.get("l2") is not None else "0", _l2_range
+        ),
         Column(f"Mean L∞{unit}", lambda row: number(row["linf"] * levels, 1) if row.get("linf") is not None else "0"),
     ]
     if panel.defence != "none":
@@ -59,12 +61,14 @@ def _common(panel: Panel) -> list[Column]:
     return found
 
 
-def _rms(outcome: Outcome | None) -> str:
-    """Without a budget the norm is told by value too, in levels."""
-    rms = None if outcome is None else outcome.summary.get("rms")
-    return (
-        f"rms {number(rms * 255)}" if outcome is not None and rms is not None and math.isinf(outcome.cell.eps) else ""
-    )
+def _l2_range(outcome: Outcome | None) -> str:
+    """From the least to the most changed image; without a budget the norm is told by value too, in levels."""
+    if outcome is None:
+        return ""
+    sizes, rms = [row["l2"] for row in outcome.rows if row.get("l2") is not None], outcome.summary.get("rms")
+    found = [f"{number(min(sizes))} to {number(max(sizes))}"] if sizes else []
+    found += [f"rms {number(rms * 255)} levels"] if rms is not None and math.isinf(outcome.cell.eps) else []
+    return "; ".join(found)
 
 
 def _line(row: tuple[str, str, str, Row, Outcome | None], columns: Sequence[Column]) -> dict[str, Any]:

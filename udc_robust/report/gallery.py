@@ -74,10 +74,10 @@ class Shown:
 
 def choose(panels: Sequence[Panel]) -> tuple[Shown, int]:
     """Choose images so that the page stays of a sane size; the second value counts those left out."""
-    images = list(dict.fromkeys((panel.data, image) for panel in panels for image in _kept(panel)))
+    images = list(dict.fromkeys((panel.data, image) for panel in panels for image in kept(panel)))
     if not images:
         return Shown([], _LARGEST), 0
-    given = [panel.picture(image, "input.png", of_victim=False) for panel in panels for image in _kept(panel)]
+    given = [panel.picture(image, "input.png", of_victim=False) for panel in panels for image in kept(panel)]
     largest = min(max(max(image_size(path)) for path in given), _LARGEST)
     smallest = min(largest, _SMALLEST)
     pictures = np.cumsum([_pictures(panels, data) for data, _ in images])
@@ -92,7 +92,7 @@ def _pictures(panels: Sequence[Panel], data: str) -> int:
     return sum(_PICTURES_PER_CELL * len(panel.outcomes) + _PICTURES_PER_CARD for panel in panels if panel.data == data)
 
 
-def _kept(panel: Panel) -> list[str]:
+def kept(panel: Panel) -> list[str]:
     """Images whose pictures were kept."""
     images = [row["image"] for row in panel.clean_rows]
     return [
@@ -106,15 +106,15 @@ def cards(panels: Sequence[Panel], shown: Shown) -> Iterator[Card]:
     """Cards of the shown images, the victims of an image side by side."""
     for data, image in shown.images:
         for panel in panels:
-            if panel.data == data and image in _kept(panel):
+            if panel.data == data and image in kept(panel):
                 yield _card(panel, image, shown.side)
 
 
 def _card(panel: Panel, image: str, side: int) -> Card:
     word, outputs = panel.task.shown.name, panel.task.shown.role == "output"
-    given = _read(panel.picture(image, "input.png", of_victim=False))
+    given = read_pixels(panel.picture(image, "input.png", of_victim=False))
     clean_path = panel.picture(image, "clean.output.png")
-    clean = _read(clean_path) if outputs else None
+    clean = read_pixels(clean_path) if outputs else None
     row = next(row for row in panel.clean_rows if row["image"] == image)
     answer = panel.task.answer(panel, row)
     fixed = [Picture("input", "Input", "" if outputs else answer, _uri(panel, given, side))]
@@ -123,10 +123,10 @@ def _card(panel: Panel, image: str, side: int) -> Card:
         ("view", "What the defence makes of it", panel.picture(image, "clean.view.png")),
     ):
         if path.is_file():
-            fixed.append(Picture(role, name, "", _uri(panel, _read(path), side)))
+            fixed.append(Picture(role, name, "", _uri(panel, read_pixels(path), side)))
     if clean is not None:
         fixed.append(Picture("clean", f"Clean {word}", answer, _uri(panel, clean, side)))
-    shown = [outcome for outcome in panel.outcomes if _input(panel, image, outcome) is not None]
+    shown = [outcome for outcome in panel.outcomes if attacked_input_path(panel, image, outcome) is not None]
     cells = [_cell(panel, image, outcome, given, clean, side) for outcome in shown]
     names = {
         "attacked_input": "Attacked input", "input_difference": "Difference of the inputs",
@@ -142,7 +142,7 @@ def _card(panel: Panel, image: str, side: int) -> Card:
     )  # fmt: skip
 
 
-def _input(panel: Panel, image: str, outcome: Outcome) -> Path | None:
+def attacked_input_path(panel: Panel, image: str, outcome: Outcome) -> Path | None:
     """The attacked input of a cell (an array where it was not rounded); None where it was not kept for the gallery."""
     if panel.task.shown.role == "output" and not panel.picture(image, f"{outcome.cell.key}.output.png").is_file():
         return None
@@ -153,9 +153,9 @@ def _input(panel: Panel, image: str, outcome: Outcome) -> Path | None:
 def _cell(
     panel: Panel, image: str, outcome: Outcome, given: Pixels, clean: Pixels | None, side: int
 ) -> dict[str, Any]:  # fmt: skip
-    path = _input(panel, image, outcome)
+    path = attacked_input_path(panel, image, outcome)
     assert path is not None
-    attacked_input = _read(path)
+    attacked_input = read_pixels(path)
     row = next(row for row in outcome.rows if row["image"] == image)
     difference_picture, note = difference(attacked_input, given)
     pictures = {"attacked_input": attacked_input, "input_difference": difference_picture}
@@ -163,9 +163,9 @@ def _cell(
     texts = {"attacked_input": "" if clean is not None else answer, "input_difference": note}
     view = panel.picture(image, f"{outcome.cell.key}.view.png")
     if view.is_file():
-        pictures["attacked_view"], texts["attacked_view"] = _read(view), "one draw" if panel.random else ""
+        pictures["attacked_view"], texts["attacked_view"] = read_pixels(view), "one draw" if panel.random else ""
     if clean is not None:
-        attacked = _read(panel.picture(image, f"{outcome.cell.key}.output.png"))
+        attacked = read_pixels(panel.picture(image, f"{outcome.cell.key}.output.png"))
         pictures["attacked"], texts["attacked"] = attacked, answer
         pictures["output_difference"], texts["output_difference"] = difference(attacked, clean)
     uris = {role: _uri(panel, pixels, side) for role, pixels in pictures.items()}
@@ -188,7 +188,12 @@ def difference(a: Pixels, b: Pixels) -> tuple[Pixels, str]:
     return 128 + gain * delta, f"\N{MULTIPLICATION SIGN} {gain}; mean {mean:.1f}, most {number(float(most), 0)} levels"
 
 
-def _read(path: Path) -> Pixels:
+def read_pixels(path: Path) -> Pixels:
+    """A kept picture.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         return 255 * read_image(path).pixels.permute(1, 2, 0).numpy()
     except UserError as error:
@@ -196,13 +201,17 @@ def _read(path: Path) -> Pixels:
 
 
 def _uri(panel: Panel, pixels: Pixels, side: int) -> str:
+    return data_uri(pixels, side, lossless=panel.task.shown.lossless)
+
+
+def data_uri(pixels: Pixels, side: int = _LARGEST, *, lossless: bool = False) -> str:
     """A data URI, no side over ``side`` pixels: PNG where dots must stay dots, else JPEG of quality 90."""
     from PIL import Image
 
     image = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     image.thumbnail((side, side))
     content = io.BytesIO()
-    if panel.task.shown.lossless:
+    if lossless:
         image.save(content, "PNG", optimize=True)
         return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     image.save(content, "JPEG", quality=90, subsampling=0)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
@@ -17,14 +16,30 @@ from udc_robust.files import write_text
 from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.portable import portable
-from udc_robust.report import areas, comparison, curves, flags, gallery, matrix, paired, transfer, words
+from udc_robust.report import (
+    areas,
+    comparison,
+    corruptions,
+    costs,
+    curves,
+    error_map,
+    flags,
+    gallery,
+    histogram,
+    matrix,
+    paired,
+    slide,
+    transfer,
+    words,
+)
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.flag_rules import aims
-from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.panel import Panel
 from udc_robust.report.query_curves import query_plots
-from udc_robust.report.run_folder import FILES, Run, damage_told, read_run
-from udc_robust.report.verdict import verdict
+from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
+from udc_robust.report.spectrum import spectrum_plots
+from udc_robust.report.verdict import headline, verdict
 
 
 def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | None = None) -> Path:
@@ -38,20 +53,17 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     Raises:
         UserError: a folder holds no finished run, or a file of it is damaged.
     """
-    read = _named([read_run(Path(path), tasks) for path in runs])
+    read, panels = _read(runs, tasks)
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
-    panels: list[Panel] = []
-    for run in read:
-        with damage_told(run.path):
-            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
-    page = _template().render(
-        title=" and ".join(dict.fromkeys(run.name for run in read)),
+    page = template("report.html.j2").render(
+        title=_title(read),
         kicker=" and ".join(part["task"].kicker for part in parts),
         headline=" ".join(part["headline"] for part in parts),
         warnings=words.warnings(read, panels),
         parts=parts,
+        common_glossary=words.GLOSSARY,
         sources=[_source(run, out) for run in read],
         footnotes=list(dict.fromkeys(note for part in parts for note in part["footnotes"])),
     )
@@ -60,18 +72,46 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     return out
 
 
+def write_slide(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path) -> Path:
+    """Write one slide of finished runs, as PNG or SVG, and return its path; of several tasks the first run's is shown.
+
+    Raises:
+        UserError: a folder holds no finished run, a file of it is damaged, or none of them kept pictures.
+    """
+    read, panels = _read(runs, tasks)
+    task = read[0].task
+    mine = [panel for panel in panels if panel.task.name == task.name]
+    return slide.draw(mine, headline(task, mine, comparison.comparisons(mine)), _title(read), out)
+
+
+def _read(runs: Sequence[Path], tasks: Mapping[str, Task]) -> tuple[list[Run], list[Panel]]:
+    read = _named([read_run(Path(path), tasks) for path in runs])
+    panels: list[Panel] = []
+    for run in read:
+        with damage_told(run.path):
+            panels += run.panels(f"{run.name}: " if len(read) > 1 else "")
+    return read, panels
+
+
+def _title(read: Sequence[Run]) -> str:
+    return " and ".join(dict.fromkeys(run.name for run in read))
+
+
 def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     """The machine-readable tables beside the page; those without a row are not there."""
     judged = [one for part in parts for one in (part, *part["others"])]
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged, made = ([one for part in parts for one in part[key]] for key in ("areas", "transfers"))
+    averaged, corrupted, made = (
+        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers")
+    )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
+        ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
@@ -93,20 +133,24 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
     return {
         "task": task,
         "prefix": prefix,
-        "headline": _headline(task, panels, judged),
+        "headline": headline(task, panels, judged["comparisons"]),
         "notes": task.notes(panels),
         "unmade": comparison.unmade(panels),
         "column_name": matrix.column_name,
         **judged,
+        "drop_plots": histogram.drop_plots(studied, f"{prefix}drops"),
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
+        "corruptions": corruptions.tables(panels),
         "transfers": transfer.transfers(panels),
+        "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
         "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],
         "figures": [panel_tables(panel) for panel in panels],
         "gallery": _groups(gallery.cards(studied, shown)),
+        "error_maps": [(made, error_map.told(made)) for made in error_map.error_maps(studied)],
         "left_out": left_out,
-        "costs": [cost for panel in panels for cost in _costs(panel)],
+        "costs": [cost for panel in panels for cost in costs.costs(panel)],
         "footnotes": task.footnotes(panels),
     }
 
@@ -125,9 +169,8 @@ def _judged(panels: Sequence[Panel], prefix: str) -> dict[str, Any]:
     return {
         "metric": panels[0].task.quality,
         "matrices": matrices,
-        "paired": _paired(panels),
+        "paired": paired.of_runs(panels),
         "comparisons": compared,
-        "judgements": judged,
         "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
         "held_plots": [
             plot
@@ -150,17 +193,6 @@ def _by_other_figures(panels: Sequence[Panel], prefix: str) -> Iterator[dict[str
         seen = [panel.judged_by(metric) for panel in panels if panel.has(metric)]
         if seen:
             yield _judged(seen, f"{prefix}{metric.name}-")
-
-
-def _headline(task: Task, panels: Sequence[Panel], judged: Mapping[str, Any]) -> str:
-    """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
-    earned = [found.headline for found in judged["judgements"] if found.headline]
-    told = [found.verdict for found in judged["paired"][:1]] or earned[:1]
-    return told[0] if told else task.headline(panels, judged["comparisons"])
-
-
-def _paired(panels: Sequence[Panel]) -> list[paired.Pairing]:
-    return paired.pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
 
 
 def _table(data: str, found: Sequence[Comparison], verdicts: Sequence[Any]) -> dict[str, Any]:
@@ -191,8 +223,8 @@ def _plotted(
     return found
 
 
-def _template() -> Any:
-    """The page, which escapes what users wrote."""
+def template(name: str) -> Any:
+    """A page, which escapes what users wrote."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -205,7 +237,7 @@ def _template() -> Any:
     environment.filters |= {
         "number": words.number, "percent": words.percent, "signed": words.signed, "span": words.span,
     }  # fmt: skip
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _named(runs: Sequence[Run]) -> list[Run]:
@@ -225,48 +257,10 @@ def _groups(cards: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _costs(panel: Panel) -> list[dict[str, Any]]:
-    """What each attack cost an image on average over its budgets, and the largest memory peak."""
-    found = []
-    # The budgets of one attack lie side by side.
-    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.label, o.budget.sign)):
-        outcomes = list(cells)
-        means = {
-            name: _mean([outcome.summary[name] for outcome in outcomes])
-            for name in ("forwards", "backwards", "queries")
-        }
-        peaks = [outcome.peak_bytes / 2**20 for outcome in outcomes if outcome.peak_bytes is not None]
-        found.append(
-            {
-                "panel": panel,
-                "attack": label,
-                "norm": norm,
-                "access": outcomes[0].cell.access,
-                "calls": _calls(panel, outcomes[0], means["forwards"]),
-                "seconds": _mean([outcome.seconds for outcome in outcomes]),
-                "peak": max(peaks, default=None),
-                **means,
-            }
-        )
-    return found
-
-
-def _calls(panel: Panel, outcome: Outcome, forwards: float | None) -> float:
-    """Model calls of the defence; attackers who do not know it make none, nor do those of the sources of queries."""
-    if outcome.cell.access == "query":
-        return panel.nfe * float(outcome.summary["queries"] or 0)
-    return panel.nfe * (forwards or 0) if outcome.sees_victim or outcome.is_noise else 0
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
 def _source(run: Run, out: Path) -> dict[str, Any]:
     """Where a run's numbers come from: its command, config, versions and, linked by relative name, its files."""
     folder = Path(os.path.relpath(run.path.resolve(), out.resolve().parent))
-    names = [name for name in reversed(FILES)]
+    names = [*reversed(FILES), *([CORRUPTIONS] if run.corruptions else [])]
     return {
         "name": run.name,
         "network": run.task.network,

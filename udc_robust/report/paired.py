@@ -56,13 +56,20 @@ class Pairing:
         held = figure(self.metric, best.held.value)
         told = f"At {self.budget} {best.panel.label} holds most: {held}"
         if best.held.difference is None or best.clean.difference is None:
-            return f"{told}."
+            rival = self.pairs[1]
+            behind = rival.held.difference or 0.0
+            return f"{told}; {rival.panel.label} holds {difference(self.metric, behind)} {self.metric.more(behind)}."
         word = "more" if best.held.difference >= 0 else "less"
         cost = "for" if self.metric.better(best.clean.difference, 0.0) <= 0 else "with a gain of"
         return (
             f"{told}, {difference(self.metric, best.held.difference)} {word} than {self.before}, {cost} "
             f"{difference(self.metric, best.clean.difference)} of clean {self.metric.title}."
         )
+
+
+def of_runs(panels: Sequence[Panel]) -> list[Pairing]:
+    """Those of several runs; a run by itself has no before."""
+    return pairings(panels) if len({panel.folder for panel in panels}) > 1 else []
 
 
 def pairings(panels: Sequence[Panel]) -> list[Pairing]:

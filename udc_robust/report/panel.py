@@ -97,6 +97,7 @@ class Panel:
         metrics: the figures that the run has beside the task's quality.
         others: names of the other networks of the run, which may serve as sources.
         folder: of the run.
+        corruptions: rows of threats that nobody aims, which are no outcomes of attacks.
     """
 
     task: Task
@@ -117,6 +118,7 @@ class Panel:
     metrics: Sequence[Metric]
     folder: Path
     others: Sequence[str] = ()
+    corruptions: Sequence[Row] = ()
 
     @property
     def has_truth(self) -> bool:

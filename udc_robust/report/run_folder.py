@@ -29,13 +29,19 @@ from udc_robust.report.former import as_now, former_columns
 from udc_robust.report.panel import Outcome, Panel
 
 FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
+CORRUPTIONS = "corruptions.csv"
+"""Only of runs that have some."""
 _NUMBERS = {"eot", "draws", "known_seed", "nfe"}
 Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, task, config (checked, and as written), facts and tables by cell."""
+    """A finished run: its folder, task, config (checked, and as written), facts, and tables by cell.
+
+    Attributes:
+        corruptions: by data, network and defence.
+    """
 
     path: Path
     name: str
@@ -48,6 +54,7 @@ class Run:
     summary: Mapping[Key, Sequence[Row]]
     timings: Mapping[Key, Sequence[Row]]
     asked: Mapping[Key, Sequence[Row]]
+    corruptions: Mapping[Key, Sequence[Row]]
 
     def panels(self, prefix: str = "") -> Iterator[Panel]:
         """One panel for each data block and victim, labelled ``prefix + victim``, bare networks first."""
@@ -72,7 +79,7 @@ class Run:
 
         return Panel(
             task=self.task,
-            label=prefix + label,
+            label=label if prefix == f"{network}: " else prefix + label,  # not "mine: mine"
             data=data,
             network=network,
             family=self.task.family(self.facts["networks"])[network],
@@ -89,6 +96,7 @@ class Run:
             metrics=self._metrics(self.results[clean]),
             folder=self.path,
             others=[name for name, other in self.facts["networks"].items() if other["trained"] and name != network],
+            corruptions=self.corruptions.get(place, ()),
         )
 
     def _metrics(self, rows: Sequence[Row]) -> list[Metric]:
@@ -153,7 +161,22 @@ def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:
         timings = _by_key(_read_csv(path / "timings.csv", texts), _timed)
         rows = _read_csv(path / QUERIES, texts) if (path / QUERIES).is_file() else []
         asked = _by_key(rows, lambda row: _cell_of(row, task.network))
-        return Run(path, config.name, task, config, settings, fingerprint, facts, results, summary, timings, asked)
+        by_chance = _by_key(_corrupted(path, task), lambda row: (row["data"], row[task.network], row["defence"]))
+        return Run(
+            path, config.name, task, config, settings, fingerprint, facts, results, summary, timings, asked, by_chance
+        )
+
+
+def _corrupted(path: Path, task: Task) -> list[Row]:
+    """The rows of ``corruptions.csv``, none where a run has no corruptions; each names its cell and has a quality."""
+    if not (path / CORRUPTIONS).is_file():
+        return []
+    texts = {*task.names, "image", "corruption", "family", "place"} - _NUMBERS
+    rows = _read_csv(path / CORRUPTIONS, texts)
+    for row in rows:
+        if None in [row[name] for name in ("corruption", "family", "place", "severity", task.quality.name)]:
+            raise ValueError(f"a row of {CORRUPTIONS} is cut short")
+    return rows
 
 
 @contextlib.contextmanager

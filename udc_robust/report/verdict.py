@@ -11,7 +11,10 @@ from statistics import fmean
 
 from udc_robust.grid.budget import Budget
 from udc_robust.grid.statistics import mean_interval
+from udc_robust.grid.task import Task
 from udc_robust.report.comparison import Comparison, Standing, gains_over
+from udc_robust.report.paired import of_runs
+from udc_robust.report.panel import Panel
 from udc_robust.report.words import NO_ATTACK, bracketed, difference, figure, span
 
 CUSTOMARY = Budget("linf", 4 / 255)
@@ -28,6 +31,12 @@ class Verdict:
 
     headline: str
     text: str
+
+
+def headline(task: Task, panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
+    """Of several runs whether the later ones hold more; of one what its defences earn, or how far its networks fall."""
+    told = [found.verdict for found in of_runs(panels)] or [verdict(found).headline for found in compared]
+    return next((text for text in told if text), "") or task.headline(panels, compared)
 
 
 def verdict(found: Comparison) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from udc_robust.grid.statistics import Interval
 from udc_robust.metrics import Metric
@@ -12,6 +12,31 @@ from udc_robust.report.run_folder import Run
 
 _MINUS = "\N{MINUS SIGN}"
 NO_ATTACK = "No attack of this run has a limited budget."
+
+
+GLOSSARY: Mapping[str, str] = {
+    "Held": "In the unit of quality: the mean over images of the worst that any attack leaves whose measured change "
+    "fits the budget; at most what is left without an attack. Rank victims by it.",
+    "Clean, clean cost": "Quality without an attack, and what a defence or a hardening takes from it: the price of "
+    "what is held more.",
+    "Gain": "What is held more than by the same network undefended (a fine-tuned one: than by its parent), image by "
+    "image, at 95 %. An interval that holds 0 shows nothing: take more images.",
+    "Access": "What the attacker knows: blind the bare network, bpda the defence taken for the identity, surrogate a "
+    "stand-in, adaptive its best gradient, jitter the mean of several places near by, query answers only. Believe a "
+    "defence by its lowest figure, not by blind.",
+    "Area": "Mean quality over eps from 0 to the largest budget that all victims met, in the unit of quality: one "
+    "number for a victim. Compare areas of the same budgets only.",
+    "Mean L2, mean L∞": "How far the attack really went: the norm of the change of the whole image in values of [0,1], "
+    "with the least and the most changed image, and the largest change of a value in levels. Far below the budget: "
+    "the attack stopped early, give it more steps.",
+    "EOT, gradient": "How many answers of a random defence were averaged for each gradient, and how exact that "
+    "gradient is. An approximate one makes the figure an upper bound.",
+    "Model calls": "Forward passes of the defence's own network for one answer: what it costs to deploy.",
+    "Forwards, backwards, queries": "Per image, of the network under attack: what the attack cost. Queries are answers "
+    "without a gradient.",
+    "Levels": "Differences of 1/255; rms is the root mean square over all values of an image.",
+}
+"""What every task's figures mean, with their unit and what to do with them."""
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from udc_robust.errors import unknown_name
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Task
-from udc_robust.tasks.classification import CLASSIFICATION
-from udc_robust.tasks.restoration import RESTORATION
+from udc_robust.tasks.classification_schema import ClassificationConfig
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
-TASKS: dict[str, Task] = {task.name: task for task in (RESTORATION, CLASSIFICATION)}
+if TYPE_CHECKING:
+    from udc_robust.grid.task import Task
+
+    TASKS: dict[str, Task]
+
+SCHEMAS: dict[str, type[RunConfig]] = {"restoration": RestorationConfig, "classification": ClassificationConfig}
+"""The schema of each task, known without torch, which `TASKS` loads; the first is that of a config without `task`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TASKS":
+        return _tasks()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _tasks() -> dict[str, Task]:
+    from udc_robust.tasks.classification import CLASSIFICATION
+    from udc_robust.tasks.restoration import RESTORATION
+
+    return {task.name: task for task in (RESTORATION, CLASSIFICATION)}
+
+
+def schema_of(values: Any) -> type[RunConfig]:
+    """The schema of plain values of a config, see `task_of`."""
+    return SCHEMAS[_name_of(values, SCHEMAS)]
 
 
 def task_of(values: Any) -> Task:
@@ -21,27 +46,46 @@ def task_of(values: Any) -> Task:
     Raises:
         UserError: an unknown task.
     """
+    return _tasks()[_name_of(values, {name: task.schema for name, task in _tasks().items()})]
+
+
+def _name_of(values: Any, schemas: Mapping[str, type[RunConfig]]) -> str:
+    first = next(iter(schemas))
     if not isinstance(values, dict):
-        return RESTORATION
+        return first
     if "task" in values:
-        if not isinstance(values["task"], str) or values["task"] not in TASKS:
-            raise unknown_name("task", str(values["task"]), TASKS)
-        return TASKS[values["task"]]
-    return next((task for task in TASKS.values() if task.schema.network_key in values), RESTORATION)
+        if not isinstance(values["task"], str) or values["task"] not in schemas:
+            raise unknown_name("task", str(values["task"]), schemas)
+        return values["task"]
+    return next((name for name, schema in schemas.items() if schema.network_key in values), first)
 
 
 def evaluate(config: RunConfig, out: Path, command: str = "") -> dict[str, Any]:
     """Run or resume a grid, see `grid.run.run`."""
     from udc_robust.grid.run import run
 
-    return run(TASKS[config.task], config, out, command)
+    return run(_tasks()[config.task], config, out, command)
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Write the report of finished runs, see `report.page.write_report`."""
     from udc_robust.report.page import write_report as write
 
-    return write(runs, TASKS, out)
+    return write(runs, _tasks(), out)
+
+
+def write_slide(runs: Sequence[Path], out: Path) -> Path:
+    """Write one slide of finished runs, see `report.page.write_slide`."""
+    from udc_robust.report.page import write_slide as write
+
+    return write(runs, _tasks(), out)
+
+
+def write_leaderboard(sources: Sequence[Path], out: Path) -> Path:
+    """Write the leaderboard of finished runs and of results of others, see `report.board_page.write_leaderboard`."""
+    from udc_robust.report.board_page import write_leaderboard as write
+
+    return write(sources, _tasks(), out)
 
 
 def load_run_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from udc_robust.attacks.classification import CLASSIFICATION
-from udc_robust.config_file import FileName, Strict, told
+from udc_robust.config_file import FileName, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.attack_schema import AttackConfig, Eps
-from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
-from udc_robust.metrics import Metric, records
-from udc_robust.networks.weights import named_by_file
+from udc_robust.networks.short_names import named_by_file
+
+if TYPE_CHECKING:
+    from udc_robust.metrics import Metric
 
 
 class ImagesConfig(Strict):
@@ -83,7 +83,7 @@ class ClassificationAttack(AttackConfig):
 
     def aims_at(self, metric: Metric) -> bool:
         """A label among the five best may be wrong."""
-        return metric.name == records.TOP1.name
+        return metric.name == "top1"
 
     @model_validator(mode="before")
     @classmethod
@@ -93,8 +93,12 @@ class ClassificationAttack(AttackConfig):
         return values
 
     @model_validator(mode="after")
-    def _for_classes(self) -> ClassificationAttack:
+    def _for_classes(self, info: ValidationInfo) -> ClassificationAttack:
+        if not may_load(self.objective, info):
+            return self
+        from udc_robust.attacks.classification import CLASSIFICATION
         from udc_robust.attacks.objectives import OBJECTIVES
+        from udc_robust.grid.named import find_objective
 
         if (self.objective in OBJECTIVES and self.objective not in CLASSIFICATION) or ":" in self.objective:
             raise ValueError(
@@ -136,5 +140,5 @@ class ClassificationConfig(RunConfig):
     defences: list[ClassificationDefence] = Field(
         default_factory=lambda: [ClassificationDefence(kind="none")], min_length=1
     )
-    attacks: list[ClassificationAttack] = Field(min_length=1)
+    attacks: list[ClassificationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (2, 4, 8)], min_length=1)

@@ -95,5 +95,9 @@ def notes(panels: Sequence[Panel]) -> list[str]:
 GLOSSARY: Mapping[str, str] = {
     records.TOP1.title: records.TOP1.words,
     records.TOP5.title: records.TOP5.words,
+    "Noise of its norm": "Share that is right under random noise of each image's own attack norm: what is lost there "
+    "is not adversarial.",
+    "Answers of a random defence": "It answers differently each time: of `draws` answers the averaged scores vote; "
+    "beside them the share of single answers that are right, and of images on which all are.",
     "AUAC": "Area under the accuracy curve: mean accuracy over the budgets from 0 (Bouniot et al. 2021).",
 }

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udc_robust.attacks import Objective
+from udc_robust.attacks import Objective, Towards
+from udc_robust.attacks.objectives import DISTANCES
+from udc_robust.corruptions import SceneChange
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
@@ -28,7 +30,8 @@ from udc_robust.progress import console
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
-from udc_robust.tasks.restoration_schema import OBJECTIVES, DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_schema import DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
 
 def open_images(block: DataConfig) -> Images:
@@ -38,12 +41,13 @@ def open_images(block: DataConfig) -> Images:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
     samples: Any
+    embedded: Any = None
     told: list[str] = []
     if block.kind == "embedded":
         from udc_robust.data.embedded import EmbeddedPairs
         from udc_robust.data.psf_files import psf_told
 
-        samples = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
+        samples = embedded = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
         told = psf_told(block.psf, samples.psf, block.size)
     elif block.kind == "pairs":
         assert block.lq is not None and block.gt is not None
@@ -63,12 +67,16 @@ def open_images(block: DataConfig) -> Images:
         sample = cropped(samples[index], block.crop)
         return sample.lq, sample.gt
 
+    def load_changed(index: int, change: SceneChange) -> tuple[Tensor, Tensor | None]:
+        sample = cropped(embedded.of_changed_scene(index, change), block.crop)
+        return sample.lq, sample.gt
+
     if isinstance(samples, SingleFolder):
         told.append(samples.domain_told)
     first = samples[0]
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts={"kind": block.kind}, told=told,
+        facts={"kind": block.kind}, told=told, load_changed=None if embedded is None else load_changed,
     )  # fmt: skip
 
 
@@ -117,7 +125,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             found.append(records.lpips(backbone, config.device))
         except LpipsUnavailable as error:
             reasons.append(str(error).replace(str(Path.home()), "~"))  # reports travel; a user's folders need not
-            console.print(f"{reasons[-1]}; its column is left out", style="yellow")
+            console.print(f"{reasons[-1]}; its column is left out", style="yellow", soft_wrap=True)
     return found, "; ".join(reasons)
 
 
@@ -128,6 +136,8 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
         UserError: see above.
     """
     for attack in config.attacks:
+        if attack.objective == "towards":
+            check_wanted(attack, batch)
         if attack.against == "gt" and batch.target is None:
             raise UserError(
                 f"attack {attack.label!r} is against gt, but data {batch.images.label!r} has no ground truth: "
@@ -136,15 +146,19 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
 
 
 def against(attack: AttackConfig, batch: Batch) -> str:
-    """What the objective measures distance from: ``gt`` or ``clean``."""
+    """What the objective measures distance from: ``gt``, ``clean`` or ``target``."""
     assert isinstance(attack, RestorationAttack)
+    if attack.objective == "towards":
+        return "target"
     return attack.against or ("clean" if batch.target is None else "gt")
 
 
 def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
-    """The distance to make large, and from what (None: the victim's own clean answer)."""
+    """The distance to make large (small: ``towards``), and from what (None: the victim's own clean answer)."""
     assert isinstance(attack, RestorationAttack)
-    objective = find_objective(attack.objective, OBJECTIVES)(drop_db=attack.drop_db)
+    if attack.objective == "towards":
+        return Towards(attack.detail, attack.drop_db), wanted(attack, clean)
+    objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
     return objective, batch.target if against(attack, batch) == "gt" else None
 
 
@@ -172,8 +186,8 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     batch, domain = judged.batch, judged.batch.domain
     outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
     target = reference(batch, judged.clean)
-    # Without a ground truth the only answer to the unattacked image is the reference itself.
-    itself = judged.cell is None and batch.target is None and len(outputs) == 1
+    # Without a ground truth the only answer to the image as it is is the reference itself.
+    itself = judged.outputs is judged.clean and batch.target is None and len(outputs) == 1
     psnrs = torch.full(outputs.shape[:2], math.inf, dtype=torch.float64) if itself else _psnr(outputs, target)
     found: dict[str, list[Any]] = {
         "psnr": psnrs.mean(0).tolist(),

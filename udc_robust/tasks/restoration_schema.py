@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from udc_robust.attacks.objectives import DAMAGES, LPIPS_OBJECTIVES
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.grid.attack_schema import AttackConfig, Eps
-from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
-from udc_robust.metrics import Metric
 from udc_robust.names import Domain
-from udc_robust.networks.weights import named_by_file
+from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
 
-OBJECTIVES = (*DAMAGES, "psnr")
+if TYPE_CHECKING:
+    from udc_robust.metrics import Metric
+
 Backbone = Literal["alex", "vgg", "squeeze"]
+DETAILS = ("line", "erase")
+"""Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
+
+
+_HALVES = ("lq", "degraded", "input", "low", "blur")
 
 
 class DataConfig(Strict):
@@ -68,7 +72,11 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        return self.name or (self.kind if self.lq is None else shown(Path(os.path.realpath(self.lq[0])).name))
+        if self.name or self.lq is None:
+            return self.name or self.kind
+        folder = Path(os.path.realpath(self.lq[0]))
+        # Of `sets/validation/lq` the set is meant, and not what its half is called in every set.
+        return shown(folder.parent.name if folder.name in _HALVES and folder.parent.name else folder.name)
 
 
 class RestorerConfig(Strict):
@@ -90,9 +98,12 @@ class RestorationAttack(AttackConfig):
     """An attack on restorers.
 
     Attributes:
-        objective: a distance of two images that the attacker makes large.
+        objective: a distance of two images that the attacker makes large; or ``towards``: the nearness to ``target``.
         against: ``gt`` or ``clean``: what the objective measures distance from; None: gt where the data has one.
-        drop_db: an image counts as broken when its objective is this many dB worse than clean.
+        drop_db: an image counts as broken when its objective is this many dB worse than clean (nearer to the target).
+        target: the picture that ``towards`` wants: a file, or the restoration with a ``line`` drawn into ``detail``, or
+            with ``erase``: without what stands there.
+        detail: top, left, height and width in px of what counts for ``towards``; None: the whole picture.
     """
 
     plain_objectives: ClassVar[tuple[str, ...]] = ("mse", "psnr")
@@ -101,10 +112,14 @@ class RestorationAttack(AttackConfig):
     objective: str = "mse"
     against: Literal["gt", "clean"] | None = None
     drop_db: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 6.0
+    target: str | None = None
+    detail: tuple[int, ...] = ()
 
     @property
     def climbs(self) -> tuple[str, ...]:
         """The LPIPS columns whose backbones it follows."""
+        from udc_robust.attacks.objectives import LPIPS_OBJECTIVES
+
         parts = (LPIPS_OBJECTIVES["alex"] if part == "lpips" else part for part in self.objective.split("+"))
         return tuple(part for part in parts if part in LPIPS_OBJECTIVES.values())
 
@@ -118,16 +133,34 @@ class RestorationAttack(AttackConfig):
 
     @model_validator(mode="after")
     def _for_images(self, info: ValidationInfo) -> RestorationAttack:
+        if not may_load(self.objective, info):
+            return self
         from udc_robust.attacks.classification import CLASSIFICATION
+        from udc_robust.attacks.objectives import DISTANCES
+        from udc_robust.grid.named import find_objective
 
         if self.objective in CLASSIFICATION:
             raise ValueError(
                 f"objective {self.objective!r} of attack {self.label!r} is for classifiers (`task: classification`): "
-                f"restorers take {', '.join(OBJECTIVES)}"
+                f"restorers take {', '.join(DISTANCES)}"
             )
-        if may_load(self.objective, info):
-            told(lambda: find_objective(self.objective, OBJECTIVES))
+        self._check_target()
+        if self.objective != "towards":
+            told(lambda: find_objective(self.objective, DISTANCES))
         return self
+
+    def _check_target(self) -> None:
+        """What `towards` needs, and nothing else takes."""
+        if self.objective != "towards":
+            if self.target or self.detail:
+                raise ValueError("`target` and `detail` belong to `objective: towards`")
+            return
+        if self.target is None:
+            raise ValueError(f"objective towards needs `target`: a picture, {' or '.join(DETAILS)}")
+        if self.against:
+            raise ValueError("objective towards takes no `against`: it goes towards its `target`")
+        if self.target in DETAILS and not self.detail:
+            raise ValueError(f"target {self.target} needs `detail`: [top, left, height, width]")
 
 
 class RestorationDefence(DefenceConfig):
@@ -157,7 +190,7 @@ class RestorationConfig(RunConfig):
     validation: DataConfig | None = None
     restorers: list[RestorerConfig] = Field(min_length=1)
     defences: list[RestorationDefence] = Field(default_factory=lambda: [RestorationDefence(kind="none")], min_length=1)
-    attacks: list[RestorationAttack] = Field(min_length=1)
+    attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
 

@@ -163,7 +163,7 @@ def columns(panel: Panel) -> list[Column]:
     found += [of(change_column(norm), 3) for norm in PERCEPTUAL if change_column(norm) in panel.clean]
     if panel.has_truth:
         found.append(Column("Worse than input", lambda row: percent(row["worse_than_input"])))
-    found.append(Column("Broken", lambda row: percent(row["broken"])))
+    found.append(Column("Broken images", lambda row: percent(row["broken"])))
     more = [of("ms_ssim", 3), of("gmsd", 4)]
     if not panel.is_bare:
         draws = round(panel.clean["draws"])
@@ -243,11 +243,16 @@ GLOSSARY: Mapping[str, str] = {
         metric.title: metric.words
         for metric in (records.PSNR, records.SSIM, records.MS_SSIM, records.GMSD, *records.LPIPS.values())
     },
-    "Drop": "PSNR of the clean restoration minus that of the attacked one, both against ground truth: the mean over "
-    "images with its 95 % bootstrap interval (seed 0).",
-    "Noise drop": "The same for random noise of each image's own attack norm: the part of a drop that is not "
-    "adversarial.",
-    "Worse than input": "Images whose attacked restoration is further from the ground truth than the untouched input.",
-    "Broken": "Images whose objective got worse than clean by the attack's drop_db, 6 dB unless the config says "
-    "otherwise.",
+    "Drop": "In dB: PSNR of the clean restoration minus that of the attacked one, both against ground truth; the mean "
+    "over images with its 95 % bootstrap interval (seed 0). Compare it with the noise drop, not with 0.",
+    "Noise drop": "In dB: the same for random noise of each image's own attack norm. Where it is as large as the drop, "
+    "denoise or retrain with noise: nothing there is adversarial.",
+    "PSNR to clean": "In dB, without ground truth: how near the attacked restoration stays to the clean one. It says "
+    "how far an answer moves, and not whether it got worse; the same of noise is its control.",
+    "Worse than input": "Share of images whose attacked restoration is further from the ground truth than the "
+    "untouched input: over half, and showing the raw capture would be better.",
+    "Broken images": "Share of images whose objective got worse than clean by the attack's drop_db, 6 dB unless the "
+    "config says otherwise. At 100 % every image can be broken: try a smaller eps to see where it begins.",
+    "Answers of a random defence": "It answers differently each time: `draws` answers are judged, and beside their "
+    "mean stand the worst, their deviation, and the PSNR of their average. A large deviation wants more EOT.",
 }

@@ -18,7 +18,11 @@ def about(config: Training, what: str) -> str:
 
 
 def without_claims(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A training's values without ``licence`` and ``about`` where an override changes what they were written of."""
+    """A training's values without ``licence`` and ``about`` where an override changes what they were written of.
+
+    Nor does another network take the ``options`` of the one that the config was written for.
+    """
     changed = {override.partition("=")[0].split(".")[0] for override in overrides}
     claims = {"licence", "about"} - changed if changed & MADE_OF else set()
+    claims |= {"options"} - changed if "network" in changed else set()
     return {key: value for key, value in values.items() if key not in claims}

@@ -179,11 +179,11 @@ class FinetuneConfig(PairTraining):
         domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
-            (the same attacks, but the purifier learns and the restorer stays), ``noise`` (random noise of the attack's
-            norm: the control).
+            (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control).
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
-        beta: weight of the distance between clean and attacked restoration (``trades``).
+        beta: weight of the distance between clean and attacked restoration (``trades``), or of the first-order damage
+            (``gradient_norm``).
         plain_share: share of the rows that stay as they are.
         perceptual: weight of the distance of VGG-19 features.
         colour_jitter: largest relative change of a colour channel, the same for capture and ground truth.
@@ -194,7 +194,7 @@ class FinetuneConfig(PairTraining):
     network: str | None = None
     options: dict[str, Any] | None = None
     domain: Domain | None = None
-    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "noise"]
+    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise"]
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
     eps: Range = (4 / 255, 4 / 255)

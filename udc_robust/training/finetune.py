@@ -163,7 +163,7 @@ def load_perceptual(config: FinetuneConfig, tell: bool) -> nn.Module | None:
         return None
     found = load_vgg()
     if found is None and tell:
-        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it")
+        console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", soft_wrap=True)
     return found
 
 

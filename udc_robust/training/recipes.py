@@ -119,6 +119,22 @@ def trades(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, str
     return setup.loss(restored, gt) + setup.config.beta * loss_of(moved, restored, setup.config.loss)
 
 
+def gradient_norm(
+    setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int
+) -> Tensor:
+    """The log of clean error plus the budget's first-order damage, by double backward and without an inner attack.
+
+    Within a small budget the error rises by at most ``eps`` times the dual norm of its gradient (L1 for Linf): what
+    double backpropagation makes small (Drucker & Le Cun 1992; for classifiers Simon-Gabriel et al. 2019).
+    """
+    threat, x = setup.threat(step), lq.detach().requires_grad_(True)
+    restored = network(x)
+    errors = (restored - gt).square().flatten(1).mean(1)
+    (slope,) = torch.autograd.grad(errors.sum(), x, create_graph=True)
+    steepness = torch.linalg.vector_norm(slope.flatten(1), ord=1 if threat.norm == "linf" else 2, dim=1)
+    return 10 * torch.log10(errors + setup.config.beta * threat.eps * steepness + 1e-8).mean()
+
+
 def purified(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """What the purifier makes of the captures, drawn anew each time (Sensors 2025, 25(11), 3386)."""
     purifier = setup.purifier(step)
@@ -147,5 +163,5 @@ def hardened_purifier(
 
 RECIPES: dict[str, Recipe] = {
     "purified": purified, "adversarial": adversarial, "trades": trades, "both": both,
-    "purifier": hardened_purifier, "noise": noise,
+    "purifier": hardened_purifier, "noise": noise, "gradient_norm": gradient_norm,
 }  # fmt: skip
