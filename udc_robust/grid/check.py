@@ -16,9 +16,10 @@ from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import is_path
+from udc_robust.grid.network import Network
 from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task
+from udc_robust.grid.task import Task
 from udc_robust.grid.victims import Victim, build_victims
 from udc_robust.limits import require_memory
 from udc_robust.networks.constant import refuse_constant

@@ -23,9 +23,10 @@ from udc_robust.defences.registry import stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, read_text, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
+from udc_robust.grid.network import Network
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task
+from udc_robust.grid.task import Task
 from udc_robust.networks.source_files import source_files
 from udc_robust.portable import portable
 

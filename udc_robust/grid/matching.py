@@ -20,9 +20,10 @@ from udc_robust.defences.registry import build_defence, find_kind
 from udc_robust.errors import UserError
 from udc_robust.files import read_text, write_text
 from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.network import Network
 from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task
+from udc_robust.grid.task import Task
 from udc_robust.grid.victims import victim_label
 from udc_robust.progress import progress
 
