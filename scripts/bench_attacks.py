@@ -4,7 +4,8 @@ PGD, APGD, C&W, Square and SimBA on a classifier and on a restorer, by each of t
 to run it. Whole calls are compared, in which ours also scores images before and after, and steps alone, the fixed costs
 cancelled. ``bare`` is a loop of the network's own gradients, or of its answers for attacks that ask. How often the
 network was asked about an image tells whether work was equal: a peer may stop early, or ask twice. Budgets of attacks
-that ask are too small to break an image, for there peers stop.
+that ask are too small to break an image, for there peers stop. Networks are as a user loads them: whoever computes the
+gradients of weights on the way pays for them, unless they are `--frozen`.
 
 Example: python scripts/bench_attacks.py --threads 1 --rounds 5
          python scripts/bench_attacks.py --task restoration --methods PGD --size 128 --batch 4
@@ -80,11 +81,12 @@ def case(task: str, options: argparse.Namespace) -> Case:
     torch.manual_seed(0)
     device = options.device
     if task == "classification":
-        network = Counted(load_classifier(ClassifierSpec(options.classifier), device)).requires_grad_(False).eval()
+        loaded = load_classifier(ClassifierSpec(options.classifier), device)
+        network = Counted(loaded).requires_grad_(not options.frozen).eval()
         x = torch.rand(options.batch or 32, 3, 32, 32).to(device)
         return Case(f"{options.classifier}, {len(x)} images", network, x, network(x).argmax(1), device)
-    loaded = load_restorer(RestorerSpec(options.restorer), "tonemapped", device)
-    network = Counted(loaded).requires_grad_(False).eval()
+    restorer = load_restorer(RestorerSpec(options.restorer), "tonemapped", device)
+    network = Counted(restorer).requires_grad_(not options.frozen).eval()
     x = torch.rand(options.batch or 2, 3, options.size, options.size).to(device)
     truth = (x + 0.05 * torch.randn_like(x)).clamp(0, 1)
     return Case(f"{options.restorer}, {len(x)} images of {options.size} px", network, x, truth, device)
@@ -264,6 +266,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="images; default: 32 of a classifier, 2 of a restorer")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--frozen", action="store_true", help="give everybody weights that need no gradient")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     options = parser.parse_args()

@@ -114,7 +114,8 @@ def _cell(
         below = max((other for other in _budgets(attack, run_eps) if 0 < other < eps), default=None)
         start = None if below is None else _cell(attack, below, access, attacks, run_eps)
     elif attack.start is not None:
-        transfer = next(other for other in attacks if other.label == attack.start and other.is_transfer)
+        transfers = (other for other in attacks if other.is_transfer and other.norm == attack.norm)
+        transfer = next(other for other in transfers if other.label == attack.start)
         start = _cell(transfer, eps, "transfer", attacks, run_eps)
     return Cell(attack, eps, access, start=start)
 
