@@ -1,9 +1,9 @@
 """Two scenes, one capture: how near a display brings two different scenes, as a ceiling for every restorer.
 
-If the captures of two scenes differ by at most 2 eps everywhere, an attacker of budget eps makes one and the same picture
-of both: their midpoint. Whatever a restorer answers to it, its mean squared errors on the two scenes add up to at least
-``|x1 - x2|^2 / 2n`` (the parallelogram law), so their mean is at least ``|x1 - x2|^2 / 4n``. The argument is that of
-Gottschling et al., "The troublesome kernel" (SIAM Review 67(1), 2025), for a camera and a budget.
+If the captures of two scenes differ by at most 2 eps everywhere, an attacker of budget eps makes one and the same
+picture of both: their midpoint. Whatever a restorer answers to it, its mean squared errors on the two scenes add up to
+at least ``|x1 - x2|^2 / 2n`` (the parallelogram law), so their mean is at least ``|x1 - x2|^2 / 4n``. The argument is
+that of Gottschling et al., "The troublesome kernel" (SIAM Review 67(1), 2025), for a camera and a budget.
 
 The search is no part of the proof: what it finds counts once it is rendered again and the captures are compared.
 """

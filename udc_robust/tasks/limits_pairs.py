@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from udc_robust.data.synth import make_pair
 from udc_robust.files import atomic_path, disk_errors, file_part
 from udc_robust.grid.journal import Journal
 from udc_robust.metrics import psnr
+from udc_robust.metrics.fidelity import mse
 from udc_robust.optics.capture import inverse_tone_map
 from udc_robust.optics.two_scenes import View, Window, ceiling, held_pair, second_scenes
 from udc_robust.progress import progress
 from udc_robust.restorers.zoo import Restorer
 
 _SMALLER, _TRIES = 0.98, 100
-_HOLDS = {"ceiling": float, "reference_first": float, "reference_second": float, "seconds": float}
+FIGURES = ("ceiling", "reference_first", "reference_second", "reference_shown")
+_HOLDS = dict.fromkeys((*FIGURES, "seconds"), float)
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def levels_of(eps: float) -> int:
 def find_pair(scene: Tensor, psf: Tensor, window: Window, eps: float, *, steps: int) -> Pair:
     """The most different second scene that the search finds and that holds when it is rendered again.
 
-    A candidate that does not hold (8-bit rounding can raise its total variation) is made smaller until it does; at worst
-    both scenes are the same and the ceiling is infinite.
+    A candidate that does not hold (8-bit rounding can raise its total variation) is made smaller until it does; at
+    worst both scenes are the same and the ceiling is infinite.
 
     Args:
         scene: radiance (3,H,W) of a whole photograph; ``psf``: (3,k,k); ``window``: what may change of it.
@@ -83,29 +85,29 @@ def find_pair(scene: Tensor, psf: Tensor, window: Window, eps: float, *, steps: 
 
 def find_pairs(
     data: EmbeddedPairs, restorer: Restorer, out: Path, *, eps: float, steps: int, device: str = "cpu"
-) -> list[Mapping[str, float]]:  # fmt: skip
-    """A line for each crop: its ceiling, and what a reference restorer makes of both captures, unattacked.
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """By crop its ceiling, and the PSNR that a reference restorer has.
 
+    ``reference_first`` and ``reference_second`` are of both captures, unattacked; ``reference_shown`` is of the mean
+    squared error over both scenes of its answer to what is shown for both, which no restorer has above the ceiling.
     Pictures go to ``out/KEY``; what is finished is kept in a journal.
     """
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     journal = Journal(out, holds=_HOLDS)
-    units = [f"{key}/{levels_of(eps)} levels/{steps} steps" for key in data.keys()]
+    keys = data.keys()
+    units = [f"{key}/{levels_of(eps)} levels/{steps} steps" for key in keys]
     with progress("two scenes, one capture", len(units), done=sum(unit in journal.units for unit in units)) as tick:
-        for i, (key, unit) in enumerate(zip(data.keys(), units, strict=True)):
+        for i, (key, unit) in enumerate(zip(keys, units, strict=True)):
             if unit in journal.units:
                 continue
             begun = time.monotonic()
             pair = find_pair(*_placed(data, i), eps, steps=steps)
-            answers = [_psnr(restorer, *both, device) for both in zip(pair.captures, (pair.first, pair.second), strict=True)]
             _write(pair, out / file_part(key))
-            journal.add(
-                unit, ceiling=pair.ceiling, reference_first=answers[0], reference_second=answers[1],
-                seconds=time.monotonic() - begun,
-            )  # fmt: skip
+            figures = dict(zip(FIGURES, (pair.ceiling, *_reference(pair, restorer, device)), strict=True))
+            journal.add(unit, **figures, seconds=time.monotonic() - begun)
             tick(key)
-    return [{name: journal.units[unit][name] for name in _HOLDS} for unit in units]
+    return {key: {name: journal.units[unit][name] for name in _HOLDS} for key, unit in zip(keys, units, strict=True)}
 
 
 def _placed(data: EmbeddedPairs, index: int) -> tuple[Tensor, Tensor, Window]:
@@ -114,9 +116,13 @@ def _placed(data: EmbeddedPairs, index: int) -> tuple[Tensor, Tensor, Window]:
 
 
 @torch.no_grad()
-def _psnr(restorer: Restorer, capture: Tensor, scene: Tensor, device: str) -> float:
-    answer = restorer(capture[None].to(device)).cpu()
-    return psnr(answer.double(), scene[None].double()).item()
+def _reference(pair: Pair, restorer: Restorer, device: str) -> tuple[float, float, float]:
+    """PSNR on either capture, and of the mean squared error of the one answer that it has for both."""
+    inputs, scenes = torch.stack([*pair.captures, pair.shown]), torch.stack([pair.first, pair.second]).double()
+    answers = torch.cat([restorer(x[None].to(device)).cpu() for x in inputs]).double()
+    apart = mse(answers[2:].expand(2, -1, -1, -1), scenes).mean()
+    first, second = psnr(answers[:2], scenes).tolist()
+    return first, second, -10 * torch.log10(apart).item()
 
 
 def _write(pair: Pair, folder: Path) -> None:
@@ -131,18 +137,20 @@ def _write(pair: Pair, folder: Path) -> None:
 
 
 def _draw(pair: Pair, path: Path) -> None:
-    """Scenes and captures side by side, a scene a row; on the right what differs, and what the attacker shows for both."""
+    """Scenes and captures side by side, a scene a row; on the right what differs, and what is shown for both."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    apart = (pair.second - pair.first).abs()
+    apart = 4 * (pair.second - pair.first).abs()
     columns: Sequence[Sequence[tuple[str, Tensor]]] = (
-        (("scene 1", pair.first), ("its capture", pair.captures[0]), ("what differs of the scenes", apart)),
+        (("scene 1", pair.first), ("its capture", pair.captures[0]), ("what differs, four times", apart)),
         (("scene 2", pair.second), ("its capture", pair.captures[1]), ("what is shown for both", pair.shown)),
     )
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-        for axes, (title, picture) in zip(figure.subplots(2, 3).flat, (one for row in columns for one in row), strict=True):
+        for axes, (title, picture) in zip(
+            figure.subplots(2, 3).flat, (one for row in columns for one in row), strict=True
+        ):
             axes.imshow(picture.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
             axes.set_title(title)
             axes.set_axis_off()
