@@ -71,6 +71,8 @@ def find_pair(scene: Tensor, psf: Tensor, window: Window, eps: float, *, steps: 
     found = Pair(window.of(first[1]), window.of(first[1]), (window.of(first[0]),) * 2)
     for change in second_scenes(view, budget, steps=steps):
         for _ in range(_TRIES):
+            if ceiling(view.toned, view.toned + change) >= found.ceiling:
+                break  # no better than what is there, and it will only be smaller
             other = scene.clone()
             light = inverse_tone_map(view.toned + change)
             window.of(other).copy_(torch.where(change == 0, window.of(scene), light))
