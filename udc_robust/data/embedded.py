@@ -113,6 +113,7 @@ def _captured_changed(name: str, psf: str, change: Callable[[Tensor, str], Tenso
     return make_pair(change(_scene(name), name), load_psf(psf))
 
 
+@cache
 def _places(name: str, psf: str, size: int) -> list[tuple[int, int]]:
     """Corners of crops that do not overlap and are as hard as asked, the middling ones first."""
     lq, gt = _captured(name, psf)
