@@ -12,13 +12,14 @@ from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
-from udc_robust.optics.two_scenes import ceiling, total_variation
+from udc_robust.optics.capture import inverse_tone_map, tone_map
+from udc_robust.optics.two_scenes import Window, ceiling, total_variation
 from udc_robust.tasks import limits_pairs
 from udc_robust.tasks import limits_study as limits
 from udc_robust.tasks.limits_words import means, sentence
 
 EPS = 4 / 255
-DATA = {"kind": "embedded", "limit": 2, "size": 32}
+DATA = {"kind": "embedded", "limit": 3, "size": 32}  # the third of them stands before the second in tables
 FAITHFUL = """
 import torch
 
@@ -46,7 +47,7 @@ def studied(tmp_path_factory, faithful):
 
 
 def _study(folder, restorer, **changes):
-    settings = {"data": DATA, "eps": "4/255", "steps": 1, "search_steps": 20, **changes}
+    settings = {"data": DATA, "eps": "4/255", "steps": 1, "search_steps": 80, **changes}
     return limits.study(restorer, settings.pop("data"), settings.pop("eps"), folder / "out", **settings)
 
 
@@ -63,8 +64,8 @@ def test_the_formula_is_what_a_shift_does_to_a_faithful_restorer() -> None:
 
 def test_caps_are_of_each_image_and_the_pairs_are_its_own(studied) -> None:
     tmp_path, found = studied
-    data = EmbeddedPairs(count=2, size=32)
-    assert {one.image for one in found} == set(data.keys())
+    keys = EmbeddedPairs(count=3, size=32).keys()
+    assert sorted(one.image for one in found) == sorted(keys) != keys
     for one in found:
         assert one.cap == min(one.brightness, one.smooth_field) and one.undefended <= one.cap < one.clean
         # What clips at white or black moves less.
@@ -91,6 +92,20 @@ def test_the_pictures_of_a_pair_are_the_proof(studied) -> None:
         assert all((shown - capture).abs().max() <= EPS + 1e-6 for capture in captures)
         assert total_variation(second) <= total_variation(first) + 0.5 * first.numel() ** 0.5  # its rim is not in it
         assert (folder / "pair.png").is_file()
+
+
+def test_what_a_search_says_is_not_believed(monkeypatch) -> None:
+    """It is made smaller until its own rendering holds; what never holds is no pair."""
+    scene, psf = inverse_tone_map(torch.full((3, 40, 40), 0.5)), torch.full((3, 5, 5), 1 / 25)
+    scene[:, ::2, ::2] = 0.5
+    window = Window(8, 8, 16)
+    grey = tone_map(window.of(scene)).mean() - tone_map(window.of(scene))
+    for change, holds in ((grey + 0.06, True), (0.1 * torch.ones(3, 16, 16).cumsum(1).remainder(2), False)):
+        monkeypatch.setattr(limits_pairs, "second_scenes", lambda *_, change=change, **__: change[None])
+        pair = limits_pairs.find_pair(scene, psf, window, EPS, steps=1)
+        assert (pair.captures[1] - pair.captures[0]).abs().max() <= 2 * EPS + 1e-6
+        assert total_variation(pair.second) <= total_variation(pair.first)
+        assert math.isfinite(pair.ceiling) == holds
 
 
 def test_the_middle_is_within_the_budget_of_both() -> None:
@@ -120,11 +135,11 @@ def test_it_goes_on_where_it_was(tmp_path, faithful, monkeypatch) -> None:
     assert not (tmp_path / "out" / "limits.csv").exists()
     monkeypatch.setattr(limits_pairs, "find_pair", found)
     again = _study(tmp_path, faithful)
-    assert len(made) == len(set(made)) == 2  # only the one that was missing
+    assert len(made) == 3  # only those that were missing
     monkeypatch.setattr(limits_pairs, "find_pair", None)
-    assert _study(tmp_path, faithful) == again and {round(one.ceiling) for one in again} == {26, 20}
+    assert _study(tmp_path, faithful) == again and {round(one.ceiling) for one in again} == {26, 20, 16}
     with pytest.raises(TypeError):
-        _study(tmp_path, faithful, search_steps=21)  # another search is not that one
+        _study(tmp_path, faithful, search_steps=81)  # another search is not that one
 
 
 def test_a_camera_that_is_not_known_has_caps_only(tmp_path, faithful, capsys) -> None:

@@ -26,7 +26,7 @@ _STEP_SIZE = 0.02  # of Adam, in tone-mapped values; it falls to a twentieth
 _ROUND = 20  # steps between updates of the multipliers
 _PENALTY, _RISE = 10.0, 200.0  # of what is too much at first, and how many times more at the end
 _OF_VARIATION = 100.0  # penalty of the total variation, which is one number, beside that of each value
-_LOCAL_TRIES = 200
+_LOCAL_TRIES, _SCALINGS = 200, 10
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,10 @@ def _fitted(view: View, change: Tensor, eps: float) -> Tensor:
             break
         share = share * (1 - 0.1 * F.avg_pool2d(places, 5, 1, 2))
     change = change * share
-    worst = view.capture_change(change).abs().flatten(1).amax(1) / (2 * eps)
-    return change / worst.clamp_min(1)[:, None, None, None]
+    for _ in range(_SCALINGS):  # tone curves are no straight lines: one is not enough
+        worst = view.capture_change(change).abs().flatten(1).amax(1) / (2 * eps)
+        change = change / worst.clamp_min(1)[:, None, None, None]
+    return change
 
 
 def _largest_first(view: View, change: Tensor, still: Tensor) -> Tensor:
@@ -193,6 +195,9 @@ def held_pair(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], windo
     and the second must not have more total variation.
     """
     rounding = 1e-6  # of float32; captures have 8-bit levels
-    outside = (second[1] - first[1]).abs().sum() - window.of((second[1] - first[1]).abs()).sum()
-    same = (second[0] - first[0]).abs().max() <= most + rounding and outside <= rounding
-    return bool(same and total_variation(second[1].double()) <= total_variation(first[1].double()) + rounding)
+    if (second[0] - first[0]).abs().max() > most + rounding:
+        return False
+    elsewhere = (second[1] - first[1]).abs()
+    window.of(elsewhere).zero_()
+    calm = total_variation(second[1].double()) <= total_variation(first[1].double()) + rounding
+    return bool(calm and not elsewhere.any())

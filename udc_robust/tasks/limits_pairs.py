@@ -23,7 +23,7 @@ from udc_robust.optics.two_scenes import View, Window, ceiling, held_pair, secon
 from udc_robust.progress import progress
 from udc_robust.restorers.zoo import Restorer
 
-_SMALLER, _TRIES = 0.98, 100
+_SHARES = (1.0, 0.99, 0.98, 0.96, 0.92, 0.84, 0.68, 0.36)  # of a change, until it holds
 FIGURES = ("ceiling", "reference_first", "reference_second", "reference_shown")
 _HOLDS = dict.fromkeys((*FIGURES, "seconds"), float)
 
@@ -70,18 +70,17 @@ def find_pair(scene: Tensor, psf: Tensor, window: Window, eps: float, *, steps: 
     view, first = View(scene, psf, window), make_pair(scene, psf)
     found = Pair(window.of(first[1]), window.of(first[1]), (window.of(first[0]),) * 2)
     for change in second_scenes(view, budget, steps=steps):
-        for _ in range(_TRIES):
-            if ceiling(view.toned, view.toned + change) >= found.ceiling:
+        for share in _SHARES:
+            toned = view.toned + share * change
+            if ceiling(view.toned, toned) >= found.ceiling:
                 break  # no better than what is there, and it will only be smaller
             other = scene.clone()
-            light = inverse_tone_map(view.toned + change)
-            window.of(other).copy_(torch.where(change == 0, window.of(scene), light))
+            window.of(other).copy_(torch.where(change == 0, window.of(scene), inverse_tone_map(toned)))
             second = make_pair(other, psf)
             if held_pair(first, second, window, 2 * budget):
                 pair = Pair(found.first, window.of(second[1]), (found.captures[0], window.of(second[0])))
                 found = min(found, pair, key=lambda one: one.ceiling)
                 break
-            change = _SMALLER * change
     return found
 
 
