@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from udc_robust.errors import UserError
-from udc_robust.files import write_text
+from udc_robust.files import read_text, write_text
 
 # Room for the folders, the pictures and the temporary names below a run's folder.
 _LONGEST_PATH, _LONGEST_NAME = 3000, 255
@@ -97,7 +97,7 @@ def note_file(path: Path) -> Path:
 
 def _noted(folder: Path) -> set[str]:
     try:
-        return set(json.loads((folder / _WRITTEN).read_text(encoding="utf-8")))
+        return set(json.loads(read_text(folder / _WRITTEN)))
     except (OSError, ValueError, TypeError):
         return set()
 

@@ -11,6 +11,7 @@ import yaml
 
 from udc_robust.cli.next_step import after_evaluation, after_finetuning, after_synthesis, after_training
 from udc_robust.config_file import check_config
+from udc_robust.tasks.classification_schema import ClassificationConfig
 from udc_robust.tasks.restoration_schema import DataConfig, RestorationConfig
 
 
@@ -68,6 +69,16 @@ def test_what_was_evaluated_is_hardened_with_the_sets_that_are_there(restorer, p
     told = _told(capsys)
     assert told[:2] == ["finetune", "nafnet_mini_adversarial"]
     assert f"parent={parent}" in told and "train=runs/sets/train" in told
+
+
+def test_a_classifier_is_hardened_on_the_folder_beside_the_one_it_was_tested_on(capsys) -> None:
+    values = {"data": "scenes/test", "classifiers": "digits_mini", "attacks": ["pgd"]}
+    config = check_config(values, ClassificationConfig, "t")
+    after_evaluation(config)
+    assert "train=scenes/test" in _told(capsys)
+    Path("scenes/train").mkdir(parents=True)
+    after_evaluation(config)
+    assert {"train=scenes/train", "validation=scenes/test"} <= set(_told(capsys))
 
 
 def test_random_weights_are_not_to_be_hardened(capsys) -> None:

@@ -29,7 +29,8 @@ while True:
 
 def _started(work: str, verb: str, tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
     inner = "\n".join(f"    {line}" for line in f"print('ready', flush=True)\n{work}".splitlines())
-    code = f"import sys, time\nfrom udc_robust.stopping import stoppable\nwith stoppable():\n{inner}"
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # what runs in the background ignores Ctrl-C
+    code = f"import signal, sys, time\n{heard}\nfrom udc_robust.stopping import stoppable\nwith stoppable():\n{inner}"
     return subprocess.Popen(
         [sys.executable, "-c", code, "--flag", verb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **environment}, cwd=tmp_path,

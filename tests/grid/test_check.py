@@ -119,4 +119,19 @@ def test_a_large_image_is_answered_whole_once_and_the_rest_is_seen_on_its_middle
 
     monkeypatch.setattr(check, "answers", counted)
     run(place, "out", attacks=[{"method": "pgd", "steps": 1}], defences=["none"])
-    assert asked.count((24, 32)) == 1 and asked.count((16, 16)) == 4
+    assert asked.count((24, 32)) == 1 and asked.count((16, 16)) == 5
+
+
+def test_a_gradient_that_would_not_fit_is_refused_before_the_work(place, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    from udc_robust import limits
+    from udc_robust.grid import check
+
+    monkeypatch.setattr(check, "_ENOUGH", 16)
+    free = SimpleNamespace(available=100_000)
+    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: free)
+    attacks = [{"method": "pgd", "steps": 1}]
+    with pytest.raises(UserError, match=r"gradient of restorer 'tiny' for 2 images of 36 x 28 px .*`batch_size`"):
+        run(place, "out", attacks=attacks, defences=["none"])
+    run(place, "queries", attacks=[{"method": "square", "steps": 2}], defences=["none"])

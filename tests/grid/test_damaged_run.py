@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,8 @@ FILES = (
     "timings.csv",
 )  # fmt: skip
 DAMAGES = {
-    "missing": None, "a folder": None, "empty": b"", "binary": bytes(range(256)), "list": b"[1, 2]\n", "number": b"5\n",
-    "brace": b"{", "object": b"{}\n", "null": b"null\n", "deep": b"[" * 3000,
+    "missing": None, "a folder": None, "a pipe": None, "empty": b"", "binary": bytes(range(256)), "list": b"[1, 2]\n",
+    "number": b"5\n", "brace": b"{", "object": b"{}\n", "null": b"null\n", "deep": b"[" * 3000,
 }  # fmt: skip
 CHANGES = {
     "batch_size": 5, "gallery": 1, "eps": ["4/255"], "draws": 1, "attacks": [{"method": "pgd", "steps": 1}],
@@ -48,6 +49,8 @@ def _damaged(workplace: Path, name: str, how: str) -> Path:
     path.unlink()
     if how == "a folder":
         path.mkdir()
+    elif how == "a pipe":
+        os.mkfifo(path)
     elif how == "cut":
         path.write_bytes(content[: len(content) // 2])
     elif how == "utf-16":
@@ -57,7 +60,7 @@ def _damaged(workplace: Path, name: str, how: str) -> Path:
     return out
 
 
-FEW = ("brace", "a folder")
+FEW = ("brace", "a folder", "a pipe")
 REST = sorted({*DAMAGES, "cut", "utf-16"} - {*FEW})
 
 

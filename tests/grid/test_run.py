@@ -188,16 +188,25 @@ def test_untrained_networks_are_marked(workplace) -> None:
         ({"device": "tpu9"}, "device"),
         ({"data": [{"kind": "embedded", "size": 32, "limit": 1, "crop": 64}]}, "smaller than crop 64"),
         ({"attacks": [{"method": "pgd", "objective": "lpips"}]}, "an attack on LPIPS needs its weights"),
+        (
+            {
+                "attacks": [{"method": "ppgd", "norm": "lpips_squeeze", "eps": 0.1}],
+                "data": [{"kind": "embedded", "size": 32, "limit": 1}],
+            },
+            "an attack on LPIPS needs its weights",
+        ),
+        ({"attacks": [{"method": "ppgd", "norm": "lpips_squeeze"}]}, "has a scale of its own"),
     ],
 )
 def test_mistakes_are_told_before_any_work(workplace, changes, message, monkeypatch) -> None:
     if "LPIPS" in message:
         from udc_robust import metrics
+        from udc_robust.metrics import records
 
         def missing(*args):
             raise metrics.LpipsUnavailable("not here")
 
-        monkeypatch.setattr(metrics, "load_lpips", missing)
+        monkeypatch.setattr(records, "load_lpips", missing)
     with pytest.raises(UserError, match=message):
         run(workplace, "out", **changes)
     assert not (workplace / "out").exists()

@@ -111,3 +111,6 @@ def test_a_former_run_whose_column_did_not_name_its_backbone_is_read(tmp_path) -
     (folder / "config.yaml").write_text(settings.replace("lpips:\n- alex\n", "lpips: alex\n"))
     (panel, *_) = read_run(folder, TASKS).panels()
     assert panel.clean["lpips_alex"] > 0 and panel.has(ALEX)
+    (folder / "config.yaml").write_text(settings.replace("lpips:\n- alex\n", "lpips: null\n"))
+    (panel, *_) = read_run(folder, TASKS).panels()
+    assert not {"lpips", "lpips_alex"} & panel.clean.keys() and not any(m.learned for m in panel.metrics)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from udc_robust.cli import main
 from udc_robust.errors import UserError
+from udc_robust.report import slide as slide_module
 from udc_robust.report.damage import worst_damage, worst_square
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.slide import compose
@@ -138,3 +139,13 @@ def test_the_verb_says_what_to_type_next_and_replaces_slides_only(folder, tmp_pa
     assert "is no slide of ours" in report("--slide", "mine.png", code=2).err
     assert "must end in .png or .svg" in report("--slide", "page.html", code=2).err
     assert (tmp_path / "mine.png").read_bytes() == b"mine"
+
+
+def test_the_baseline_comes_first_then_who_holds_most_and_controls_last(tmp_path) -> None:
+    write_fake_run(tmp_path / "run", defences=["none", {"kind": "blur", "sigma": 1, "role": "control"}])
+    panels = list(read_run(tmp_path / "run", TASKS).panels())
+    bars = slide_module._bars(list(reversed(panels)), worst_damage(panels))
+    control = {panel.label: panel.is_control for panel in panels}
+    baselines = [panel.label for panel in panels if panel.is_baseline]
+    assert bars[0].label in baselines and [control[bar.label] for bar in bars] == [False, False, True, True]
+    assert bars[2].attacked >= bars[3].attacked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -22,3 +24,9 @@ def test_a_state_belongs_to_its_settings(tmp_path) -> None:
     ):
         with pytest.raises(UserError, match=f"holds a training with another {named}: choose another `out`"):
             load_state(path, {**settings, **change}, {})
+
+
+def test_a_pipe_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "state.pt")
+    with pytest.raises(UserError, match=r"state\.pt is damaged"):
+        load_state(tmp_path / "state.pt", {}, {})

@@ -84,8 +84,9 @@ def after_evaluation(settings: Any) -> None:
     first, data = getattr(settings, settings.network_key)[0], settings.data[0]
     if settings.network_key == "classifiers":
         named = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}
+        beside = Path(data.source).parent / "train"  # not on what it was tested on, where there is more
         sets = (
-            f"train={data.source}",
+            f"train={beside if beside.is_dir() else data.source}",
             f"validation={data.source}",
             *([f"patch_size={data.side}"] if data.side else []),
         )

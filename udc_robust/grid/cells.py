@@ -11,7 +11,7 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.files import file_part
 from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.budget import Budget, eps_text
-from udc_robust.grid.task import Network
+from udc_robust.grid.network import Network
 from udc_robust.optics.domains import value_range
 
 ACCESSES = ("blind", "bpda", "surrogate", "adaptive")

@@ -50,10 +50,3 @@ class CorruptionConfig(Strict):
             scenes = ", ".join(name for name, kind in CORRUPTIONS.items() if kind.of_scenes)
             raise ValueError(f"{self.kind} does not happen before the optics; these do: {scenes}")
         return self
-
-    @property
-    def titles(self) -> list[str]:
-        """What it asks for, in words."""
-        from udc_robust.grid.corrupting import cells_of
-
-        return [cell.title for cell in cells_of(self)]

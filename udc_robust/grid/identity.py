@@ -21,11 +21,12 @@ import udc_robust
 from udc_robust.config_file import plain
 from udc_robust.defences.registry import stated_texts
 from udc_robust.errors import UserError
-from udc_robust.files import disk_errors, sha256_of, shipped, write_text
+from udc_robust.files import disk_errors, read_text, sha256_of, shipped, write_text
 from udc_robust.grid.images import Images
+from udc_robust.grid.network import Network
 from udc_robust.grid.plan import Networks, Plan
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task
+from udc_robust.grid.task import Task
 from udc_robust.networks.source_files import source_files
 from udc_robust.portable import portable
 
@@ -89,7 +90,7 @@ def _former(path: Path, schema: type[BaseModel] | None) -> dict[str, Any]:
         UserError: it cannot be read.
     """
     try:
-        former = yaml.safe_load(path.read_text(encoding="utf-8"))
+        former = yaml.safe_load(read_text(path))
         if not isinstance(former, dict):
             raise ValueError(f"it holds {type(former).__name__}")
         if not isinstance(former.get("fingerprint", {}), dict):
@@ -119,7 +120,7 @@ def _check_same(out: Path, resolved: Mapping[str, Any], former: Mapping[str, Any
         where = "; ".join(_change(key, former.get(key), resolved.get(key)) for key in told)
         raise UserError(f"{out} holds a run with another {where}: choose another `out`, or delete that folder")
     try:
-        before = json.loads((out / INPUTS).read_text(encoding="utf-8"))
+        before = json.loads(read_text(out / INPUTS))
     except (OSError, ValueError):
         before = {}
     before = before if isinstance(before, dict) else {}

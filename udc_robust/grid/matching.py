@@ -18,11 +18,12 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.registry import build_defence, find_kind
 from udc_robust.errors import UserError
-from udc_robust.files import write_text
+from udc_robust.files import read_text, write_text
 from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.network import Network
 from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task
+from udc_robust.grid.task import Task
 from udc_robust.grid.victims import victim_label
 from udc_robust.progress import progress
 
@@ -68,7 +69,7 @@ def tune(task: Task, config: RunConfig, networks: Networks, out: Path) -> dict[s
 def _kept(path: Path, labels: list[str]) -> dict[str, dict[str, Any]] | None:
     """What was found before, if it is whole."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(read_text(path))
         whole = set(kept) == set(labels) and all(len(kept[label]) == 2 and kept[label]["facts"] for label in labels)
         return kept if whole else None
     except (OSError, ValueError, TypeError, LookupError, RecursionError):

@@ -11,9 +11,10 @@ from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, batches
 from udc_robust.grid.corrupting import Corrupted, possible
 from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.network import require_size
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.sources import Networks
-from udc_robust.grid.task import Task, require_size
+from udc_robust.grid.task import Task
 from udc_robust.grid.victims import Victim, build_victims
 from udc_robust.limits import require_memory
 from udc_robust.metrics import Metric

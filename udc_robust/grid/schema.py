@@ -102,11 +102,18 @@ class RunConfig(Strict):
         found[self.network_key.removesuffix("s")] = [network.name for network in self.networks]
         found["defence"] = [defence.label for defence in self.defences]
         found["attack"] = [f"{attack.label} ({attack.norm})" for attack in self.attacks]
-        found["corruption"] = [title for block in self.corruptions for title in block.titles]
+        found["corruption"] = self._corruption_titles()
         found["metric"] = [block.name or block.metric for block in self.metrics]
         for what, labels in found.items():
             if twice := next((label for label in labels if labels.count(label) > 1), None):
                 raise ValueError(f"two {what} blocks are called {twice!r}: give them different names")
+
+    def _corruption_titles(self) -> list[str]:
+        if not self.corruptions:
+            return []
+        from udc_robust.grid.corrupting import cells_of  # loads torch
+
+        return [cell.title for block in self.corruptions for cell in cells_of(block)]
 
     def _check_names(self) -> None:
         """Blocks that name other blocks must find them."""

@@ -10,8 +10,9 @@ import torch
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Images
+from udc_robust.grid.network import Network, require_size
 from udc_robust.grid.schema import RunConfig
-from udc_robust.grid.task import Network, Task, require_size
+from udc_robust.grid.task import Task
 
 Networks = Mapping[str, Mapping[str, Network]]
 """By colour domain of the data, and by name."""

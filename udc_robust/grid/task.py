@@ -5,14 +5,13 @@ The grid and the report know a task only through this record. A new one is an in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from udc_robust.attacks import Objective
-from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.schema import RunConfig
@@ -23,42 +22,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 """A row of a table of results: one image in one cell."""
-
-
-class Network(Protocol):
-    """A network as deployed, with what a run tells about it.
-
-    Attributes:
-        domain: colour domain of the images it takes; ``min_size``: smallest side in pixels.
-        trained: False when its weights are random.
-        origin: the weights file, or why there is none.
-        network: the module itself.
-    """
-
-    name: str
-    domain: str
-    min_size: int
-    trained: bool
-    origin: str
-    network: nn.Module
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Its answer."""
-
-
-def require_size(images: Images, networks: Iterable[Network]) -> None:
-    """Refuse images that are smaller than a network takes.
-
-    Raises:
-        UserError: see above.
-    """
-    smallest = min(min(size) for size in images.sizes)
-    for network in networks:
-        if smallest < network.min_size:
-            raise UserError(
-                f"data {images.label!r} has an image with a side of {smallest} px; "
-                f"{network.name} needs {network.min_size}"
-            )
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from udc_robust.defences.defence import Defence, Defended
 from udc_robust.defences.registry import build_defence
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, cells
+from udc_robust.grid.network import Network
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.sources import aimed, made_on
-from udc_robust.grid.task import Network
 from udc_robust.names import NONE
 
 

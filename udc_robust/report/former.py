@@ -40,9 +40,9 @@ def as_now(settings: Any, facts: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def former_columns(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Columns that another name has now: the one of LPIPS did not say its backbone."""
+    """Columns that another name has now, or none (empty): the one of LPIPS was always there and named no backbone."""
     backbone = settings.get("lpips")
-    return {"lpips": f"lpips_{backbone}"} if isinstance(backbone, str) else {}
+    return {"lpips": f"lpips_{backbone}" if isinstance(backbone, str) else ""}
 
 
 def _without(block: Mapping[str, Any], classifies: bool) -> dict[str, Any]:

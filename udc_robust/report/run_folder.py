@@ -198,7 +198,8 @@ def damage_told(path: Path) -> Iterator[None]:
 def _read_csv(path: Path, texts: set[str], renamed: Mapping[str, str] | None = None) -> list[Row]:
     with open(path, encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    return [{(renamed or {}).get(name, name): _parsed(name, text, texts) for name, text in row.items()} for row in rows]
+    now = {name: (renamed or {}).get(name, name) for name in rows[0]} if rows else {}
+    return [{now[name]: _parsed(name, text, texts) for name, text in row.items() if now[name]} for row in rows]
 
 
 def _parsed(column: str, text: str, texts: set[str]) -> str | float | None:

@@ -89,15 +89,16 @@ def compose(panels: Sequence[Panel], headline: str, title: str) -> Any:
 
 
 def _bars(panels: Sequence[Panel], worst: Damage) -> list[Bar]:
-    """Victims on the photograph's data that met its budget; studied ones before controls."""
+    """Victims on the photograph's data that met its budget: the baseline, then those that hold most, controls last."""
     found = []
-    for panel in sorted(panels, key=lambda panel: panel.is_control):
+    for panel in panels:
         met = [o for o in panel.outcomes if o.counts and o.budget == worst.outcome.budget]
         if panel.data == worst.panel.data and met:
             strongest = min(met, key=lambda outcome: outcome.left)
             clean = fmean(map(panel.figure, panel.clean_rows))
-            found.append(Bar(panel.label, clean, _held(panel, strongest), strongest.noise_left))
-    return found
+            bar = Bar(panel.label, clean, _held(panel, strongest), strongest.noise_left)
+            found.append(((panel.is_control, not panel.is_baseline, panel.task.quality.better(0.0, bar.attacked)), bar))
+    return [bar for _, bar in sorted(found, key=lambda ranked: ranked[0])]
 
 
 def _held(panel: Panel, strongest: Outcome) -> float:

@@ -155,6 +155,6 @@ def _draw(pair: Pair, path: Path) -> None:
             axes.imshow(picture.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
             axes.set_title(title)
             axes.set_axis_off()
-        figure.suptitle(f"No restorer does better than {pair.ceiling:.1f} dB on average over these two")
+        figure.suptitle(f"Once attacked, no restorer does better than {pair.ceiling:.1f} dB over these two")
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=150)

@@ -36,6 +36,8 @@ def load_state(path: Path, settings: dict[str, Any], inputs: Mapping[str, str]) 
     if not path.exists():
         return None
     with whole(path):
+        if not path.is_file():  # reading a pipe would wait without end
+            raise ValueError
         state = torch.load(path, map_location="cpu", weights_only=True)
         differing = [key for key in settings if state["settings"].get(key) != settings[key]]
         changed = changed_files(state.get("inputs", {}), inputs)
