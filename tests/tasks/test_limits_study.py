@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,6 +107,13 @@ def test_what_a_search_says_is_not_believed(monkeypatch) -> None:
         assert (pair.captures[1] - pair.captures[0]).abs().max() <= 2 * EPS + 1e-6
         assert total_variation(pair.second) <= total_variation(pair.first)
         assert math.isfinite(pair.ceiling) == holds
+
+
+def test_the_sentence_says_where_nothing_was_found(studied) -> None:
+    _, found = studied
+    assert f"{means(found)['ceiling']:.1f} dB is its ceiling" in sentence(found, "4/255", "faithful")
+    lacking = [*found[1:], replace(found[0], ceiling=math.inf)]
+    assert "no second scene that holds was found" in sentence(lacking, "4/255", "faithful")
 
 
 def test_the_middle_is_within_the_budget_of_both() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
@@ -72,6 +73,8 @@ def sentence(found: Sequence[Limits], eps: str, restorer: str) -> str:
     )
     if ceiling is None:
         return f"{told}."
+    if math.isinf(ceiling):
+        return f"{told}; for some images no second scene that holds was found: try more `--search-steps`."
     lower = sum(one.ceiling is not None and one.ceiling < one.cap for one in found)
     return (
         f"{told}; whatever a restorer does, {ceiling:.1f} dB is its ceiling over pairs of scenes that look the same, "
