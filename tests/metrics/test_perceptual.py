@@ -65,3 +65,32 @@ def test_a_missing_backbone_is_fetched_or_it_is_said_what_to_copy_where(tmp_path
     assert str(path) in perceptual.fetch_backbone("squeeze") and path.is_file()
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     assert "there already" in perceptual.fetch_backbone("squeeze")
+
+
+def test_real_backbones_rank_and_an_attack_on_one_fools_that_one(shared, monkeypatch) -> None:
+    """With the weights of the kit: a known order, and what red flags of fooled metrics are about."""
+    monkeypatch.setenv("TORCH_HOME", str(shared / "data" / "weights" / "torch_home"))
+    perceptual._try_load.cache_clear()
+    try:
+        alex, squeeze = load_lpips("alex"), load_lpips("squeeze")
+        y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
+        image = torch.stack([x, y, (x * 9).sin() / 2 + 0.5])[None] * 0.8 + 0.1
+        grain = 4 / 255 * (torch.rand(image.shape) < 0.5).float().mul(2).sub(1)
+        blurred = torch.nn.functional.avg_pool2d(image, 9, 1, 4)
+        for network in (alex, squeeze):
+            same, grainy, ruined = (
+                lpips_distance(network, image, z).item() for z in (image, image + grain, image.flip(3))
+            )
+            assert same < 1e-6 < grainy < ruined and lpips_distance(network, image, blurred).item() < ruined
+        adv = image + grain / 4
+        for _ in range(15):
+            adv = adv.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(lpips_distance(alex, adv, image).sum(), adv)
+            adv = image + (adv + slope.sign() / 255 - image).clamp(-4 / 255, 4 / 255)
+        worse = [
+            (lpips_distance(network, adv.detach(), image) / lpips_distance(network, image + grain, image)).item()
+            for network in (alex, squeeze)
+        ]
+        assert worse[0] > 3 and worse[0] > 2 * worse[1]  # beside grain of the same size
+    finally:
+        perceptual._try_load.cache_clear()
