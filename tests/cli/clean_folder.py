@@ -153,6 +153,7 @@ TINY = {
     "classify": GRID,
     "attack": ("--steps", "1"),
     "noise-level": ("--levels", "5", "--steps", "1", "--limit", "2", "--crop", "32"),
+    "limits": ("--steps", "1", "--search-steps", "2", "--crop", "32", "--limit", "2"),
     "synth": ("--per-source", "1", "--size", "64", "--difficulty", "0", "99"),
     "fetch": ("--list", "downloads.json"),
     "train restorer": (*TRAINING, "patch_size=32"),

@@ -18,6 +18,7 @@ VERBS = {
     "restore": ["restore", "lq", "--weights", "net.safetensors"],
     "attack": ["attack", "lq", "--weights", "net.safetensors"],
     "noise-level": ["noise-level", "nafnet_mini", "--weights", "net.safetensors", "--images", "lq", "--gt", "gt"],
+    "limits": ["limits", "nafnet_mini", "--weights", "net.safetensors", "--images", "lq", "--gt", "gt"],
     "evaluate": ["evaluate", "quickstart", "restorers=[{name: a, weights: net.safetensors}]", "lpips=null"],
     "evaluate, inverse halftone": [
         "evaluate", "quickstart", "restorers=nafnet_mini", "lpips=null",

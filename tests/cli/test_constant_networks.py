@@ -34,6 +34,7 @@ VERBS = {
     "restore": ["restore", "S/lq", "--restorer", "mine.py:Deaf"],
     "attack": ["attack", "S/lq", "--restorer", "mine.py:Deaf"],
     "noise-level": ["noise-level", "mine.py:Deaf", "--images", "S/lq", "--gt", "S/gt"],
+    "limits": ["limits", "mine.py:Deaf", "--images", "S/lq", "--gt", "S/gt"],
     "train restorer": ["train", "restorer", "nafnet_mini", "network=mine.py:Deaf", "options={}", *PAIRS],
     "train classifier": ["train", "classifier", "hybrid", "network=mine.py:Scores", "weights=null", "options={}",
                          "train=digits:train", "validation=digits:test"],

@@ -20,6 +20,7 @@ VERBS = {
     "restore": ["restore", "S/lq"],
     "purify": ["purify", "S/lq"],
     "noise-level": ["noise-level", "nafnet_mini"],
+    "limits": ["limits", "nafnet_mini", "--images", "S/lq", "--gt", "S/gt"],
     "synth": ["synth", "S/lq", "--kind", "photo"],
     "fetch": ["fetch"],
     "train": ["train", "restorer", "nafnet_mini", "train=S", "validation=S"],

@@ -81,5 +81,16 @@ def test_of_several_processes_one_speaks(tmp_path) -> None:
 def test_every_verb_says_what_becomes_of_it() -> None:
     first_words = {verb.split()[0] for verb in VERBS}
     assert first_words >= STARTS_AGAIN
-    resuming = {"evaluate", "classify", "attack", "noise-level", "finetune", "interpolate", "train", "synth", "fetch"}
+    resuming = {
+        "evaluate",
+        "classify",
+        "attack",
+        "noise-level",
+        "limits",
+        "finetune",
+        "interpolate",
+        "train",
+        "synth",
+        "fetch",
+    }
     assert first_words - STARTS_AGAIN == resuming

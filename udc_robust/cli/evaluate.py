@@ -1,4 +1,4 @@
-"""The verbs that evaluate: attack networks in a grid, write its report, choose a purifier's noise level."""
+"""The verbs that evaluate: attack networks in a grid, write its report, choose a noise level, tell what is possible."""
 
 from __future__ import annotations
 
@@ -175,3 +175,60 @@ def noise_level(
     typer.echo(f"by restoration level {kept.level} ({kept.reason}); by features level {near.level} ({near.reason})")
     defence = block({"kind": "purifier", "purifier": purifier, "noise_level": kept.level, "samples": samples})
     next_step("evaluate", "quickstart", f"restorers={block(victim)}", f"defences=[none, {defence}]")
+
+
+def limits(
+    restorer: Annotated[str, typer.Argument(help=RESTORER, callback=known_restorer)],
+    network: NetworkName = None,
+    options: NetworkOptions = None,
+    weights: Weights = None,
+    network_domain: NetworkDomain = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
+    ] = None,
+    gt: Annotated[
+        Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)
+    ] = None,
+    domain: Domain = None,
+    psf: Annotated[
+        str | None, typer.Option("--psf", help="Display of the built-in images: a name, or a measured PSF's file.")
+    ] = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Side of the images: a centre crop, in pixels.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    eps: Annotated[str, typer.Option("--eps", help="Linf budget, e.g. 4/255.")] = "4/255",
+    steps: Annotated[int, typer.Option("--steps", help="Steps of PGD.")] = 20,
+    search_steps: Annotated[
+        int, typer.Option("--search-steps", help="Of the search for second scenes; 0: none.", min=0)
+    ] = 400,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    out: OutFolder = None,
+) -> None:
+    """Tell what is possible: how much any restorer of this camera could keep under a budget; resumes.
+
+    Caps by shifts of brightness, and pairs of scenes that an attacker makes look the same, proven and shown.
+
+    Example: `udc-robust limits nafnet_mini --limit 4 --crop 96 --out runs/limits`
+    """
+    from udc_robust.tasks.limits_study import study
+    from udc_robust.tasks.limits_words import sentence
+
+    if images is None and (gt is not None or domain is not None):
+        raise UserError("--gt and --domain go with --images: the built-in images have truths of their own")
+    if images is not None and psf is not None:
+        raise UserError("--psf goes with the built-in images: those of --images are captured already")
+    where = {"lq": images, "gt": gt, "domain": domain, "psf": psf, "limit": limit}
+    kind = "embedded" if images is None else "folder" if gt is None else "pairs"
+    where |= {"size" if images is None else "crop": crop}
+    data = {"kind": kind, **{k: v for k, v in where.items() if v is not None}}
+    victim = restorer_block(restorer, network, options, weights, network_domain)
+    reads = filter(None, [images, gt, Path(victim.get("weights", restorer))])
+    folder = output_folder(out or Path("runs/limits"), reads, apart=True)
+    found = study(
+        victim, data, eps, folder, steps=steps, search_steps=search_steps, seed=seed, device=device,
+        command=this_command(),
+    )  # fmt: skip
+    say(sentence(found, eps, victim["name"]))
+    say(f"table, plot, words and pairs of scenes: {folder / 'limits.csv'}, limits.png, limits.md, pairs")
+    next_step("finetune", "nafnet_mini_adversarial", f"parent={restorer}", "train=sets/train",
+              "validation=sets/validation")  # fmt: skip

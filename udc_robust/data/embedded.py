@@ -17,6 +17,7 @@ from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import expand_highlights
 from udc_robust.optics.domains import convert
+from udc_robust.optics.two_scenes import Window
 
 # Colour photographs of scenes in the wheel itself, all in the public domain or CC0 (scikit-image, data/README.txt).
 PHOTOGRAPHS = ("astronaut.png", "rocket.jpg", "coffee.png", "chelsea.png", "motorcycle_left.png")
@@ -67,6 +68,11 @@ class EmbeddedPairs(Sequence[Sample]):
         assert isinstance(change, Hashable)
         return self._cut(index, _captured_changed(self._places[index][0], self._psf, change))
 
+    def scene(self, index: int) -> tuple[Tensor, Window]:
+        """The light ``(3,H,W)`` of the whole photograph that a crop is of, and where the crop lies in it."""
+        name, top, left = self._places[index]
+        return _scene(name), Window(top, left, self._size)
+
     def _cut(self, index: int, pair: tuple[Tensor, Tensor]) -> Sample:
         name, top, left = self._places[index]
         window = (..., slice(top, top + self._size), slice(left, left + self._size))
@@ -107,6 +113,7 @@ def _captured_changed(name: str, psf: str, change: Callable[[Tensor, str], Tenso
     return make_pair(change(_scene(name), name), load_psf(psf))
 
 
+@cache
 def _places(name: str, psf: str, size: int) -> list[tuple[int, int]]:
     """Corners of crops that do not overlap and are as hard as asked, the middling ones first."""
     lq, gt = _captured(name, psf)
