@@ -61,7 +61,10 @@ def test_attacks_keep_the_budget_and_beat_noise_that_looks_as_bad(name) -> None:
     assert torch.equal(found.x_adv, (found.x_adv * 255).round() / 255)
     assert (found.adv_values > 1.5 * control.adv_values).all()
     alone = run(name, x[1:], (5,))
-    assert torch.allclose(alone.x_adv[0], found.x_adv[1], atol=1 / 255 + 1e-6) and target.shape == x.shape
+    # A batch of another size adds up in another order, which rounding to levels makes visible here and there.
+    assert (alone.x_adv[0] - found.x_adv[1]).abs().mean() < 0.25 / 255 and target.shape == x.shape
+    other = run(name, x[1:], (6,))
+    assert (other.x_adv[0] - found.x_adv[1]).abs().mean() > 1 / 255
 
 
 def test_the_natural_gradient_solves_its_equation() -> None:

@@ -25,7 +25,7 @@ from udc_robust.names import PERCEPTUAL
 _TINY = 1e-12
 _HALVINGS = 12
 _PROBE = 1e-3
-"""Length of the step that tells how fast features change along a direction (theirs)."""
+"""Root mean square of the step that tells how fast features change along a direction: shorter ones drown in float32."""
 
 
 def _unit(direction: Tensor) -> Tensor:
@@ -67,7 +67,8 @@ class Perceptual:
     def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Along the gradient until the features have moved by ``size / eps`` of the budget's radius."""
         direction = _unit(gradient)
-        speed = self.distance(x_adv, x_adv + _PROBE * direction).sqrt().clamp_min(_TINY) / _PROBE
+        probe = _PROBE * math.sqrt(x_adv[0].numel())
+        speed = self.distance(x_adv, x_adv + probe * direction).sqrt().clamp_min(_TINY) / probe
         radius = math.sqrt(self.eps)
         return x_adv + (radius * size / self.eps / speed).view(-1, 1, 1, 1) * direction if self.eps else x_adv
 
