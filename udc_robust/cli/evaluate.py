@@ -11,9 +11,12 @@ import typer
 from udc_robust.cli.next_step import after_evaluation, after_report, block, next_step
 from udc_robust.cli.options import (
     RESTORER,
+    Captures,
     ConfigPath,
+    Crop,
     Device,
     Domain,
+    Limit,
     NetworkDomain,
     NetworkName,
     NetworkOptions,
@@ -22,12 +25,14 @@ from udc_robust.cli.options import (
     OutFolder,
     Overrides,
     Seed,
+    Truths,
     Weights,
     attack_block,
     known_restorer,
     output_board,
     output_page,
     output_slide,
+    pairs_block,
     read_run_config,
     restorer_block,
     there,
@@ -123,15 +128,11 @@ def noise_level(
     options: NetworkOptions = None,
     weights: Weights = None,
     network_domain: NetworkDomain = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
-    ] = None,
-    gt: Annotated[
-        Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)
-    ] = None,
+    images: Captures = None,
+    gt: Truths = None,
     domain: Domain = None,
-    crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    crop: Crop = None,
+    limit: Limit = None,
     levels: Annotated[str, typer.Option("--levels", help="Noise levels (timesteps) to measure.")] = "5,10,20,50",
     norm: Norm = "linf",
     eps: Annotated[str, typer.Option("--eps", help="Budget of the attacks, e.g. 4/255.")] = "4/255",
@@ -157,10 +158,7 @@ def noise_level(
 
     if not math.isfinite(max_cost):
         raise UserError(f"--max-cost {max_cost} must be a number of dB")
-    if (images is None) != (gt is None):
-        raise UserError("--images and --gt go together: levels are chosen by PSNR, which needs ground truths")
-    where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
-    data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
+    data = pairs_block(images, gt, domain, crop, limit)
     victim = restorer_block(restorer, network, options, weights, network_domain)
     reads = filter(None, [images, gt, Path(victim.get("weights", purifier))])
     folder = output_folder(out or Path("runs/levels"), reads, apart=True)
@@ -183,18 +181,14 @@ def limits(
     options: NetworkOptions = None,
     weights: Weights = None,
     network_domain: NetworkDomain = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
-    ] = None,
-    gt: Annotated[
-        Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)
-    ] = None,
+    images: Captures = None,
+    gt: Truths = None,
     domain: Domain = None,
     psf: Annotated[
         str | None, typer.Option("--psf", help="Display of the built-in images: a name, or a measured PSF's file.")
     ] = None,
-    crop: Annotated[int | None, typer.Option("--crop", help="Side of the images: a centre crop, in pixels.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    crop: Crop = None,
+    limit: Limit = None,
     eps: Annotated[str, typer.Option("--eps", help="Linf budget, e.g. 4/255.")] = "4/255",
     steps: Annotated[int, typer.Option("--steps", help="Steps of PGD.")] = 20,
     search_steps: Annotated[

@@ -104,6 +104,12 @@ Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the method.
 ObjectiveName = Annotated[
     str | None, typer.Option("--objective", help="What the attacker makes large: mse, ssim, lpips ...")
 ]
+Captures = Annotated[
+    Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
+]
+Truths = Annotated[Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)]
+Crop = Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")]
 DefenceBlocks = Annotated[
     list[str] | None,
     typer.Option("--defence", help="Put it in front: jpeg, or as YAML '{kind: blur, sigma: 1}'; repeat for several."),
@@ -267,3 +273,17 @@ def yaml_of(option: str, text: str | None) -> Any:
 def this_command() -> str:
     """The command line that is running, as a run's folder keeps it: it says nothing of whose machine it ran on."""
     return shlex.join(["udc-robust", *portable(sys.argv[1:])])
+
+
+def pairs_block(
+    images: Path | None, gt: Path | None, domain: str | None, crop: int | None, limit: int | None
+) -> dict[str, Any]:
+    """The data block of captures with their truths; of the built-in pairs where neither is given.
+
+    Raises:
+        UserError: one without the other.
+    """
+    if (images is None) != (gt is None):
+        raise UserError("--images and --gt go together: what is chosen by PSNR needs ground truths")
+    where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
+    return {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}

@@ -10,19 +10,23 @@ import typer
 from udc_robust.cli.next_step import after_classifier, after_diffusion, after_finetuning, after_training, next_step
 from udc_robust.cli.options import (
     RESTORER,
+    Captures,
     ConfigPath,
+    Crop,
     Device,
     Domain,
+    Limit,
     NetworkName,
     NetworkOptions,
     OutFolder,
     Overrides,
     Seed,
+    Truths,
     attack_block,
     known_restorer,
+    pairs_block,
     read_config,
     restorer_block,
-    there,
     this_command,
 )
 from udc_robust.errors import UserError
@@ -118,13 +122,11 @@ def interpolate(
     hardened: Annotated[str, typer.Argument(help="What was fine-tuned from it.", callback=known_restorer)],
     network: NetworkName = None,
     options: NetworkOptions = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of captures; none: those built in.", callback=there)
-    ] = None,
-    gt: Annotated[Path | None, typer.Option("--gt", help="Folder of their ground truths.", callback=there)] = None,
+    images: Captures = None,
+    gt: Truths = None,
     domain: Domain = None,
-    crop: Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")] = None,
+    crop: Crop = None,
+    limit: Limit = None,
     shares: Annotated[str, typer.Option("--shares", help="How far from the parent.")] = "0.25,0.5,0.6,0.7,0.8,0.9,1",
     clean_budget: Annotated[float, typer.Option("--clean-budget", help="Clean PSNR it may cost, in dB.")] = 0.5,
     eps: Annotated[str, typer.Option("--eps", help="Budget of the attack.")] = "4/255",
@@ -143,16 +145,13 @@ def interpolate(
     from udc_robust.outputs import file_name
     from udc_robust.tasks.interpolation_study import parse_shares, study
 
-    if (images is None) != (gt is None):
-        raise UserError("--images and --gt go together: mixtures are chosen by PSNR, which needs ground truths")
     if not clean_budget >= 0:
         raise UserError(f"--clean-budget {clean_budget} must be a number of dB, 0 or more")
     try:
         file_name(name)
     except ValueError as error:
         raise UserError(f"--name: {error}") from error
-    where = {"lq": images, "gt": gt, "domain": domain, "crop": crop, "limit": limit}
-    data = {"kind": "embedded" if images is None else "pairs", **{k: v for k, v in where.items() if v is not None}}
+    data = pairs_block(images, gt, domain, crop, limit)
     ends = [restorer_block(end, network, options, None, None) for end in (parent, hardened)]
     reads = [*filter(None, [images, gt]), *(Path(end["weights"]) for end in ends if end.get("weights"))]
     folder = output_folder(out or Path("runs") / name, reads, apart=True)
