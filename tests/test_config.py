@@ -66,6 +66,14 @@ def test_mistakes_are_named(change, message) -> None:
     assert "\n" not in str(caught.value) and str(caught.value).startswith("x.yaml: ")
 
 
+@pytest.mark.parametrize("sigma", [1e-320, 1e300])
+def test_numbers_that_networks_cannot_hold_are_refused(sigma) -> None:
+    values = {"restorers": ["nafnet_mini"], "attacks": ["noise"], "defences": [{"kind": "blur", "sigma": sigma}]}
+    with pytest.raises(UserError, match="beyond what 32-bit floating point can hold"):
+        check_config(values, RestorationConfig, "test")
+    check_config({**values, "defences": [{"kind": "blur", "sigma": 0}]}, RestorationConfig, "test")
+
+
 def test_files_and_overrides(tmp_path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("restorers: [nafnet_mini]\nattacks:\n- {method: pgd, steps: 3}\n")

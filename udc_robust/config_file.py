@@ -45,7 +45,14 @@ def number(value: Any, **names: float) -> Any:
         raise ValueError(f"{value!r} is not a number: write 0.0157 or 4/255") from None
 
 
-Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+def _in_float32(value: float) -> float:
+    """What networks compute in takes smaller numbers for 0 and larger ones for infinity."""
+    if value and not 1.2e-38 < abs(value) < 3.4e38:
+        raise ValueError(f"{value:g} is beyond what 32-bit floating point can hold")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False), AfterValidator(_in_float32)]
 FileName = Annotated[str, AfterValidator(file_name)]
 
 
