@@ -9,12 +9,12 @@ import torch
 
 from udc_robust.corruptions import (
     CORRUPTIONS,
-    SEVERITIES,
     SceneChange,
     chance,
     corrupted_capture,
     corrupted_scene,
 )
+from udc_robust.grid.corruption_config import SEVERITIES
 from udc_robust.metrics import psnr
 from udc_robust.optics.domains import convert
 

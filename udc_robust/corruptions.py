@@ -23,7 +23,6 @@ from udc_robust.attacks.streams import image_seed
 from udc_robust.defences.transforms import Jpeg, blurred
 from udc_robust.optics.domains import convert, value_range
 
-SEVERITIES = (1, 2, 3, 4, 5)
 _SCENE = ("blur", "weather", "exposure")
 
 

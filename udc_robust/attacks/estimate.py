@@ -12,7 +12,7 @@ from torch import Tensor
 from udc_robust.attacks.gradient import transferred
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
-from udc_robust.attacks.threat import Threat
+from udc_robust.attacks.threat import Threat, dot, unit
 
 _TINY = 1e-12
 
@@ -102,7 +102,7 @@ def _leaning(
         return (moved - values[of]) / reach
 
     everyone = torch.arange(len(rows), device=x.device)
-    prior = _unit(oracle.source.gradient(x, rows))
+    prior = unit(oracle.source.gradient(x, rows))
     size = x[0].numel()
     along = slope(prior, everyone)
     drawn = [slope(_directions(oracle, x, rows), everyone).square() for _ in range(_FOR_NORM)]
@@ -115,7 +115,7 @@ def _leaning(
         share = lean[unsure].view(-1, 1, 1, 1)
         for _ in range(samples):
             away = _directions(oracle, x[unsure], rows[unsure])
-            away = _unit(away - _dot(away, prior[unsure]) * prior[unsure])
+            away = unit(away - dot(away, prior[unsure]) * prior[unsure])
             way = share.sqrt() * prior[unsure] + (1 - share).sqrt() * away
             estimate[unsure] += slope(way, unsure).view(-1, 1, 1, 1) * way
     asked = torch.full_like(rows, 1 + _FOR_NORM)
@@ -141,15 +141,7 @@ def leaning(cosine: Tensor, size: int, samples: int) -> Tensor:
 
 def _directions(oracle: Oracle, like: Tensor, rows: Tensor) -> Tensor:
     """Uniform unit directions, each from the stream of its own image."""
-    return _unit(oracle.streams.of(rows).normal(like))
-
-
-def _unit(way: Tensor) -> Tensor:
-    return way / torch.linalg.vector_norm(way.flatten(1), dim=1).clamp_min(_TINY).view(-1, 1, 1, 1)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(1).view(-1, 1, 1, 1)
+    return unit(oracle.streams.of(rows).normal(like))
 
 
 def _in_box(x: Tensor, threat: Threat) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
 from udc_robust.attacks.streams import Streams
-from udc_robust.attacks.threat import THREATS, Threat
+from udc_robust.attacks.threat import THREATS, Threat, dot, unit
 from udc_robust.metrics.perceptual import load_lpips, lpips_features
 from udc_robust.names import PERCEPTUAL
 
@@ -26,11 +26,6 @@ _TINY = 1e-12
 _HALVINGS = 12
 _PROBE = 1e-3
 """Root mean square of the step that tells how fast features change along a direction: shorter ones drown in float32."""
-
-
-def _unit(direction: Tensor) -> Tensor:
-    lengths = torch.linalg.vector_norm(direction.flatten(1), dim=1).clamp_min(_TINY)
-    return direction / lengths.view(-1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Perceptual:
 
     def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Along the gradient until the features have moved by ``size / eps`` of the budget's radius."""
-        direction = _unit(gradient)
+        direction = unit(gradient)
         probe = _PROBE * math.sqrt(x_adv[0].numel())
         speed = self.distance(x_adv, x_adv + probe * direction).sqrt().clamp_min(_TINY) / probe
         radius = math.sqrt(self.eps)
@@ -127,12 +122,12 @@ def _natural(threat: Perceptual, x: Tensor, gradient: Tensor, steps: int) -> Ten
     """An approximate solution of ``J^T J d = gradient`` for each image, by conjugate gradient from zero."""
     product = _gram(threat, x)
     solution, rest = torch.zeros_like(gradient), gradient.clone()
-    along, size = rest.clone(), _inner(rest, rest)
+    along, size = rest.clone(), dot(rest, rest)
     for _ in range(steps):
         moved = product(along)
-        alpha = size / _inner(along, moved).clamp_min(_TINY)
+        alpha = size / dot(along, moved).clamp_min(_TINY)
         solution, rest = solution + alpha * along, rest - alpha * moved
-        before, size = size, _inner(rest, rest)
+        before, size = size, dot(rest, rest)
         along = rest + size / before.clamp_min(_TINY) * along
     return solution
 
@@ -154,10 +149,6 @@ def _gram(threat: Perceptual, x: Tensor) -> Callable[[Tensor], Tensor]:
         return torch.autograd.grad(features, x, moved, retain_graph=True)[0]
 
     return product
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(1).view(-1, 1, 1, 1)
 
 
 @method("gradient", norms=PERCEPTUAL, keeps_best=False, check=_sizes)
@@ -199,7 +190,7 @@ def _penalised(oracle: Oracle, threat: Perceptual, x: Tensor, x_adv: Tensor, pen
         (away,) = torch.autograd.grad(distance.sum(), x_adv)
     outside = (distance.detach() > threat.eps).view(-1, 1, 1, 1)
     x_adv = x_adv.detach()
-    direction = _unit(oracle.gradient(x_adv)) - penalty * outside * _unit(away)
+    direction = unit(oracle.gradient(x_adv)) - penalty * outside * unit(away)
     return threat.step(x_adv, direction, share * threat.eps).clamp(threat.low, threat.high)
 
 

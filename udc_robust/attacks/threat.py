@@ -23,6 +23,16 @@ def _norms(delta: Tensor) -> Tensor:
     return torch.linalg.vector_norm(delta.flatten(1), dim=1).view(-1, 1, 1, 1)
 
 
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each image's values, shaped to broadcast."""
+    return (a * b).flatten(1).sum(1).view(-1, 1, 1, 1)
+
+
+def unit(direction: Tensor) -> Tensor:
+    """Each image's direction with length one."""
+    return direction / _norms(direction).clamp_min(_TINY)
+
+
 @dataclass(frozen=True)
 class Linf:
     """No value may change by more than ``eps``."""

@@ -145,7 +145,8 @@ def _loaded(block: Mapping[str, Any], domain: str) -> Restorer:
 
 
 def _floating(restorer: Restorer) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in restorer.network.state_dict().items() if tensor.is_floating_point()}
+    state = restorer.network.state_dict()
+    return {name: tensor.clone() for name, tensor in state.items() if tensor.is_floating_point()}
 
 
 def _check_same(ends: Sequence[Restorer], states: Sequence[Mapping[str, Tensor]]) -> None:
@@ -165,8 +166,7 @@ def _save_mixture(
     before, after = states
     mixed = {name: before[name].lerp(after[name], share) for name in before}
     network, parent = ends[1].network, ends[0]
-    kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.load_state_dict({**kept, **mixed})
+    network.load_state_dict({**network.state_dict(), **mixed})
     digest = sha256_of(parent.origin) if Path(parent.origin).is_file() else None
     facts = {
         **ends[1].architecture, "domain": parent.network_domain, "parent": parent.name, "parent_sha256": digest,
@@ -174,7 +174,6 @@ def _save_mixture(
     }  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     save_weights(file, network, {key: value for key, value in facts.items() if value is not None})
-    network.load_state_dict(kept)
 
 
 def _points(out: Path, files: Mapping[float, Path]) -> list[Point]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed, objective, perturb
 from udc_robust.defences.defence import Defended, fresh
 from udc_robust.defences.purifier.core import Purifier
+from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.restorer import loss_of
@@ -129,7 +130,7 @@ def gradient_norm(
     """
     threat, x = setup.threat(step), lq.detach().requires_grad_(True)
     restored = network(x)
-    errors = (restored - gt).square().flatten(1).mean(1)
+    errors = mse(restored, gt)
     (slope,) = torch.autograd.grad(errors.sum(), x, create_graph=True)
     steepness = torch.linalg.vector_norm(slope.flatten(1), ord=1 if threat.norm == "linf" else 2, dim=1)
     return 10 * torch.log10(errors + setup.config.beta * threat.eps * steepness + 1e-8).mean()
