@@ -22,7 +22,7 @@ from udc_robust.optics.two_scenes import Window
 # Colour photographs of scenes in the wheel itself, all in the public domain or CC0 (scikit-image, data/README.txt).
 PHOTOGRAPHS = ("astronaut.png", "rocket.jpg", "coffee.png", "chelsea.png", "motorcycle_left.png")
 # Crops whose degraded PSNR (dB) lies in the range of the published SYNTH captures.
-_DIFFICULTY = (19.0, 28.5)
+DIFFICULTY = (19.0, 28.5)
 
 
 class EmbeddedPairs(Sequence[Sample]):
@@ -123,7 +123,7 @@ def _places(name: str, psf: str, size: int) -> list[tuple[int, int]]:
         return []
     crops = [torch.stack([image[:, t : t + size, c : c + size] for t, c in corners]) for image in (lq, gt)]
     degraded = psnr(*(crop.double() for crop in crops)).tolist()
-    low, high = _DIFFICULTY
+    low, high = DIFFICULTY
     hard = [
         (abs(d - (low + high) / 2), corner) for d, corner in zip(degraded, corners, strict=True) if low <= d <= high
     ]

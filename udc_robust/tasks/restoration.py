@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Objective, Towards
-from udc_robust.attacks.objectives import DISTANCES
+from udc_robust.attacks.objectives import DISTANCES, OwnTruth
 from udc_robust.corruptions import SceneChange
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
@@ -25,11 +25,14 @@ from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
+from udc_robust.names import PERCEPTUAL
 from udc_robust.optics.domains import for_metrics
 from udc_robust.progress import console
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
+from udc_robust.tasks.restoration_scenes import FIGURES as SCENE_FIGURES
+from udc_robust.tasks.restoration_scenes import open_scenes, survival, told_apart
 from udc_robust.tasks.restoration_schema import DataConfig, RestorationAttack, RestorationConfig
 from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
@@ -40,6 +43,8 @@ def open_images(block: DataConfig) -> Images:
     Raises:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
+    if block.of_scenes:
+        return open_scenes(block)
     samples: Any
     embedded: Any = None
     told: list[str] = []
@@ -75,7 +80,7 @@ def open_images(block: DataConfig) -> Images:
         told.append(samples.domain_told)
     first = samples[0]
     return Images(
-        block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
+        block.label, keys, sizes, first.domain, load, lambda: digest_of(samples.files()), truth=first.gt is not None,
         facts={"kind": block.kind}, told=told, load_changed=None if embedded is None else load_changed,
     )  # fmt: skip
 
@@ -89,7 +94,7 @@ def cropped(sample: Sample, crop: int | None) -> Sample:
     return replace(sample, lq=sample.lq[window], gt=None if sample.gt is None else sample.gt[window])
 
 
-def _digest(files: Sequence[Path]) -> str:
+def digest_of(files: Sequence[Path]) -> str:
     """Of the bytes of all images and truths: a picture that was replaced makes another run."""
     found = hashlib.sha256()
     for path in files:
@@ -130,12 +135,17 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
 
 
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
-    """Refuse attacks on a ground truth that is not there.
+    """Refuse attacks on a ground truth that is not there, and budgets that scenes do not know.
 
     Raises:
         UserError: see above.
     """
     for attack in config.attacks:
+        if batch.images.facts.get("space") == "scene" and attack.norm in PERCEPTUAL:
+            raise UserError(
+                f"attack {attack.label!r} has a budget in {attack.norm}, which scenes of data {batch.images.label!r} do "
+                "not know: use norm linf or l2, or `space: capture`"
+            )
         if attack.objective == "towards":
             check_wanted(attack, batch)
         if attack.against == "gt" and batch.target is None:
@@ -156,10 +166,17 @@ def against(attack: AttackConfig, batch: Batch) -> str:
 def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
     """The distance to make large (small: ``towards``), and from what (None: the victim's own clean answer)."""
     assert isinstance(attack, RestorationAttack)
-    if attack.objective == "towards":
-        return Towards(attack.detail, attack.drop_db), wanted(attack, clean)
-    objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
-    return objective, batch.target if against(attack, batch) == "gt" else None
+    towards = attack.objective == "towards"
+    objective: Any = Towards(attack.detail, attack.drop_db)
+    if not towards:
+        objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
+    target = batch.target if against(attack, batch) == "gt" else None
+    if towards:
+        target = wanted(attack, told_apart(clean, batch, clean)[0])
+    if batch.images.space is None:
+        return objective, target
+    # The truth changes with the scene; the pictures that stand still fill both halves of a target.
+    return OwnTruth(objective, against(attack, batch) == "gt"), None if target is None else target.repeat(1, 2, 1, 1)
 
 
 def reference(batch: Batch, clean: Tensor) -> Tensor:
@@ -169,6 +186,8 @@ def reference(batch: Batch, clean: Tensor) -> Tensor:
 
 def score(outputs: Tensor, batch: Batch, clean: Tensor) -> Tensor:
     """PSNR ``(draws,B)`` in dB."""
+    if batch.images.space is not None:
+        return _psnr(*told_apart(outputs, batch, outputs))
     return _psnr(for_metrics(outputs, batch.domain), reference(batch, clean))
 
 
@@ -184,17 +203,24 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     the PSNR itself, itself, and 0.
     """
     batch, domain = judged.batch, judged.batch.domain
-    outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
-    target = reference(batch, judged.clean)
+
+    def seen(answers: Tensor) -> tuple[Tensor, Tensor]:
+        restored, ought = told_apart(answers, batch, judged.clean)
+        return for_metrics(restored, domain), reference(batch, ought) if batch.images.space is None else ought
+
+    (outputs, target), (clean, of_clean) = seen(judged.outputs), seen(judged.clean)
+    x = for_metrics(batch.captures(batch.x), domain)
     # Without a ground truth the only answer to the image as it is is the reference itself.
     itself = judged.outputs is judged.clean and batch.target is None and len(outputs) == 1
     psnrs = torch.full(outputs.shape[:2], math.inf, dtype=torch.float64) if itself else _psnr(outputs, target)
+    average = target if target.ndim < outputs.ndim else target.mean(0)
+    unrestored = of_clean if of_clean.ndim < clean.ndim else of_clean[:1]
     found: dict[str, list[Any]] = {
         "psnr": psnrs.mean(0).tolist(),
         "psnr_worst_draw": psnrs.amin(0).tolist(),
-        "psnr_average": (_psnr(outputs.mean(0)[None], target) if len(outputs) > 1 else psnrs)[0].tolist(),
+        "psnr_average": (_psnr(outputs.mean(0)[None], average) if len(outputs) > 1 else psnrs)[0].tolist(),
         "psnr_draw_std": (psnrs.std(0, correction=0) if len(psnrs) > 1 else torch.zeros_like(psnrs[0])).tolist(),
-        "psnr_input": _psnr(x[None], target)[0].tolist(),
+        "psnr_input": _psnr(x[None], unrestored)[0].tolist(),
     }
     for metric in metrics:
         enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
@@ -202,14 +228,19 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
         found[metric.name] = values
     if judged.result is None or judged.noise is None:
         return found | {"psnr_clean": found["psnr"]}
-    x_adv = for_metrics(judged.inputs, domain)
-    return found | {
-        "psnr_clean": _psnr(clean, target).mean(0).tolist(),
-        "psnr_noise": _psnr(for_metrics(judged.noise, domain), target).mean(0).tolist(),
-        "psnr_to_clean_output": _psnr(outputs, clean).mean(0).tolist(),
-        "psnr_of_attacked_input": _psnr(x_adv[None], x)[0].tolist(),
-        "against": [against(judged.cell.attack, batch)] * len(x) if judged.cell else [],
-    }
+    space = batch.images.space
+    shown = [for_metrics(y, domain) if space is None else space.toned(y) for y in (judged.inputs, batch.x)]
+    return (
+        found
+        | survival(judged, outputs, of_clean)
+        | {
+            "psnr_clean": _psnr(clean, of_clean).mean(0).tolist(),
+            "psnr_noise": _psnr(*seen(judged.noise)).mean(0).tolist(),
+            "psnr_to_clean_output": _psnr(outputs, clean).mean(0).tolist(),
+            "psnr_of_attacked_input": _psnr(shown[0][None], shown[1])[0].tolist(),
+            "against": [against(judged.cell.attack, batch)] * len(x) if judged.cell else [],
+        }
+    )
 
 
 def describe(batch: Batch, row: int) -> dict[str, Any]:
@@ -219,11 +250,13 @@ def describe(batch: Batch, row: int) -> dict[str, Any]:
 
 
 def pictures(judged: Judged) -> dict[str, Tensor]:
-    """Restorations, and ground truths where there are any."""
-    found = {"output": for_metrics(judged.outputs[0], judged.batch.domain)}
-    return (
-        found if judged.batch.target is None or judged.cell else found | {"gt": reference(judged.batch, judged.clean)}
-    )
+    """Restorations; of scenes what the camera saw, of captures the ground truths where there are any."""
+    batch, unattacked = judged.batch, judged.cell is None
+    restored, _ = told_apart(judged.outputs, batch, judged.clean)
+    found = {"output": for_metrics(restored[0], batch.domain)}
+    if batch.images.space is not None:
+        return found | {"capture": batch.captures(judged.inputs)}
+    return found | {"gt": reference(batch, judged.clean)} if batch.target is not None and unattacked else found
 
 
 def facts(restorer: Restorer) -> dict[str, Any]:
@@ -243,7 +276,7 @@ def family(networks: Mapping[str, Any]) -> dict[str, str]:
 
 RESTORATION = Task(
     name="restoration", schema=RestorationConfig, network="restorer", quality=records.PSNR, few_images=20,
-    names=tables.NAMES, results=tables.RESULT_COLUMNS, summary=tables.SUMMARY_COLUMNS,
+    names=tables.NAMES, results=tables.RESULT_COLUMNS, summary=tables.SUMMARY_COLUMNS, also=SCENE_FIGURES,
     open=open_images, load=load_restorers, metrics=metrics_of, check=check, goal=goal, score=score, figures=figures,
     describe=describe, summarise=tables.summarise, pictures=pictures, facts=facts, family=family,
     shown=Pictures("output", "restoration"), kicker="Robustness of under-display camera restoration",

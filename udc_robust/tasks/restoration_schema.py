@@ -34,47 +34,89 @@ class DataConfig(Strict):
 
     Attributes:
         kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
-            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
-        lq: a folder, or several folders and image files.
+            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration), ``scenes`` (HDR
+            panoramas and stills, captured through ``psf``).
+        lq, scenes: a folder, or several folders and image files.
         domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
-            rest sRGB).
+            rest sRGB). Of scenes the domain that budgets are stated in, tonemapped unless said; ``srgb`` is what a
+            screen or poster shows that fills the frame, and takes plain photographs.
+        size: side of embedded crops and of scenes. ``psf``: the display before them: a name, or a file.
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
+        space: where budgets live: in the ``capture``, or in the ``scene`` before the optics.
+        shot, read: noise of the photographs of scenes, see `optics.capture`. ``bits``: of their values, 8 or 10.
+        shift_px: the camera stands up to so many px off its place at each photograph.
+        white: radiance of the whitest that an attacker can show in the scene; what is brighter never changes.
+        region: top, left, height and width in px of all that he can change; empty: the whole frame.
     """
 
-    kind: Literal["embedded", "pairs", "folder"] = "embedded"
+    kind: Literal["embedded", "pairs", "folder", "scenes"] = "embedded"
     name: str | None = None
     lq: list[Path] | None = None
     gt: Path | None = None
+    scenes: list[Path] | None = None
     domain: Domain | None = None
     psf: str = "phone"
     size: Annotated[Side, Field(ge=2)] = 128
     crop: Side | None = None
     limit: Count | None = None
+    space: Literal["capture", "scene"] = "capture"
+    shot: Annotated[Number, Field(ge=0)] = 0.0
+    read: Annotated[Number, Field(ge=0)] = 0.0
+    bits: Literal[8, 10] = 8
+    shift_px: Annotated[Number, Field(ge=0, le=16)] = 0.0
+    white: Annotated[Number, Field(gt=0, le=500)] = 1.0
+    region: tuple[int, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _one_path_is_a_list(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("lq"), str | Path):
-            return {**values, "lq": [values["lq"]]}
-        return values
+        if not isinstance(values, Mapping):
+            return values
+        single = {key: [values[key]] for key in ("lq", "scenes") if isinstance(values.get(key), str | Path)}
+        return {**values, **single}
 
     @model_validator(mode="after")
     def _folders(self) -> DataConfig:
-        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",)}[self.kind]
-        for key in ("lq", "gt"):
+        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",), "scenes": ("scenes",)}[self.kind]
+        for key in ("lq", "gt", "scenes"):
             if key in needs and not getattr(self, key):
                 raise ValueError(f"data of kind {self.kind!r} needs `{key}`: a folder of images")
             if key not in needs and getattr(self, key) is not None:
                 raise ValueError(f"data of kind {self.kind!r} takes no `{key}`")
         return self
 
+    @model_validator(mode="after")
+    def _space(self) -> DataConfig:
+        """Keys of scenes and of attacks on them, where there are none."""
+        if self.space == "scene" and self.kind not in ("embedded", "scenes"):
+            raise ValueError(
+                f"data of kind {self.kind!r} are captures, whose linear light before the optics nobody knows: "
+                "`space: scene` needs kind `scenes` (HDR files) or `embedded`"
+            )
+        of_photographs = {"shot", "read"} if not self.of_scenes else set()
+        of_attackers = {"bits", "shift_px", "white", "region"} if self.space == "capture" else set()
+        for key in sorted(of_photographs | of_attackers):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"`{key}` is for attacks on scenes: say `space: scene`, or leave it out")
+        if self.kind == "scenes" and self.space == "capture" and self.domain not in (None, "tonemapped"):
+            raise ValueError(f"`domain: {self.domain}` of scenes is for `space: scene`: captures are tonemapped")
+        if self.of_scenes and self.crop is not None:
+            raise ValueError("`crop` cuts captures: scenes have a `size`")
+        return self
+
+    @property
+    def of_scenes(self) -> bool:
+        """Whether scenes are photographed on the way."""
+        return self.kind == "scenes" or self.space == "scene"
+
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        if self.name or self.lq is None:
+        files = self.lq or self.scenes
+        if self.name or files is None:
             return self.name or self.kind
-        folder = Path(os.path.realpath(self.lq[0]))
+        folder = Path(os.path.realpath(files[0]))
         # Of `sets/validation/lq` the set is meant, and not what its half is called in every set.
         return shown(folder.parent.name if folder.name in _HALVES and folder.parent.name else folder.name)
 
@@ -193,6 +235,13 @@ class RestorationConfig(RunConfig):
     attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
+
+    @field_validator("validation")
+    @classmethod
+    def _of_captures(cls, block: DataConfig | None) -> DataConfig | None:
+        if block is not None and block.space == "scene":
+            raise ValueError("defences are tuned on captures: leave `space: scene` out of `validation`")
+        return block
 
     @field_validator("lpips", mode="before")
     @classmethod
