@@ -17,9 +17,7 @@ def _psf(side: int = 5) -> torch.Tensor:
 def test_the_gradient_is_that_of_finite_differences() -> None:
     camera = Photograph(Blur(_psf()), shot=1e-3, read=1e-2, bits=None, shift_px=1)
     scene = (0.2 + torch.rand(2, 3, 6, 7, dtype=torch.float64)).requires_grad_(True)
-    exposure = Exposure(
-        torch.randn(2, 3, 6, 7, dtype=torch.float64), torch.tensor([[0.3, -0.7], [0.0, 1.2]]).double()
-    )
+    exposure = Exposure(torch.randn(2, 3, 6, 7, dtype=torch.float64), torch.tensor([[0.3, -0.7], [0.0, 1.2]]).double())
     assert torch.autograd.gradcheck(lambda x: camera(x, exposure), scene)
 
 

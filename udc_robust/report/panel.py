@@ -90,7 +90,7 @@ class Panel:
         family: the network that this one is compared with; itself where there is none.
         defence: name of what stands before the network; ``none`` for nothing. ``kind``, ``role``: of the defence.
         nfe: model calls of the defence for one answer.
-        random: whether two answers to one image differ.
+        random: whether two answers to one image differ, by the defence or by the camera.
         images: what run.json says of the data: their domain, whether there is a target, names of classes.
         clean: the summary row of the unattacked pass; ``clean_rows`` has a row an image.
         outcomes: noise controls first, then the attacks in the order of the config.
@@ -124,6 +124,11 @@ class Panel:
     def has_truth(self) -> bool:
         """Whether quality is measured against a target (else against the clean answer)."""
         return self.images["truth"]
+
+    @property
+    def stated_in(self) -> str:
+        """Colour domain in which budgets are stated: of the images, or of the scenes that were photographed."""
+        return self.images.get("scene_domain") or self.images["domain"]
 
     @property
     def is_bare(self) -> bool:

@@ -143,8 +143,8 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
     for attack in config.attacks:
         if batch.images.facts.get("space") == "scene" and attack.norm in PERCEPTUAL:
             raise UserError(
-                f"attack {attack.label!r} has a budget in {attack.norm}, which scenes of data {batch.images.label!r} do "
-                "not know: use norm linf or l2, or `space: capture`"
+                f"attack {attack.label!r} has a budget in {attack.norm}, which data {batch.images.label!r} does not "
+                "know, because budgets live in its scenes: use norm linf or l2, or `space: capture`"
             )
         if attack.objective == "towards":
             check_wanted(attack, batch)
@@ -250,12 +250,12 @@ def describe(batch: Batch, row: int) -> dict[str, Any]:
 
 
 def pictures(judged: Judged) -> dict[str, Tensor]:
-    """Restorations; of scenes what the camera saw, of captures the ground truths where there are any."""
+    """Restorations; captures and their own truths of scenes, and ground truths of captures where there are any."""
     batch, unattacked = judged.batch, judged.cell is None
-    restored, _ = told_apart(judged.outputs, batch, judged.clean)
+    restored, truth = told_apart(judged.outputs, batch, judged.clean)
     found = {"output": for_metrics(restored[0], batch.domain)}
     if batch.images.space is not None:
-        return found | {"capture": batch.captures(judged.inputs)}
+        return found | {"capture": batch.captures(judged.inputs), "truth": truth[0]}
     return found | {"gt": reference(batch, judged.clean)} if batch.target is not None and unattacked else found
 
 

@@ -171,6 +171,7 @@ def _images(block: DataConfig, scenes: SceneFiles | EmbeddedScenes, space: Scene
     if block.space == "scene":
         facts |= {
             "space": "scene", "scene_domain": space.domain, "psf": block.psf, "shot": block.shot, "read": block.read,
+            "random": space.random,
             "bits": block.bits, "shift_px": block.shift_px, "white": block.white, "region": list(block.region),
         }  # fmt: skip
         told = [*told, scene_told(facts)]
