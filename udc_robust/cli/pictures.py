@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +55,15 @@ def attack(
     steps: Steps = None,
     objective: ObjectiveName = None,
     defence: DefenceBlocks = None,
+    scene: Annotated[
+        str | None,
+        typer.Option(
+            "--scene", help="The images are HDR scenes to change before the optics: YAML of how, '{psf: phone}'."
+        ),
+    ] = None,
+    eot: Annotated[
+        int | None, typer.Option("--eot", help="Photographs, or random answers, averaged a gradient.")
+    ] = None,
     lpips: Lpips = "squeeze",
     device: Device = "cpu",
     seed: Seed = 0,
@@ -64,9 +73,12 @@ def attack(
 
     Without `--gt` the damage is measured against the clean restoration. A budget is 4/255 unless `--eps` says others.
 
+    With `--scene` the budget lives in the light before the display: '{psf: phone, shot: 1e-4, shift_px: 0.5}'.
+
     Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
     """
-    data = {"kind": "folder" if gt is None else "pairs", "lq": images, "gt": gt, "domain": domain}
+    data = _data(images, gt, domain, scene)
+    attacks = attack_block(method, norm, eps, steps, objective) | ({} if eot is None else {"eot": eot})
     defences = [yaml_of("--defence", text) for text in defence or []]
     from udc_robust.cli.tables import print_held
     from udc_robust.config_file import check_config
@@ -81,14 +93,13 @@ def attack(
             "name": "attack", "seed": seed, "device": device, "lpips": None if lpips == "none" else lpips,
             "data": {key: value for key, value in data.items() if value is not None} | {"name": "images"},
             "restorers": [restorer_block(restorer, network, options, weights, network_domain)],
-            "defences": ["none", *defences], "attacks": [attack_block(method, norm, eps, steps, objective)],
-            "gallery": 1_000_000,
+            "defences": ["none", *defences], "attacks": [attacks], "gallery": 1_000_000,
         },
         RestorationConfig,
         "options",
     )  # fmt: skip
     folder = run_folder(settings, out or Path("attacked"))
-    if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
+    if open_images(settings.data[0]).stated_in == "linear":  # which has no 8-bit levels
         settings = settings.model_copy(update={"round_8_bit": False})
     run(settings, folder, this_command())
     page = write_report([folder])
@@ -96,6 +107,22 @@ def attack(
     say(f"attacked images: {folder / 'images'}")
     say(f"report: {page}")
     next_step("report", folder, "--out", f"{folder.name}.html")
+
+
+def _data(images: list[Path], gt: Path | None, domain: str | None, scene: str | None) -> dict[str, Any]:
+    """The data block of captures, with or without truths, or of scenes.
+
+    Raises:
+        UserError: truths of scenes, or an option that is no block.
+    """
+    if scene is None:
+        return {"kind": "folder" if gt is None else "pairs", "lq": images, "gt": gt, "domain": domain}
+    block = yaml_of("--scene", scene)
+    if not isinstance(block, dict):
+        raise UserError(f"--scene {scene!r} must say how scenes are photographed, such as '{{psf: phone, size: 160}}'")
+    if gt is not None:
+        raise UserError("--gt goes with captures: the truth of a --scene is the scene itself")
+    return {"kind": "scenes", "scenes": images, "space": "scene", "domain": domain, **block}
 
 
 def restore(

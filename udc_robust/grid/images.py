@@ -76,6 +76,11 @@ class Images:
     load_changed: Callable[[int, SceneChange], tuple[Tensor, Tensor | None]] | None = None
     space: Space | None = None
 
+    @property
+    def stated_in(self) -> str:
+        """Colour domain in which eps is stated."""
+        return self.domain if self.space is None else self.space.domain
+
 
 class Deployed(Protocol):
     """A victim, by its name in tables and as it is deployed."""
@@ -141,7 +146,7 @@ class Batch:
     def threat(self, norm: str, eps: float) -> Threat:
         """A budget of these images, in the box of the domain in which it is stated."""
         space = self.images.space
-        threat = THREATS[norm](eps, *value_range(self.domain if space is None else space.domain))
+        threat = THREATS[norm](eps, *value_range(self.images.stated_in))
         return threat if space is None else space.bounded(threat)
 
     def captures(self, x: Tensor) -> Tensor:

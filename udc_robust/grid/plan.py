@@ -81,8 +81,7 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two data blocks are called {twice!r}: give them different names")
     for images in sets:
-        stated = images.domain if images.space is None else images.space.domain
-        if stated == "linear" and config.round_8_bit:
+        if images.stated_in == "linear" and config.round_8_bit:
             raise UserError(f"data {images.label!r} is linear light, which has no 8-bit levels: set round_8_bit: false")
         together = min(config.batch_size, len(images.keys))
         largest = max(height * width for height, width in images.sizes)
