@@ -165,6 +165,7 @@ TINY = {
 LARGE = {
     "published_networks": ("restorers=[discnet]", "data.size=64"),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
+    "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),
 }
 """What else some configs need for seconds."""
 
