@@ -59,3 +59,10 @@ def test_to_move_the_scene_is_to_move_the_capture_away_from_the_border() -> None
 def test_only_noise_and_shifts_make_photographs_differ() -> None:
     assert not Photograph(Blur(_psf())).random
     assert Photograph(Blur(_psf()), read=0.1).random and Photograph(Blur(_psf()), shift_px=0.5).random
+
+
+def test_one_blur_serves_scenes_of_several_sizes_and_types() -> None:
+    psf = _psf()
+    blur = Blur(psf)
+    for scene in (torch.rand(1, 3, 9, 12), torch.rand(2, 3, 12, 9), torch.rand(1, 3, 9, 12, dtype=torch.float64)):
+        assert torch.equal(blur(scene), convolve(scene, psf.to(scene)))

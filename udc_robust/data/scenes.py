@@ -21,6 +21,7 @@ from udc_robust.optics.capture import MAX_RADIANCE
 from udc_robust.optics.domains import convert
 
 _TRIES = 12
+_PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class SceneFiles(Sequence[Tensor]):
@@ -30,31 +31,38 @@ class SceneFiles(Sequence[Tensor]):
     is, at the last one tried. Which places are tried depends on the file's name only.
     """
 
-    def __init__(self, paths: Paths, psf: str, size: int, *, photographs: bool = False) -> None:
+    def __init__(self, paths: Paths, psf: str, size: int, *, white: float | None = None) -> None:
         """List the files.
 
         Args:
             psf: the display that the scenes will be captured through.
-            photographs: take files without HDR data too: their sRGB values are what a poster or a screen shows.
+            white: radiance of the white of files without HDR data, whose values a poster or a screen shows; None: there
+                are none.
 
         Raises:
             UserError: no files, or one that is too small or has no linear light.
         """
-        self._files, self._psf, self._size, self._photographs = SingleFolder(paths), psf, size, photographs
+        self._files, self._psf, self._size, self._white = SingleFolder(paths), psf, size, white
         if size > FIELD:
             raise UserError(f"scenes of {size} px are more than the {FIELD} px of a view: lower `size`")
         for path in self._files.files():
             if min(image_size(path)) < size:
                 height, width = image_size(path)
                 raise UserError(f"scene {path} is {height}x{width}, smaller than its `size` {size}: lower `size`")
-        self._light(self._files.files()[0])
+            if (
+                white is None
+                and path.name.lower().endswith(_PHOTOGRAPHS)
+                and not path.name.lower().endswith(".rgbe.webp")
+            ):
+                raise _no_light(path)
+        _light(self._files.files()[0], white)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
         path = self._files.files()[index]
-        return _chosen_place(str(path), self.keys()[index], self._psf, self._size, self._photographs)
+        return _chosen_place(str(path), self.keys()[index], self._psf, self._size, self._white)
 
     def keys(self) -> list[str]:
         """Names of the scenes."""
@@ -63,9 +71,6 @@ class SceneFiles(Sequence[Tensor]):
     def files(self) -> list[Path]:
         """The files."""
         return self._files.files()
-
-    def _light(self, path: Path) -> Tensor:
-        return _light(path, self._photographs)[0]
 
 
 class EmbeddedScenes(Sequence[Tensor]):
@@ -90,27 +95,32 @@ class EmbeddedScenes(Sequence[Tensor]):
         return []
 
 
-def _light(path: Path, photographs: bool) -> tuple[Tensor, str]:
+def _light(path: Path, white: float | None) -> tuple[Tensor, str]:
     """The radiance of a whole file, and what kind of source it is (see `synth`).
 
     Raises:
         UserError: it has no linear light, and none was asked for.
     """
     picture = read_image(path)
-    if picture.domain != "linear" and not photographs:
-        raise UserError(
-            f"scene {path} has no linear light: give .hdr, .exr or .rgbe.webp files, or say `domain: srgb`, which "
-            "makes photographs what a poster or screen before the camera shows"
-        )
-    light = convert(picture.pixels[None], picture.domain, "linear")[0].clamp(0, MAX_RADIANCE)
+    if picture.domain != "linear" and white is None:
+        raise _no_light(path)
+    light = convert(picture.pixels[None], picture.domain, "linear")[0]
+    light = (light if picture.domain == "linear" else (white or 1.0) * light).clamp(0, MAX_RADIANCE)
     height, width = light.shape[-2:]
     panorama = picture.domain == "linear" and width == 2 * height and width >= 4 * FIELD
     return (at_native_size(light, path), "panorama") if panorama else (light, "hdr")
 
 
+def _no_light(path: Path) -> UserError:
+    return UserError(
+        f"scene {path} has no linear light: give .hdr, .exr or .rgbe.webp files, or say `domain: srgb`, which makes "
+        "photographs what a poster or screen before the camera shows"
+    )
+
+
 @lru_cache(maxsize=32)
-def _chosen_place(path: str, key: str, psf: str, size: int, photographs: bool) -> Tensor:
-    light, kind = _light(Path(path), photographs)
+def _chosen_place(path: str, key: str, psf: str, size: int, white: float | None) -> Tensor:
+    light, kind = _light(Path(path), white)
     stream = torch.Generator().manual_seed(int(hashlib.sha256(key.encode()).hexdigest()[:15], 16))
     low, high = DIFFICULTY
     for _ in range(_TRIES):

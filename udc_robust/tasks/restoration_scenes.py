@@ -150,7 +150,8 @@ def open_scenes(block: DataConfig) -> Images:
         scenes = EmbeddedScenes(block.limit or 8, block.size, block.psf)
     else:
         assert block.scenes is not None
-        scenes = SceneFiles(block.scenes, block.psf, block.size, photographs=block.domain == "srgb")
+        white = block.white if block.domain == "srgb" else None
+        scenes = SceneFiles(block.scenes, block.psf, block.size, white=white)
     camera = Photograph(Blur(psf), block.shot, block.read, block.bits, block.shift_px)
     space = SceneSpace(camera, block.domain or CAPTURE_DOMAIN, block.white, block.region)
     return _images(block, scenes, space, psf_told(block.psf, psf, block.size))
