@@ -77,9 +77,18 @@ def attack(
 
     Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
     """
-    data = _data(images, gt, domain, scene)
-    attacks = attack_block(method, norm, eps, steps, objective) | ({} if eot is None else {"eot": eot})
-    defences = [yaml_of("--defence", text) for text in defence or []]
+    said = {
+        "seed": seed, "device": device, "lpips": None if lpips == "none" else lpips,
+        "data": pictures_block(images, gt, domain, scene),
+        "defences": ["none", *(yaml_of("--defence", text) for text in defence or [])],
+        "restorers": [restorer_block(restorer, network, options, weights, network_domain)],
+        "attacks": [attack_block(method, norm, eps, steps, objective) | ({} if eot is None else {"eot": eot})],
+    }  # fmt: skip
+    _attacked(said, out or Path("attacked"))
+
+
+def _attacked(said: dict[str, Any], out: Path) -> None:
+    """Run what the options say, and tell where it lies."""
     from udc_robust.cli.tables import print_held
     from udc_robust.config_file import check_config
     from udc_robust.report.run_folder import read_run
@@ -88,17 +97,8 @@ def attack(
     from udc_robust.tasks.restoration import open_images
     from udc_robust.tasks.restoration_schema import RestorationConfig
 
-    settings = check_config(
-        {
-            "name": "attack", "seed": seed, "device": device, "lpips": None if lpips == "none" else lpips,
-            "data": {key: value for key, value in data.items() if value is not None} | {"name": "images"},
-            "restorers": [restorer_block(restorer, network, options, weights, network_domain)],
-            "defences": ["none", *defences], "attacks": [attacks], "gallery": 1_000_000,
-        },
-        RestorationConfig,
-        "options",
-    )  # fmt: skip
-    folder = run_folder(settings, out or Path("attacked"))
+    settings = check_config({"name": "attack", "gallery": 1_000_000, **said}, RestorationConfig, "options")
+    folder = run_folder(settings, out)
     if open_images(settings.data[0]).stated_in == "linear":  # which has no 8-bit levels
         settings = settings.model_copy(update={"round_8_bit": False})
     run(settings, folder, this_command())
@@ -109,20 +109,21 @@ def attack(
     next_step("report", folder, "--out", f"{folder.name}.html")
 
 
-def _data(images: list[Path], gt: Path | None, domain: str | None, scene: str | None) -> dict[str, Any]:
+def pictures_block(images: list[Path], gt: Path | None, domain: str | None, scene: str | None) -> dict[str, Any]:
     """The data block of captures, with or without truths, or of scenes.
 
     Raises:
         UserError: truths of scenes, or an option that is no block.
     """
+    known = {"name": "images", **({} if domain is None else {"domain": domain})}
     if scene is None:
-        return {"kind": "folder" if gt is None else "pairs", "lq": images, "gt": gt, "domain": domain}
+        return known | {"kind": "folder", "lq": images} | ({} if gt is None else {"kind": "pairs", "gt": gt})
     block = yaml_of("--scene", scene)
     if not isinstance(block, dict):
         raise UserError(f"--scene {scene!r} must say how scenes are photographed, such as '{{psf: phone, size: 160}}'")
     if gt is not None:
         raise UserError("--gt goes with captures: the truth of a --scene is the scene itself")
-    return {"kind": "scenes", "scenes": images, "space": "scene", "domain": domain, **block}
+    return {**known, "kind": "scenes", "scenes": images, "space": "scene", **block}
 
 
 def restore(
