@@ -144,10 +144,8 @@ def study(
         for s in smoothings for one in found[s]
     ]))  # fmt: skip
     _plot(smoothings, [row for row in rows if row["part"] == "reported"], out / "certified.png")
-    kept = [
-        row for row in rows if row["part"] == "reported" and (row["noise"], row["sigma"]) == (best.noise, best.sigma)
-    ]
-    return best, kept
+    mine = ("reported", best.noise, best.sigma)
+    return best, [row for row in rows if (row["part"], row["noise"], row["sigma"]) == mine]
 
 
 def _load(classifier: str, images: LabelledImages, device: str) -> Classifier:

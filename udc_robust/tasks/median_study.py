@@ -28,8 +28,10 @@ from udc_robust.restorers.zoo import Restorer
 from udc_robust.tasks.restoration import load_restorers, open_images
 from udc_robust.tasks.restoration_schema import RestorationConfig
 
-COLUMNS = ("image", "values", "sigma", "radius", "radii_of_sigma", "psnr_median", "psnr_certified", "psnr_capture", "width",
-           "vacuous")  # fmt: skip
+COLUMNS = (
+    "image", "values", "sigma", "radius", "radii_of_sigma", "psnr_median", "psnr_certified", "psnr_capture", "width",
+    "vacuous",
+)  # fmt: skip
 SHIFTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Radii, in deviations of the noise."""
 _BATCH = 25
@@ -70,8 +72,11 @@ def study(
             capture = _psnr((x - truth).square().mean())
             for shift in SHIFTS:
                 found = bounded(answers, truth, shift, alpha)
-                rows.append({"image": key, "values": truth.numel(), "sigma": sigma, "radius": shift * sigma, "radii_of_sigma": shift, **found,
-                             "psnr_capture": capture, "vacuous": found["psnr_certified"] <= capture})  # fmt: skip
+                rows.append({
+                    "image": key, "values": truth.numel(), "sigma": sigma, "radius": shift * sigma,
+                    "radii_of_sigma": shift, **found, "psnr_capture": capture,
+                    "vacuous": found["psnr_certified"] <= capture,
+                })  # fmt: skip
             tick(key)
         write_text(out / "certified.csv", to_csv(COLUMNS, rows))
     return rows
