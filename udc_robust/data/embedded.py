@@ -12,7 +12,7 @@ from torch import Tensor
 from udc_robust.data.images import read_image
 from udc_robust.data.psf_files import load_psf
 from udc_robust.data.samples import Sample
-from udc_robust.data.synth import make_pair
+from udc_robust.data.scenes import make_pair
 from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import expand_highlights

@@ -12,6 +12,7 @@ from udc_robust.config_file import FileName, Number, Strict, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
 from udc_robust.names import Domain
+from udc_robust.training.renders import TrainingPairs
 
 
 def _range(value: Any) -> Any:
@@ -80,12 +81,13 @@ class PairTraining(Training):
     """What trainings on paired folders (``udc-robust synth`` makes them) have.
 
     Attributes:
-        train, validation: folders with ``lq`` and ``gt`` in them.
+        train, validation: folders with ``lq`` and ``gt`` in them; ``train`` may be a block of `Renders`.
         loss: between restoration and ground truth; ``psnr`` is NAFNet's own.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
 
+    train: TrainingPairs  # type: ignore[assignment]
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
 
 

@@ -93,7 +93,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
         "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
-        "perceptual": perceptual is not None, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
+        "perceptual": perceptual is not None, "data": pairs.told, "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_result(out, config, trained.network, pipeline, facts)
@@ -226,7 +226,7 @@ def _card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
         lines=[
             f"parent: `{facts['parent']}`, sha256 of its weights {facts['parent_sha256']}; recipe: `{config.recipe}`",
             f"{learner}, {facts['parameters']:,} parameters, domain: {facts['domain']}",
-            f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
+            f"data: {facts['data']}; validated on {facts['validation_pairs']} pairs never trained on",
         ],
         figures=f"""PSNR in dB, budget {budget}; this checkpoint{behind}, its parent alone:
 
