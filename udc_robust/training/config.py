@@ -112,7 +112,8 @@ class DiffusionConfig(Training):
     """Training of a purifier's diffusion model on a folder of images, best degraded ones: what it will purify.
 
     Attributes:
-        train, validation: folders of images in [0,1].
+        train, validation: folders of images in [0,1], or archives of labelled ones (`.npz`, see
+            `classifiers.data.read_archive`); of the latter ``validation_limit``, evenly chosen.
         block_out_channels: width of each level of the U-Net; it has no attention, so it takes any size.
         max_noise_level: timesteps are drawn from 0 to here only: the little noise that purification uses.
         noise_level: what a purification uses that names no level.
@@ -120,6 +121,7 @@ class DiffusionConfig(Training):
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
+    validation_limit: Count | None = None
     block_out_channels: list[Annotated[Count, Field(le=2048)]] = Field(
         default_factory=lambda: [16, 32, 48, 64], min_length=1, max_length=12
     )
@@ -242,61 +244,4 @@ class FinetuneConfig(PairTraining):
         highest = self.eps[1]
         if self.norm == "linf" and highest > 1:
             raise ValueError(f"eps {highest:g} is over the range of an image [0,1]: did you mean {highest:g}/255?")
-        return self
-
-
-class ClassifierConfig(Training):
-    """Training of a classifier.
-
-    Attributes:
-        train, validation: labelled images: a folder with a folder a class, ``.npz`` (`classifiers.data.read_archive`),
-            ``digits:train``, or ``torchvision:CIFAR10:train:ROOT``; of the latter ``validation_limit``, evenly chosen.
-        patch_size: side of the images in pixels; others are resized and cut to their middle.
-        pad, flip: shifts by up to so many pixels, and mirroring.
-        network, options, weights, mean, std: see `classifiers.zoo.ClassifierSpec`; the classes are counted.
-        mode: ``clean``; ``transformed`` (on images in the first of ``transforms``); ``hybrid`` (originals and every
-            transform, in equal parts); ``hybrid_adversarial`` (those attacked); ``madry`` (2018); ``trades`` (Zhang et
-            al. 2019); ``sat`` (Sinkhorn, arXiv 2102.03156); ``xat`` and ``xvat`` (masks, arXiv 1912.01810).
-        transforms: defences whose output is learnt, such as ``{kind: halftone}``; validation shows all of them.
-        eps, inner_steps, step_size: of the inner PGD, Linf; None: 2.5 eps / inner_steps, at least eps/4.
-        beta: weight of TRADES' divergence.
-        mask_share, mask_penalty: weight of the masked images' loss, and of the pixels that masks keep.
-    """
-
-    train: Path | str  # type: ignore[assignment]
-    validation: Path | str  # type: ignore[assignment]
-    validation_limit: Count | None = None
-    patch_size: Side = 32
-    pad: CountOrNone = 4
-    flip: bool = True
-    network: str = "resnet20"
-    options: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
-    mean: tuple[Number, Number, Number] | None = None
-    std: tuple[Number, Number, Number] | None = None
-    mode: Literal["clean", "transformed", "hybrid", "hybrid_adversarial", "madry", "trades", "sat", "xat", "xvat"] = (
-        "clean"
-    )
-    transforms: list[DefenceConfig] = Field(default_factory=list)
-    eps: Annotated[Number, Field(ge=0, le=1)] = 8 / 255
-    inner_steps: Count = 7
-    step_size: Annotated[Number, Field(gt=0)] | None = None
-    beta: Annotated[Number, Field(gt=0)] = 6.0
-    mask_share: Annotated[Number, Field(ge=0, le=1)] = 0.5
-    mask_penalty: Annotated[Number, Field(ge=0)] = 1.0
-    batch_size: Count = 128
-    steps: Count = 3000
-    lr: Annotated[Number, Field(gt=0)] = 5e-3
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.05
-    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.99
-
-    @model_validator(mode="after")
-    def _fits(self) -> ClassifierConfig:
-        learns_transforms = self.mode in ("transformed", "hybrid", "hybrid_adversarial")
-        if learns_transforms and not self.transforms:
-            raise ValueError(f"mode {self.mode!r} needs `transforms`, for example [{{kind: halftone}}]")
-        if self.mode == "transformed" and len(self.transforms) > 1:
-            raise ValueError("mode 'transformed' learns one of `transforms`: name one, or choose hybrid")
-        if self.patch_size <= self.pad:
-            raise ValueError(f"pad {self.pad} must be below patch_size {self.patch_size}")
         return self
