@@ -18,8 +18,8 @@ from udc_robust.files import shipped
 from udc_robust.networks.weights import read_weights
 from udc_robust.training import classifier as training
 from udc_robust.training import classifier_losses
+from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
 
 LOW = {"kind": "low_resolution", "factor": 2}

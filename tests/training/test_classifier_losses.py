@@ -10,8 +10,8 @@ from udc_robust.attacks import Linf, Streams, attack, objective
 from udc_robust.config_file import check_config
 from udc_robust.defences.defence import Defended, StraightThrough
 from udc_robust.defences.registry import build_defence
+from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.masks import MaskedClassifier
 from udc_robust.training.sinkhorn import sinkhorn_divergence
 

@@ -21,8 +21,8 @@ from udc_robust.metrics.accuracy_curve import top_k_correct
 from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.training.card import common_facts, metadata, model_card, table
+from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
 from udc_robust.training.loop import Validation, share, start, train
 from udc_robust.training.masks import MaskedClassifier

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from udc_robust.attacks import Linf, Streams, Victim, frozen, objective, perturb
 from udc_robust.defences.defence import Defence, Defended, fresh
-from udc_robust.training.config import ClassifierConfig
+from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.sinkhorn import sinkhorn_divergence
 
 
