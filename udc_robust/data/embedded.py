@@ -83,6 +83,10 @@ class EmbeddedPairs(Sequence[Sample]):
         """Photograph and corner of each crop."""
         return [f"{Path(name).stem}_{top}_{left}" for name, top, left in self._places]
 
+    def scenes(self) -> list[str]:
+        """The photograph that each crop is of."""
+        return [Path(name).stem for name, _, _ in self._places]
+
     def sizes(self) -> list[tuple[int, int]]:
         """All crops have one size."""
         return [(self._size, self._size)] * len(self)
