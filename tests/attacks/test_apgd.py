@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from witness import Witness
 
 from udc_robust.attacks import L2, Linf, Streams, answers, attack, objective
 from udc_robust.attacks.apgd import checkpoints
@@ -21,18 +22,6 @@ from udc_robust.attacks.apgd import checkpoints
 )
 def test_checkpoints_are_the_published_ones(steps, expected) -> None:
     assert checkpoints(steps) == expected
-
-
-class Witness(nn.Module):
-    """A wavy restorer that keeps every batch it is asked about."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return x + (40 * x).sin() / 5
 
 
 def _images() -> Tensor:
