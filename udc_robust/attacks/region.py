@@ -28,7 +28,7 @@ def region_pgd(
     Args:
         region: top, left, height and width in px.
     """
-    part = Region(threat, region)
+    part, oracle.place = Region(threat, region), region
     start = begin(oracle, x, part, random=True)
     oracle.values(ascend(oracle, x, start, part, steps=steps, step_size=step_size))
     return oracle.best_x
@@ -56,7 +56,7 @@ def patch(
     if math.isfinite(threat.eps):
         return region_pgd(oracle, x, threat, region=region, steps=steps)
     span = threat.high - threat.low
-    sticker = Region(Linf(span, threat.low, threat.high), region)
+    sticker, oracle.place = Region(Linf(span, threat.low, threat.high), region), region
     start = begin(oracle, x, sticker, random=True)
     oracle.values(ascend(oracle, x, start, sticker, steps=steps, step_size=step_size * span))
     return oracle.best_x
