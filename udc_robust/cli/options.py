@@ -110,6 +110,13 @@ Captures = Annotated[
 Truths = Annotated[Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)]
 Crop = Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")]
+Tile = Annotated[
+    int, typer.Option("--tile", help="Side of the tiles in which large images are taken, in px; 0: whole.")
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used; none: as far as it looks."),
+]
 DefenceBlocks = Annotated[
     list[str] | None,
     typer.Option("--defence", help="Put it in front: jpeg, or as YAML '{kind: blur, sigma: 1}'; repeat for several."),

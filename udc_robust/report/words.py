@@ -105,6 +105,8 @@ def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
             plural = f"{what} is" if scenes == 1 else f"{what}s are"
             advice = "Read the intervals, not the second decimal" if scenes > 2 else "Other images may tell otherwise"
             found.append(f"{panel.data}: {scenes} {plural} few. {advice}.")
+    networks = ((name, about) for run in runs for name, about in run.facts["networks"].items())
+    found += [f"{name}: {about['told']}." for name, about in networks if about.get("told")]
     found += [f"LPIPS is n/a: {run.facts['missing']}." for run in runs if run.facts.get("missing")]
     return list(dict.fromkeys([*found, *_other_images(runs)]))
 

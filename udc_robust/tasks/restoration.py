@@ -26,7 +26,7 @@ from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.optics.domains import for_metrics
-from udc_robust.progress import console
+from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
@@ -103,7 +103,9 @@ def _digest(files: Sequence[Path]) -> str:
 def load_restorers(config: RestorationConfig, domain: str) -> dict[str, Restorer]:
     """Every restorer by name, for images of one domain."""
     return {
-        block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed)
+        block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed).in_tiles(
+            config.tile, config.overlap
+        )
         for block in config.restorers
     }
 
@@ -135,9 +137,14 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
     """Refuse attacks on a ground truth that is not there.
 
+    What tiles change is measured too.
+
     Raises:
         UserError: see above.
     """
+    if network.tiles and network.tiles.needed(batch.x) and not network.tiles_told:
+        network.compare_tiles(batch.x)
+        note(f"network {network.name}: {network.tiles_told}")
     for attack in config.attacks:
         if attack.objective == "towards":
             check_wanted(attack, batch)
@@ -234,6 +241,7 @@ def facts(restorer: Restorer) -> dict[str, Any]:
     return {
         "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
         "sha256": sha256_of(restorer.origin) if Path(restorer.origin).is_file() else None,
+        **({"told": restorer.tiles_told} if restorer.tiles_told else {}),
     }  # fmt: skip
 
 

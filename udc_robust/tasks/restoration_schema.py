@@ -15,7 +15,7 @@ from udc_robust.defences.config import DefenceConfig
 from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
-from udc_robust.limits import Count, Side
+from udc_robust.limits import Count, Side, SideOrNone
 from udc_robust.names import Domain
 from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
@@ -210,6 +210,8 @@ class RestorationConfig(RunConfig):
         round_8_bit: score attacks that a PNG can hold (switch off for linear data).
         save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
         lpips: backbones of LPIPS columns, one or several; None: no such column.
+        tile, overlap: side of the tiles in px in which larger images go through restorers, and of what neighbours share
+            to each side; tile 0: whole images. An overlap of None is as far as a restorer looks.
     """
 
     network_key: ClassVar[str] = "restorers"
@@ -225,6 +227,8 @@ class RestorationConfig(RunConfig):
     attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
+    tile: SideOrNone = 0
+    overlap: SideOrNone | None = None
 
     @field_validator("lpips", mode="before")
     @classmethod
