@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError
@@ -27,6 +28,8 @@ class Restorer(nn.Module):
         origin: the weights file, or why there is none.
         architecture: ``network`` and ``options`` that build the network again, where they are known.
         domain_reason: who said that the network works in ``network_domain``.
+        flips: whether it answers with the mean over the eight flips and quarter turns of an image, at eight times the
+            cost: for a convex loss the mean is never worse than the eight are on average.
         parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
         tiles: how it takes large images, see `in_tiles`; None: whole. ``tiles_told``: what they change, where that is
             known.
@@ -35,12 +38,12 @@ class Restorer(nn.Module):
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
         architecture: Mapping[str, Any] | None = None, parent: str | None = None,
-        parent_sha256: str | None = None, domain_reason: str = "",
+        parent_sha256: str | None = None, domain_reason: str = "", flips: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
         self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
-        self.domain, self.architecture = domain, dict(architecture or {})
+        self.domain, self.architecture, self.flips = domain, dict(architecture or {}), flips
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
         needed = int(getattr(network, "min_size", 1))
@@ -105,9 +108,13 @@ class Restorer(nn.Module):
         return self.tiles.answer(self._whole, x)
 
     def _whole(self, x: Tensor) -> Tensor:
-        y = padded(self._restored, convert(x, self.domain, self.network_domain), self.size_multiple)
+        x = convert(x, self.domain, self.network_domain)
+        y = over_flips(self._padded, x) if self.flips else self._padded(x)
         y = convert(y, self.network_domain, self.domain)
         return y if self.training else y.clamp(*value_range(self.domain))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return padded(self._restored, x, self.size_multiple)
 
     def _restored(self, x: Tensor) -> Tensor:
         """The network's answer, which must be images of the size that it was given."""
@@ -118,3 +125,13 @@ class Restorer(nn.Module):
                 "a restorer gives images of the size that it takes"
             )
         return y
+
+
+def over_flips(restore: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Mean of the answers to the eight flips and quarter turns of images ``(B,3,H,W)``, each put back."""
+    answer = torch.zeros_like(x)
+    for turns in range(4):
+        for mirror in ((), (-1,)):
+            turned = restore(torch.rot90(x.flip(mirror), turns, (-2, -1)))
+            answer = answer + torch.rot90(turned, -turns, (-2, -1)).flip(mirror) / 8
+    return answer

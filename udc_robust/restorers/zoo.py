@@ -32,6 +32,7 @@ class RestorerSpec:
         options: constructor arguments.
         weights: ``.pth`` or ``.safetensors``; files that we trained know their own network and options.
         domain: colour domain the network works in; None: what the network declares, or the data's own.
+        flips: answer with the mean over the eight flips and quarter turns, see `Restorer`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RestorerSpec:
     options: Mapping[str, Any] | None = None
     weights: str | None = None
     domain: str | None = None
+    flips: bool = False
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -138,7 +140,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
         architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
-        parent_sha256=facts.get("parent_sha256"), domain_reason=reason,
+        parent_sha256=facts.get("parent_sha256"), domain_reason=reason, flips=spec.flips,
     )  # fmt: skip
     return restorer.to(device).eval()
 

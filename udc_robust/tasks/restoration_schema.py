@@ -112,13 +112,18 @@ class DataConfig(Strict):
 
 
 class RestorerConfig(Strict):
-    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class."""
+    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class.
+
+    Attributes:
+        flips: answer with the mean over the eight flips and quarter turns of an image, at eight times the cost.
+    """
 
     name: str
     network: str | None = None
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
+    flips: bool = False
 
     @model_validator(mode="before")
     @classmethod
