@@ -29,3 +29,5 @@ LEARNT = "learnt"
 Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
 """What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
 nothing of the whole victim."""
+CLASSICAL_NAMES = ("richardson_lucy", "total_variation", "wiener")
+"""Restorers without weights, see `restorers.deconvolution`."""

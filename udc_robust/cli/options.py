@@ -14,7 +14,7 @@ import typer
 from udc_robust import names
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.names import METHOD_NAMES
+from udc_robust.names import CLASSICAL_NAMES, METHOD_NAMES
 from udc_robust.outputs import file_name, output_file, output_folder
 from udc_robust.portable import portable
 from udc_robust.processes import is_main
@@ -59,8 +59,8 @@ def known_restorer(value: str) -> str:
     if not value.islower() or set(":./") & set(value):
         return value
     folders = {"checkpoints": "*.safetensors", "configs/networks": "*.yaml"}
-    names = [path.stem for folder, ending in folders.items() for path in shipped(folder).glob(ending)]
-    return str(one_of("restorer", names)(value))
+    files = [path.stem for folder, ending in folders.items() for path in shipped(folder).glob(ending)]
+    return str(one_of("restorer", [*files, *CLASSICAL_NAMES])(value))
 
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]

@@ -18,6 +18,7 @@ from udc_robust.networks.weights import facts_of, load_into, no_code, read_weigh
 from udc_robust.optics.domains import DOMAINS
 from udc_robust.progress import note
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
+from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.restorer import Restorer as Restorer
 from udc_robust.restorers.weight_norm_names import published_state_dict
 
@@ -55,7 +56,7 @@ def published_networks() -> dict[str, Path]:
 
 def restorer_names() -> list[str]:
     """Every name that a restorer can be called by, beside files and code of one's own."""
-    return [*NETWORKS, *published_networks(), *shipped_checkpoints()]
+    return [*NETWORKS, *CLASSICAL, *published_networks(), *shipped_checkpoints()]
 
 
 def _published(spec: RestorerSpec) -> RestorerSpec:
@@ -75,6 +76,8 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     """
     if name in NETWORKS:
         return own_network(name)
+    if name in CLASSICAL:
+        return CLASSICAL[name]
     if ":" in name or "." in name:
         return network_builder(name)
     try:
@@ -105,8 +108,10 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     alike = shipped_checkpoints().get(spec.network or spec.name)
     if weights is None and alike is not None:
         weights = str(alike)
+    if weights and (spec.network or spec.name) in CLASSICAL:
+        raise UserError(f"restorer {spec.name!r} has no weights: leave `weights` {weights} away, or set `network`")
     state, facts = _read(weights) if weights else (None, {})
-    if spec.network is None and spec.name in NETWORKS:
+    if spec.network is None and (spec.name in NETWORKS or spec.name in CLASSICAL):
         spec = replace(spec, network=spec.name)
     if state is not None and spec.network is None and alike is None and "network" not in facts:
         spec = _recognised(spec, state)
@@ -136,10 +141,11 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     reason, network_domain = next((why, said) for why, said in sayings.items() if said)
     if network_domain not in DOMAINS:
         raise unknown_name("domain", str(network_domain), DOMAINS)
-    origin = str(weights) if weights else f"random weights, seed {seed}"
+    weightless = bool(getattr(network, "weightless", False))
+    origin = str(weights) if weights else network.origin if weightless else f"random weights, seed {seed}"
     restorer = Restorer(
-        spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
-        architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
+        spec.name, network, domain=domain, network_domain=network_domain, trained=weightless or state is not None,
+        origin=str(origin), architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
         parent_sha256=facts.get("parent_sha256"), domain_reason=reason, flips=spec.flips,
     )  # fmt: skip
     return restorer.to(device).eval()
