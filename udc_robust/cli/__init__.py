@@ -32,6 +32,7 @@ app.add_typer(trainings, name="train")
 
 trainings.command("restorer")(train.train_restorer)
 trainings.command("classifier")(train.train_classifier)
+trainings.command("filter")(train.train_filter)
 trainings.command("diffusion")(train.train_diffusion)
 app.command()(init.init)
 app.command()(evaluate.evaluate)

@@ -107,7 +107,7 @@ class PurificationPipeline(DiffusionPipeline):
 
     def purifier(
         self, plan: Plan, *, tile: int = 0, overlap: int = 16, correct: Correction | None = None,
-        shift: Shift | None = None,
+        shift: Shift | None = None, guide: nn.Module | None = None,
     ) -> Purifier:  # fmt: skip
         """The differentiable core over this pipeline's very weights: what an adaptive attack goes through.
 
@@ -116,7 +116,7 @@ class PurificationPipeline(DiffusionPipeline):
         """
         return Purifier(
             NoisePredictor(self.unet), self.schedule, plan, multiple=self.size_multiple, tile=tile, overlap=overlap,
-            correct=correct, shift=shift,
+            correct=correct, shift=shift, guide=guide,
         )  # fmt: skip
 
     def prepare_images(self, images: Any) -> Tensor:
