@@ -61,7 +61,7 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
 
     Example: `udc-robust train classifier hybrid train=cifar10_train.npz validation=cifar10_test.npz`
     """
-    from udc_robust.training.config import ClassifierConfig
+    from udc_robust.training.classifier_config import ClassifierConfig
 
     settings, folder = read_config(config, "train classifier", ClassifierConfig, overrides, out)
     from udc_robust.training.classifier import train_classifier as run

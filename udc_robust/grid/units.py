@@ -139,11 +139,10 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
     }  # fmt: skip
     if cell is None:
         return names | {"attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
-    averages = cell.access in victim.gradients and (victim.random or cell.jitter > 0)
     return names | {
         "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
         "objective": portable(cell.attack.objective), "access": cell.access,
-        "exactness": victim.exactness(cell, plan.task.network), "eot": cell.attack.eot if averages else 1,
+        "exactness": victim.exactness(cell, plan.task.network), "eot": cell.attack.eot if victim.averages(cell) else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip
 

@@ -74,9 +74,12 @@ def open_images(block: DataConfig) -> Images:
     if isinstance(samples, SingleFolder):
         told.append(samples.domain_told)
     first = samples[0]
+    facts: dict[str, Any] = {"kind": block.kind}
+    if scenes := block.scenes(keys, samples.scenes()[: block.limit]):
+        facts["scenes"] = scenes
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts={"kind": block.kind}, told=told, load_changed=None if embedded is None else load_changed,
+        facts=facts, told=told, load_changed=None if embedded is None else load_changed,
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side, SideOrNone
@@ -40,6 +42,8 @@ class DataConfig(Strict):
             rest sRGB).
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
+        scene: a regular expression with one group, which is what the names of images of one scene share, such as
+            ``(.+)_\\d+``: intervals draw scenes and not images. None: what the set's manifest says.
     """
 
     kind: Literal["embedded", "pairs", "folder"] = "embedded"
@@ -51,6 +55,34 @@ class DataConfig(Strict):
     size: Annotated[Side, Field(ge=2)] = 128
     crop: Side | None = None
     limit: Count | None = None
+    scene: str | None = None
+
+    @field_validator("scene")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"{value!r} is no regular expression ({error}): write e.g. '(.+)_\\d+'") from None
+            if groups != 1:
+                raise ValueError(f"{value!r} needs one group, in brackets, that is the scene: write e.g. '(.+)_\\d+'")
+        return value
+
+    def scenes(self, keys: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+        """By image its scene, where some share one: by the pattern, else as ``known``.
+
+        Raises:
+            UserError: a name that the pattern does not fit.
+        """
+        found = dict(zip(keys, known, strict=True))
+        if self.scene is not None:
+            for key in keys:
+                fit = re.search(self.scene, key)
+                if fit is None or not fit[1]:
+                    raise UserError(f"data {self.label!r}: `scene: {self.scene}` does not fit the image {key!r}")
+                found[key] = fit[1]
+        return found if len(set(found.values())) < len(found) else {}
 
     @model_validator(mode="before")
     @classmethod
