@@ -139,9 +139,9 @@ def test_every_method_finds_the_same_in_tiles(method, options, name, network) ->
     assert torch.allclose(made[0].x_adv, made[1].x_adv, atol=1e-9)
     assert torch.allclose(made[0].adv_values, made[1].adv_values) and (made[0].adv_values > made[0].clean_values).all()
     if method == "region_pgd":
-        outside = Region(threat, area((x.shape[-2], x.shape[-1]), region=options["region"], mask="")).keep(
-            made[1].x_adv - x
-        )
+        part = Region(threat, area((40, 70), region=options["region"], mask=""))
+        assert part.place == options["region"]
+        outside = part.keep(made[1].x_adv - x)
         assert torch.equal(outside, made[1].x_adv - x)
 
 

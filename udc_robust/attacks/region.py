@@ -30,7 +30,8 @@ def region_pgd(
         region: top, left, height and width of a rectangle in px.
         mask: instead of it a picture file of the images' size, white where they may change.
     """
-    part = Region(threat, _inside(oracle, x, region, mask))
+    part = Region(threat, _inside(x, region, mask))
+    oracle.place = part.place
     start = begin(oracle, x, part, random=True)
     oracle.values(ascend(oracle, x, start, part, steps=steps, step_size=step_size))
     return oracle.best_x
@@ -59,16 +60,12 @@ def patch(
     if math.isfinite(threat.eps):
         return region_pgd(oracle, x, threat, region=region, mask=mask, steps=steps)
     span = threat.high - threat.low
-    sticker = Region(Linf(span, threat.low, threat.high), _inside(oracle, x, region, mask))
+    sticker = Region(Linf(span, threat.low, threat.high), _inside(x, region, mask))
+    oracle.place = sticker.place
     start = begin(oracle, x, sticker, random=True)
     oracle.values(ascend(oracle, x, start, sticker, steps=steps, step_size=step_size * span))
     return oracle.best_x
 
 
-def _inside(oracle: Oracle, x: Tensor, region: tuple[int, ...], mask: str) -> Tensor:
-    """Where the picture may change; the oracle takes gradients in the box around it only."""
-    inside = area((x.shape[-2], x.shape[-1]), region=region, mask=mask).to(x.device)
-    rows, columns = (inside.any(dim).nonzero()[:, 0] for dim in (1, 0))
-    top, left = int(rows[0]), int(columns[0])
-    oracle.place = (top, left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left)
-    return inside
+def _inside(x: Tensor, region: tuple[int, ...], mask: str) -> Tensor:
+    return area((x.shape[-2], x.shape[-1]), region=region, mask=mask).to(x.device)

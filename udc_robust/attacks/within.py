@@ -91,6 +91,14 @@ class Region(Within):
         """Nothing but that part."""
         return delta * self.inside.to(delta)
 
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """The rectangle around it: top, left, height and width in px."""
+        (top, bottom), (left, right) = (
+            (int(found.min()), int(found.max())) for found in self.inside.nonzero().unbind(1)
+        )
+        return top, left, bottom - top + 1, right - left + 1
+
 
 def area(size: tuple[int, int], *, region: tuple[int, ...], mask: str) -> Tensor:
     """Which pixels of images of a size an attack may change: ``(H,W)``, true inside.

@@ -66,7 +66,7 @@ def purify_files(
             x = convert(picture.pixels, picture.domain, domain)
             generator = torch.Generator().manual_seed(image_seed(seed, shown(stem), "purify"))
             doing(path.name)
-            told = {"on_call": part_done, "output_type": "pt", "return_dict": False}
+            told: dict[str, Any] = {"on_call": part_done, "output_type": "pt", "return_dict": False}
             purified = pipeline(x, generator=generator, **told, **options)[0][0].cpu()
             if not purified.isfinite().all():
                 raise UserError(f"purifier {purifier} makes NaN or infinity of {path}: check its files")
