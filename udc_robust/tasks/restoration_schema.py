@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.detectors.config import DetectorBlock
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side
@@ -178,10 +179,14 @@ class RestorationConfig(RunConfig):
         round_8_bit: score attacks that a PNG can hold (switch off for linear data).
         save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
         lpips: backbones of LPIPS columns, one or several; None: no such column.
+        detectors: that look at the captures which every restorer is shown; nobody who attacks knows of them.
+        clean: captures that nobody attacked and nobody judges, for detectors to learn from and to set their levels on.
     """
 
     network_key: ClassVar[str] = "restorers"
-    short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
+    short_forms: ClassVar[Mapping[str, str | None]] = {
+        "data": "kind", "restorers": "name", "detectors": "kind",
+    }  # fmt: skip
 
     task: Literal["restoration"] = "restoration"
     name: FileName = "evaluation"
@@ -193,6 +198,18 @@ class RestorationConfig(RunConfig):
     attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
+
+    detectors: list[DetectorBlock] = Field(default_factory=list)
+    clean: DataConfig | None = None
+
+    @model_validator(mode="after")
+    def _detectors_know_what_is_clean(self) -> RestorationConfig:
+        names = [block.name for block in self.detectors]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two detector blocks are called {twice!r}: give them different names")
+        if self.detectors and self.clean is None:
+            raise ValueError(f"detector {names[0]!r} has no `clean` captures: name some that are not in `data`")
+        return self
 
     @field_validator("lpips", mode="before")
     @classmethod
