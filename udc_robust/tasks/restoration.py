@@ -23,6 +23,7 @@ from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.tables import SEEN
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.optics.domains import for_metrics
@@ -101,13 +102,18 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def load_restorers(config: RestorationConfig, domain: str) -> dict[str, Restorer]:
-    """Every restorer by name, for images of one domain."""
-    return {
+    """Every restorer by name, for images of one domain, each with the run's detectors beside it."""
+    found = {
         block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed).in_tiles(
             config.tile, config.overlap
         )
         for block in config.restorers
     }
+    if config.detectors:
+        from udc_robust.tasks.watching import watch  # detectors load much that other runs need not
+
+        watch(found, config, open_images, domain)
+    return found
 
 
 def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
@@ -210,6 +216,8 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
         enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
         values = metric.draws(outputs.double(), target.double()).mean(0).tolist() if enough else [None] * len(x)
         found[metric.name] = values
+    for name, watcher in getattr(judged.victim.network, "watchers", {}).items():
+        found[f"{SEEN}{name}"] = watcher(judged.inputs)
     if judged.result is None or judged.noise is None:
         return found | {"psnr_clean": found["psnr"]}
     x_adv = for_metrics(judged.inputs, domain)

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.detectors.config import DetectorBlock
 from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
@@ -217,10 +218,14 @@ class RestorationConfig(RunConfig):
         lpips: backbones of LPIPS columns, one or several; None: no such column.
         tile, overlap: side of the tiles in px in which larger images go through restorers, and of what neighbours share
             to each side; tile 0: whole images. An overlap of None is as far as a restorer looks.
+        detectors: that look at the captures which every restorer is shown; nobody who attacks knows of them.
+        clean: captures that nobody attacked and nobody judges, for detectors to learn from and to set their levels on.
     """
 
     network_key: ClassVar[str] = "restorers"
-    short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
+    short_forms: ClassVar[Mapping[str, str | None]] = {
+        "data": "kind", "restorers": "name", "detectors": "kind",
+    }  # fmt: skip
 
     task: Literal["restoration"] = "restoration"
     name: FileName = "evaluation"
@@ -234,6 +239,18 @@ class RestorationConfig(RunConfig):
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
     tile: SideOrNone = 0
     overlap: SideOrNone | None = None
+
+    detectors: list[DetectorBlock] = Field(default_factory=list)
+    clean: DataConfig | None = None
+
+    @model_validator(mode="after")
+    def _detectors_know_what_is_clean(self) -> RestorationConfig:
+        names = [block.name for block in self.detectors]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two detector blocks are called {twice!r}: give them different names")
+        if self.detectors and self.clean is None:
+            raise ValueError(f"detector {names[0]!r} has no `clean` captures: name some that are not in `data`")
+        return self
 
     @field_validator("lpips", mode="before")
     @classmethod
