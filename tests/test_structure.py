@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "restorers": BASE | {"data", "networks", "optics"},
     "classifiers": BASE | {"data", "networks"},
     "defences": BASE | {"attacks", "classifiers", "data", "metrics", "networks", "optics", "restorers"},
+    "detectors": BASE | {"attacks", "defences", "networks"},
     "grid": BASE | {"attacks", "corruptions", "data", "defences", "metrics", "networks", "optics"},
     "report": BASE | {"data", "grid", "metrics"},
     "training": BASE | {"attacks", "classifiers", "data", "defences", "grid", "metrics", "networks", "restorers"},

@@ -89,7 +89,9 @@ def after_finetuning(settings: Any, result: Path) -> None:
 
 
 def after_evaluation(settings: Any) -> None:
-    """Networks were attacked: harden the first of them on pairs like those it was attacked on."""
+    """Networks were attacked: harden the first of them on pairs like those it was attacked on; detectors are not."""
+    if settings.network_key == "detectors":
+        return
     first, data = getattr(settings, settings.network_key)[0], settings.data[0]
     if settings.network_key == "classifiers":
         named = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}

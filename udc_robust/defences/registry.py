@@ -38,7 +38,7 @@ class Strength:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of defence.
+    """One kind of defence, or of whatever else a config builds by name.
 
     Attributes:
         build: the class, or a function.
@@ -48,7 +48,7 @@ class Kind:
     """
 
     name: str
-    build: Callable[..., Defence]
+    build: Callable[..., Any]
     strength: Strength | None = None
     files: tuple[str, ...] = ()
     options: type[BaseModel] | None = None

@@ -60,7 +60,7 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
         UserError: the victim answers with NaN or infinity.
     """
     where = f"{victim.label} {cell.label if cell else 'clean'}"
-    doing(f"{where}: {'attacking' if cell else 'answering'}")
+    doing(f"{where}: {'attacking' if cell else 'answering'}", passes_of(batch, victim, cell))
     if cell is None:
         judged = unattacked(batch, victim)
         if not judged.outputs.isfinite().all():
@@ -90,6 +90,19 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     quality = plan.task.quality.name
     asked = [{"image": batch.keys[row], "queries": queries, quality: value} for row, queries, value in judged.curve]
     return {"rows": rows, "cost": cost, "queries": asked}
+
+
+def passes_of(batch: Batch, victim: Victim, cell: Cell | None) -> int:
+    """How often a batch goes through a victim, so that a large image's remaining time can be told; 0: not known.
+
+    An attack's own steps, and two answers: to what it made, and to noise of that size.
+    """
+    draws = batch.draws if victim.random else 1
+    if cell is None:
+        return draws
+    options = {**cell.attack.chosen.options(), **cell.attack.options_at(cell.eps)}
+    steps, more = options.get("steps", 0), options.get("restarts", 1) * options.get("search_steps", 1)
+    return 0 if steps is ... else steps * more * cell.attack.eot + 2 * draws + 1
 
 
 def run_corruption(plan: Plan, batch: Batch, victim: Victim, cell: Corrupted) -> Unit:

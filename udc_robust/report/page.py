@@ -28,6 +28,7 @@ from udc_robust.report import (
     histogram,
     matrix,
     paired,
+    seen,
     slide,
     transfer,
     words,
@@ -103,8 +104,8 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged, corrupted, made = (
-        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers")
+    averaged, corrupted, made, looked = (
+        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers", "seen")
     )
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
@@ -114,6 +115,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
         ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
+        ("detectors", seen.COLUMNS, seen.rows(looked)),
     ):
         path = out.with_suffix(f".{name}.csv")
         if rows:
@@ -143,6 +145,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "areas": areas.areas(panels),
         "corruptions": corruptions.tables(panels),
         "transfers": transfer.transfers(panels),
+        "seen": seen.seen(panels),
         "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
         "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],

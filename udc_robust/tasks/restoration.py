@@ -23,10 +23,11 @@ from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.tables import SEEN
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.optics.domains import for_metrics
-from udc_robust.progress import console
+from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
@@ -74,9 +75,12 @@ def open_images(block: DataConfig) -> Images:
     if isinstance(samples, SingleFolder):
         told.append(samples.domain_told)
     first = samples[0]
+    facts: dict[str, Any] = {"kind": block.kind}
+    if scenes := block.scenes(keys, samples.scenes()[: block.limit]):
+        facts["scenes"] = scenes
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts={"kind": block.kind}, told=told, load_changed=None if embedded is None else load_changed,
+        facts=facts, told=told, load_changed=None if embedded is None else load_changed,
     )  # fmt: skip
 
 
@@ -98,11 +102,18 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def load_restorers(config: RestorationConfig, domain: str) -> dict[str, Restorer]:
-    """Every restorer by name, for images of one domain."""
-    return {
-        block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed)
+    """Every restorer by name, for images of one domain, each with the run's detectors beside it."""
+    found = {
+        block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed).in_tiles(
+            config.tile, config.overlap
+        )
         for block in config.restorers
     }
+    if config.detectors:
+        from udc_robust.tasks.watching import watch  # detectors load much that other runs need not
+
+        watch(found, config, open_images, domain)
+    return found
 
 
 def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
@@ -132,9 +143,14 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
     """Refuse attacks on a ground truth that is not there.
 
+    What tiles change is measured too.
+
     Raises:
         UserError: see above.
     """
+    if network.tiles and network.tiles.needed(batch.x) and not network.tiles_told:
+        network.compare_tiles(batch.x)
+        note(f"network {network.name}: {network.tiles_told}")
     for attack in config.attacks:
         if attack.objective == "towards":
             check_wanted(attack, batch)
@@ -200,6 +216,8 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
         enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
         values = metric.draws(outputs.double(), target.double()).mean(0).tolist() if enough else [None] * len(x)
         found[metric.name] = values
+    for name, watcher in getattr(judged.victim.network, "watchers", {}).items():
+        found[f"{SEEN}{name}"] = watcher(judged.inputs)
     if judged.result is None or judged.noise is None:
         return found | {"psnr_clean": found["psnr"]}
     x_adv = for_metrics(judged.inputs, domain)
@@ -231,6 +249,7 @@ def facts(restorer: Restorer) -> dict[str, Any]:
     return {
         "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
         "sha256": sha256_of(restorer.origin) if Path(restorer.origin).is_file() else None,
+        **({"told": restorer.tiles_told} if restorer.tiles_told else {}),
     }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -11,9 +12,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.detectors.config import DetectorBlock
+from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
-from udc_robust.limits import Count, Side
+from udc_robust.limits import Count, Side, SideOrNone
 from udc_robust.names import Domain
 from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
@@ -40,6 +43,8 @@ class DataConfig(Strict):
             rest sRGB).
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
+        scene: a regular expression with one group, which is what the names of images of one scene share, such as
+            ``(.+)_\\d+``: intervals draw scenes and not images. None: what the set's manifest says.
     """
 
     kind: Literal["embedded", "pairs", "folder"] = "embedded"
@@ -51,6 +56,34 @@ class DataConfig(Strict):
     size: Annotated[Side, Field(ge=2)] = 128
     crop: Side | None = None
     limit: Count | None = None
+    scene: str | None = None
+
+    @field_validator("scene")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"{value!r} is no regular expression ({error}): write e.g. '(.+)_\\d+'") from None
+            if groups != 1:
+                raise ValueError(f"{value!r} needs one group, in brackets, that is the scene: write e.g. '(.+)_\\d+'")
+        return value
+
+    def scenes(self, keys: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+        """By image its scene, where some share one: by the pattern, else as ``known``.
+
+        Raises:
+            UserError: a name that the pattern does not fit.
+        """
+        found = dict(zip(keys, known, strict=True))
+        if self.scene is not None:
+            for key in keys:
+                fit = re.search(self.scene, key)
+                if fit is None or not fit[1]:
+                    raise UserError(f"data {self.label!r}: `scene: {self.scene}` does not fit the image {key!r}")
+                found[key] = fit[1]
+        return found if len(set(found.values())) < len(found) else {}
 
     @model_validator(mode="before")
     @classmethod
@@ -80,13 +113,18 @@ class DataConfig(Strict):
 
 
 class RestorerConfig(Strict):
-    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class."""
+    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class.
+
+    Attributes:
+        flips: answer with the mean over the eight flips and quarter turns of an image, at eight times the cost.
+    """
 
     name: str
     network: str | None = None
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
+    flips: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -178,10 +216,16 @@ class RestorationConfig(RunConfig):
         round_8_bit: score attacks that a PNG can hold (switch off for linear data).
         save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
         lpips: backbones of LPIPS columns, one or several; None: no such column.
+        tile, overlap: side of the tiles in px in which larger images go through restorers, and of what neighbours share
+            to each side; tile 0: whole images. An overlap of None is as far as a restorer looks.
+        detectors: that look at the captures which every restorer is shown; nobody who attacks knows of them.
+        clean: captures that nobody attacked and nobody judges, for detectors to learn from and to set their levels on.
     """
 
     network_key: ClassVar[str] = "restorers"
-    short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
+    short_forms: ClassVar[Mapping[str, str | None]] = {
+        "data": "kind", "restorers": "name", "detectors": "kind",
+    }  # fmt: skip
 
     task: Literal["restoration"] = "restoration"
     name: FileName = "evaluation"
@@ -193,6 +237,20 @@ class RestorationConfig(RunConfig):
     attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
+    tile: SideOrNone = 0
+    overlap: SideOrNone | None = None
+
+    detectors: list[DetectorBlock] = Field(default_factory=list)
+    clean: DataConfig | None = None
+
+    @model_validator(mode="after")
+    def _detectors_know_what_is_clean(self) -> RestorationConfig:
+        names = [block.name for block in self.detectors]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two detector blocks are called {twice!r}: give them different names")
+        if self.detectors and self.clean is None:
+            raise ValueError(f"detector {names[0]!r} has no `clean` captures: name some that are not in `data`")
+        return self
 
     @field_validator("lpips", mode="before")
     @classmethod

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from udc_robust.grid.budget import NORM_SIGNS, change_column
-from udc_robust.grid.statistics import Interval, mean_interval
+from udc_robust.grid.statistics import Interval
 from udc_robust.grid.task import Column, Row, Tile
 from udc_robust.metrics import records
 from udc_robust.names import PERCEPTUAL
 from udc_robust.report.comparison import Comparison
-from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel, interval_of
 from udc_robust.report.words import count, number, percent, span
 from udc_robust.report.worst import hardest, held, worst_by_image
 from udc_robust.tasks.restoration_tables import SUMMARY_COLUMNS
@@ -112,7 +112,7 @@ def drop_interval(outcome: Outcome) -> Interval:
     """Interval of the mean drop over the images; None without ground truth."""
     if outcome.summary["drop"] is None:
         return None
-    return mean_interval([row["psnr_clean"] - row["psnr"] for row in outcome.rows])
+    return interval_of({row["image"]: row["psnr_clean"] - row["psnr"] for row in outcome.rows}, outcome.scenes)
 
 
 def tiles(panel: Panel) -> list[Tile]:

@@ -1,4 +1,4 @@
-"""The schemas of the trainings' YAML files."""
+"""The schemas of the YAML files of trainings on pictures; that of classifiers is `classifier_config`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from udc_robust.config_file import FileName, Number, Strict, told
+from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
-from udc_robust.names import Domain
+from udc_robust.names import LEARNT, Domain
+from udc_robust.training.renders import TrainingPairs
 
 
 def _range(value: Any) -> Any:
@@ -80,12 +81,13 @@ class PairTraining(Training):
     """What trainings on paired folders (``udc-robust synth`` makes them) have.
 
     Attributes:
-        train, validation: folders with ``lq`` and ``gt`` in them.
+        train, validation: folders with ``lq`` and ``gt`` in them; ``train`` may be a block of `Renders`.
         loss: between restoration and ground truth; ``psnr`` is NAFNet's own.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
 
+    train: TrainingPairs  # type: ignore[assignment]
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
 
 
@@ -181,7 +183,10 @@ class FinetuneConfig(PairTraining):
         domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
-            (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control).
+            (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control),
+            ``jammer`` (captures after a ``channel``: what is reached there bounds what any attack training can hold).
+        channel: of ``jammer``, see `attacks.channels`: ``blur``, ``fields``, ``signs``, ``bins``, ``learnt`` beside the
+            restorer, or the file of a learnt one.
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of the distance between clean and attacked restoration (``trades``), or of the first-order damage
@@ -196,7 +201,8 @@ class FinetuneConfig(PairTraining):
     network: str | None = None
     options: dict[str, Any] | None = None
     domain: Domain | None = None
-    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise"]
+    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer"]
+    channel: str | None = None
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
     eps: Range = (4 / 255, 4 / 255)
@@ -225,7 +231,7 @@ class FinetuneConfig(PairTraining):
         return values
 
     @model_validator(mode="after")
-    def _fits(self) -> FinetuneConfig:
+    def _fits(self, info: ValidationInfo) -> FinetuneConfig:
         through = self.recipe in ("purified", "both", "purifier")
         if through and self.purifier is None:
             raise ValueError(f"recipe {self.recipe!r} needs a `purifier`: purifier_mini or the folder of one")
@@ -233,6 +239,7 @@ class FinetuneConfig(PairTraining):
             raise ValueError(f"recipe {self.recipe!r} takes no `purifier`: remove it, or choose purified or both")
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
+        self._check_channel(info)
         if self.recipe == "trades" and self.loss == "psnr":
             raise ValueError("recipe 'trades' takes loss l1, l2 or charbonnier: psnr has no value for equal images")
         ranges = [("eps", self.eps)] + ([("purifier.noise_level", self.purifier.noise_level)] if self.purifier else [])
@@ -243,3 +250,22 @@ class FinetuneConfig(PairTraining):
         if self.norm == "linf" and highest > 1:
             raise ValueError(f"eps {highest:g} is over the range of an image [0,1]: did you mean {highest:g}/255?")
         return self
+
+    def _check_channel(self, info: ValidationInfo) -> None:
+        """A jammer has one, and nobody else."""
+        if (self.channel is None) == (self.recipe == "jammer"):
+            raise ValueError(
+                "recipe 'jammer' needs a `channel`: blur, fields, signs, bins, learnt or the file of a learnt one"
+                if self.channel is None
+                else f"`channel` belongs to recipe 'jammer': leave it out of recipe {self.recipe!r}"
+            )
+        if self.channel is None:
+            return
+        if self.norm != "linf" or self.eps[0] != self.eps[1]:
+            raise ValueError("recipe 'jammer' has one budget, `norm: linf` and one `eps`: a channel is fixed")
+        if self.channel == LEARNT and self.plain_share:
+            raise ValueError("channel 'learnt' sees every row: leave out `plain_share`")
+        if self.channel != LEARNT and may_load(self.channel, info):
+            from udc_robust.attacks.channels import find_channel
+
+            find_channel(self.channel)
