@@ -28,6 +28,7 @@ from udc_robust.report import (
     histogram,
     matrix,
     paired,
+    published,
     seen,
     slide,
     transfer,
@@ -58,6 +59,8 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
+    for part in parts:
+        part["published"] = published.beside(read, [panel for panel in panels if panel.task is part["task"]])
     page = template("report.html.j2").render(
         title=_title(read),
         kicker=" and ".join(part["task"].kicker for part in parts),
@@ -107,6 +110,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     averaged, corrupted, made, looked = (
         [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers", "seen")
     )
+    printed = [one for part in parts for one in part["published"]]
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
@@ -116,6 +120,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
         ("detectors", seen.COLUMNS, seen.rows(looked)),
+        ("published", published.COLUMNS, published.rows(printed)),
     ):
         path = out.with_suffix(f".{name}.csv")
         if rows:
