@@ -50,7 +50,8 @@ def test_published_networks_are_found_by_name(name) -> None:
     assert not restorer.trained and restorer.network_domain in ("srgb", "tonemapped", "linear")
 
 
-EVALUATIONS = ["quickstart", "published_networks", "defences", "study", "transfer", "queries", "other_displays"]
+EVALUATIONS = ["quickstart", "published_networks", "defences", "study", "transfer", "queries", "other_displays", "jammer",
+               "purifier_verdict", "large_study"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
