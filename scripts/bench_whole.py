@@ -1,8 +1,8 @@
 """What a step of PGD on a whole photograph costs: peak memory, and time beside the bare gradients of its tiles.
 
-Each run is a process of its own, whose peak is that of the step alone. The bare gradients are those of every so-many-th
-tile, one after the other, with nothing of ours around the network but the objective; times are of the processor, because
-machines are shared.
+Each run is a process of its own, whose peak is that of the step alone. The bare gradients are those of every
+so-many-th tile, one after the other, with nothing of ours around the network but the objective; times are of the
+processor, because machines are shared.
 
     python scripts/bench_whole.py --height 2448 --width 3264 --tile 512 --threads 1
 """
@@ -66,9 +66,7 @@ def measure(options: argparse.Namespace) -> None:
         restorer, x, goal, Linf(4 / 255), "fgsm", target=target, seeds=[0], clean_outputs=target[None]
     )
     # Of `fgsm` a gradient and a value, of which the value is another forward.
-    print(
-        f"  an FGSM: {found.meter.seconds:.1f} s on the wall, peak {peak_mib():.0f} MiB of the process, {before:.0f} before"
-    )
+    print(f"  an FGSM: {found.meter.seconds:.1f} s on the wall, peak {peak_mib():.0f} MiB, {before:.0f} before")
     started = time.process_time()
     with frozen(restorer):
         answer = restorer.by_parts(x, target, goal.values)

@@ -17,6 +17,7 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.portable import portable
 from udc_robust.report import (
+    annotated,
     areas,
     comparison,
     corruptions,
@@ -112,6 +113,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
         ("paired", paired.COLUMNS, paired.rows(pairs)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
+        ("annotations", annotated.COLUMNS, annotated.rows([one for part in parts for one in part["annotated"]])),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
     ):
@@ -142,6 +144,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
         "corruptions": corruptions.tables(panels),
+        "annotated": annotated.tables(judged["comparisons"]),
         "transfers": transfer.transfers(panels),
         "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
         "query_plots": query_plots(studied, f"{prefix}queries"),
