@@ -17,6 +17,7 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.portable import portable
 from udc_robust.report import (
+    annotated,
     areas,
     attackers,
     comparison,
@@ -123,6 +124,7 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
         ("bracket", possible.BRACKET_COLUMNS, possible.bracket_rows(known)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
+        ("annotations", annotated.COLUMNS, annotated.rows([one for part in parts for one in part["annotated"]])),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
         ("detectors", seen.COLUMNS, seen.rows(looked)),
@@ -158,6 +160,7 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "attackers": attackers.attackers(judged["comparisons"]),
         "random_defence": any(panel.random for panel in panels),
         "corruptions": corruptions.tables(panels),
+        "annotated": annotated.tables(judged["comparisons"]),
         "transfers": transfer.transfers(panels),
         "seen": seen.seen(panels),
         "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
