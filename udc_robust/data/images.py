@@ -26,8 +26,7 @@ from udc_robust.optics.radiance_file import radiance_size, read_radiance
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".hdr", ".exr", ".npy")
 """File endings that `read_image` understands; ``.rgbe.webp`` is one of ``.webp``."""
 
-# 16384 x 16384: larger than any camera, and 3 GB as float32.
-_MAX_PIXELS = 2**28
+_MAX_PIXELS = 2**28  # 16384 x 16384: larger than any camera, and 3 GB as float32
 
 
 @dataclass(frozen=True)
