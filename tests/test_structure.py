@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "data": BASE | {"metrics", "optics"},
     "restorers": BASE | {"data", "networks", "optics"},
     "classifiers": BASE | {"data", "networks"},
-    "defences": BASE | {"attacks", "data", "metrics", "networks", "optics", "restorers"},
+    "defences": BASE | {"attacks", "classifiers", "data", "metrics", "networks", "optics", "restorers"},
     "detectors": BASE | {"attacks", "defences", "networks"},
     "grid": BASE | {"attacks", "corruptions", "data", "defences", "metrics", "networks", "optics"},
     "report": BASE | {"data", "grid", "metrics"},

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from udc_robust.attacks import L2, Linf, Streams, frozen, objective, perturb
+from udc_robust.attacks.channels import CHANNELS, Jammer
 from udc_robust.config_file import check_config
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.metrics import mse
@@ -41,6 +42,8 @@ def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
     purifiers = []
+    if recipe == "jammer":
+        values["channel"] = "signs"
     if recipe in ("purified", "both", "purifier"):
         low, high = (6, 6) if recipe == "purifier" else (5, 7)
         values["purifier"] = {"name": str(tiny_purifier), "noise_level": [low, high]}
@@ -201,6 +204,40 @@ def test_the_noise_recipe_learns_noise_of_the_whole_budget(tiny_purifier, monkey
     noisy = Linf(8 / 255).noise(lq, streams)
     _same_slopes(loss, (setup.restorer(noisy) - gt).square().mean(), setup.restorer)
     assert not told
+
+
+def test_the_jammer_recipe_learns_captures_behind_the_channel_in_8_bits(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "jammer", loss="l2")
+    loss, (lq, gt, _), told = _learnt(setup, monkeypatch)
+    streams = Streams([1, 2, 3, 4])
+    streams.uniform(lq[:, 0, 0, 0])
+    threat = Linf(8 / 255)
+    jammed = recipes.round_to_8_bits(threat, lq, CHANNELS["signs"](lq, threat, streams))
+    _same_slopes(loss, (setup.restorer(jammed) - gt).square().mean(), setup.restorer)
+    assert not told and torch.allclose(jammed * 255, (jammed * 255).round(), atol=1e-4)
+
+
+def test_a_learnt_channel_climbs_what_the_restorer_descends() -> None:
+    torch.manual_seed(0)
+    restorer, channel, (lq, gt) = _restorer(), Jammer(4), _batch()
+    jammed = recipes.Jammed(restorer, channel)
+    mse(jammed(lq, 8 / 255), gt).mean().backward()
+    ours = {name: part.grad.clone() for name, part in jammed.named_parameters()}
+    jammed.zero_grad()
+    mse(restorer(channel.through(lq, Linf(8 / 255))), gt).mean().backward()
+    for name, part in jammed.named_parameters():
+        sign = -1 if name.startswith("channel") else 1
+        # In 8 bits the restorer sees something else, by half a level at most.
+        likeness = torch.nn.functional.cosine_similarity(ours[name].flatten(), sign * part.grad.flatten(), dim=0)
+        assert likeness > 0.9 or part.grad.norm() < 1e-4, name
+    before, optimizer = channel.through(lq, Linf(8 / 255)).detach(), torch.optim.Adam(channel.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        mse(jammed(lq, 8 / 255), gt).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        after = channel.through(lq, Linf(8 / 255))
+        assert mse(restorer(after), gt).mean() > mse(restorer(before), gt).mean() + 1e-4
 
 
 def test_plain_rows_are_as_many_as_told() -> None:

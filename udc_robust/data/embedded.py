@@ -12,7 +12,7 @@ from torch import Tensor
 from udc_robust.data.images import read_image
 from udc_robust.data.psf_files import load_psf
 from udc_robust.data.samples import Sample
-from udc_robust.data.synth import make_pair
+from udc_robust.data.scenes import make_pair
 from udc_robust.errors import UserError
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import expand_highlights
@@ -82,6 +82,10 @@ class EmbeddedPairs(Sequence[Sample]):
     def keys(self) -> list[str]:
         """Photograph and corner of each crop."""
         return [f"{Path(name).stem}_{top}_{left}" for name, top, left in self._places]
+
+    def scenes(self) -> list[str]:
+        """The photograph that each crop is of."""
+        return [Path(name).stem for name, _, _ in self._places]
 
     def sizes(self) -> list[tuple[int, int]]:
         """All crops have one size."""

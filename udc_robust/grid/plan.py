@@ -83,6 +83,8 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
     for images in sets:
         if images.domain == "linear" and config.round_8_bit:
             raise UserError(f"data {images.label!r} is linear light, which has no 8-bit levels: set round_8_bit: false")
+        if images.domain == "raw" and config.round_8_bit:
+            raise UserError(f"data {images.label!r} is RAW, which has more than 8-bit levels: set round_8_bit: false")
         together = min(config.batch_size, len(images.keys))
         largest = max(height * width for height, width in images.sizes)
         require_memory(4 * 3 * together * largest, f"a batch of {together} images of {images.label!r} and its attack")

@@ -119,7 +119,7 @@ class Run:
             cell, self.task.quality, summary, rows,
             seconds=sum(row["seconds"] for row in costs) / images if images else None,
             peak_bytes=max((row["peak_bytes"] for row in costs if row["peak_bytes"] is not None), default=None),
-            asked=self.asked.get(key, ()),
+            asked=self.asked.get(key, ()), scenes=self.facts["data"][key[0]].get("scenes", {}),
         )  # fmt: skip
 
     def _one(self, key: Key) -> Row:

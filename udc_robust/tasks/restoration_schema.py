@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -12,9 +13,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.detectors.config import DetectorBlock
+from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
-from udc_robust.limits import Count, Side
+from udc_robust.limits import Count, Side, SideOrNone
 from udc_robust.names import Domain
 from udc_robust.networks.short_names import named_by_file
 from udc_robust.terminal import shown
@@ -27,6 +29,7 @@ DETAILS = ("line", "erase")
 """Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
 
 
+Gain = Annotated[Number, Field(gt=0, le=16)]
 _HALVES = ("lq", "degraded", "input", "low", "blur")
 
 
@@ -35,15 +38,22 @@ class DataConfig(Strict):
 
     Attributes:
         kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
-            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
+            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration), ``raw`` (RAW captures,
+            with ``gt`` or without; ``lq`` may be a split of UDC-SIT, see `data.raw`).
         lq: a folder, or several folders and image files.
         domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
             rest sRGB).
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
+        scene: a regular expression with one group, which is what the names of images of one scene share, such as
+            ``(.+)_\\d+``: intervals draw scenes and not images. None: what the set's manifest says.
+        annotations: a CSV that says what each image is, see `read_annotations`: the report tells results by it.
+        names: by its column what values are called: ``{Day/Night: {1: day, 2: night}}``.
+        bits, pattern, white_balance: of RAW captures, see `Sensor`.
+        develop: make pictures of RAW captures; false: restorers get the four planes.
     """
 
-    kind: Literal["embedded", "pairs", "folder"] = "embedded"
+    kind: Literal["embedded", "pairs", "folder", "raw"] = "embedded"
     name: str | None = None
     lq: list[Path] | None = None
     gt: Path | None = None
@@ -52,18 +62,71 @@ class DataConfig(Strict):
     size: Annotated[Side, Field(ge=2)] = 128
     crop: Side | None = None
     limit: Count | None = None
+    scene: str | None = None
+    annotations: Path | None = None
+    names: dict[str, dict[str, str]] | None = None
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    pattern: tuple[Literal["GR", "R", "B", "GB"], ...] | None = None
+    white_balance: tuple[Gain, Gain, Gain] | None = None
+    develop: bool | None = None
+
+    @model_validator(mode="after")
+    def _for_raw(self) -> DataConfig:
+        for key in ("bits", "pattern", "white_balance", "develop"):
+            if self.kind != "raw" and getattr(self, key) is not None:
+                raise ValueError(f"`{key}` is for RAW captures: set `kind: raw`")
+        if self.kind == "raw" and self.domain is not None:
+            raise ValueError("RAW captures take no `domain`: with `develop: false` it is raw, else srgb")
+        if self.pattern is not None and sorted(self.pattern) != ["B", "GB", "GR", "R"]:
+            raise ValueError("`pattern` must name GR, R, B and GB once each, in the order of the planes")
+        if self.names and self.annotations is None:
+            raise ValueError("`names` are of the columns of `annotations`: give that file too")
+        return self
+
+    @field_validator("scene")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                groups = re.compile(value).groups
+            except re.error as error:
+                raise ValueError(f"{value!r} is no regular expression ({error}): write e.g. '(.+)_\\d+'") from None
+            if groups != 1:
+                raise ValueError(f"{value!r} needs one group, in brackets, that is the scene: write e.g. '(.+)_\\d+'")
+        return value
+
+    def scenes(self, keys: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+        """By image its scene, where some share one: by the pattern, else as ``known``.
+
+        Raises:
+            UserError: a name that the pattern does not fit.
+        """
+        found = dict(zip(keys, known, strict=True))
+        if self.scene is not None:
+            for key in keys:
+                fit = re.search(self.scene, key)
+                if fit is None or not fit[1]:
+                    raise UserError(f"data {self.label!r}: `scene: {self.scene}` does not fit the image {key!r}")
+                found[key] = fit[1]
+        return found if len(set(found.values())) < len(found) else {}
 
     @model_validator(mode="before")
     @classmethod
     def _one_path_is_a_list(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and isinstance(values.get("lq"), str | Path):
-            return {**values, "lq": [values["lq"]]}
+            values = {**values, "lq": [values["lq"]]}
+        if isinstance(values, Mapping) and isinstance(values.get("names"), Mapping):  # YAML reads {1: day} as a number
+            names = values["names"].items()
+            values = {**values, "names": {
+                column: {str(value): name for value, name in known.items()} if isinstance(known, Mapping) else known
+                for column, known in names
+            }}  # fmt: skip
         return values
 
     @model_validator(mode="after")
     def _folders(self) -> DataConfig:
-        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",)}[self.kind]
-        for key in ("lq", "gt"):
+        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",), "raw": ("lq",)}[self.kind]
+        for key in ("lq",) if self.kind == "raw" else ("lq", "gt"):
             if key in needs and not getattr(self, key):
                 raise ValueError(f"data of kind {self.kind!r} needs `{key}`: a folder of images")
             if key not in needs and getattr(self, key) is not None:
@@ -81,13 +144,18 @@ class DataConfig(Strict):
 
 
 class RestorerConfig(Strict):
-    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class."""
+    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class.
+
+    Attributes:
+        flips: answer with the mean over the eight flips and quarter turns of an image, at eight times the cost.
+    """
 
     name: str
     network: str | None = None
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
+    flips: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -179,6 +247,8 @@ class RestorationConfig(RunConfig):
         round_8_bit: score attacks that a PNG can hold (switch off for linear data).
         save_images: keep the attacked images as PNG (or ``.npy`` when they are not rounded).
         lpips: backbones of LPIPS columns, one or several; None: no such column.
+        tile, overlap: side of the tiles in px in which larger images go through restorers, and of what neighbours share
+            to each side; tile 0: whole images. An overlap of None is as far as a restorer looks.
         detectors: that look at the captures which every restorer is shown; nobody who attacks knows of them.
         clean: captures that nobody attacked and nobody judges, for detectors to learn from and to set their levels on.
     """
@@ -198,6 +268,8 @@ class RestorationConfig(RunConfig):
     attacks: list[RestorationAttack] = Field(default_factory=list)
     eps: list[Eps] = Field(default_factory=lambda: [k / 255 for k in (1, 2, 4, 8)], min_length=1)
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
+    tile: SideOrNone = 0
+    overlap: SideOrNone | None = None
 
     detectors: list[DetectorBlock] = Field(default_factory=list)
     clean: DataConfig | None = None

@@ -94,7 +94,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     trained = train(accelerator, config, out, restorer, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, trained.network), "network": config.network, "options": config.options,
-        "domain": config.domain, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
+        "domain": config.domain, "data": pairs.told, "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_weights(out / f"{config.name}.safetensors", trained.network.network, metadata(facts))  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def _card(config: TrainConfig, facts: dict[str, Any]) -> str:
         tags="image-restoration, under-display-camera",
         lines=[
             f"network: `{config.network}`, {facts['parameters']:,} parameters, domain: {config.domain}",
-            f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
+            f"data: {facts['data']}; validated on {facts['validation_pairs']} pairs never trained on",
         ],
         figures=table(["validation", "dB"], rows.items()),
     )  # fmt: skip
