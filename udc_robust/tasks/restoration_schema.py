@@ -42,6 +42,9 @@ class DataConfig(Strict):
         lq: a folder, or several folders and image files.
         domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
             rest sRGB).
+        subject, size, whole: of embedded images: what they show, see `subject_of`; the side of crops in px; or whole
+            photographs, whose shorter side it is.
+        attacks, restorers: labels of those of the run that these images meet; None, or where it has none of them: all.
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
         scene: a regular expression with one group, which is what the names of images of one scene share, such as
@@ -59,6 +62,10 @@ class DataConfig(Strict):
     domain: Domain | None = None
     psf: str = "phone"
     size: Annotated[Side, Field(ge=2)] = 128
+    subject: Literal["photographs", "night", "highlights"] = "photographs"
+    whole: bool = False
+    attacks: list[str] | None = None
+    restorers: list[str] | None = None
     crop: Side | None = None
     limit: Count | None = None
     scene: str | None = None
@@ -260,6 +267,19 @@ class RestorationConfig(RunConfig):
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
     tile: SideOrNone = 0
     overlap: SideOrNone | None = None
+
+    @model_validator(mode="after")
+    def _what_data_meets(self) -> RestorationConfig:
+        """Of what a data block is to meet, that which the run has; all of it where a user's run has none of that."""
+        known = {
+            "attacks": [attack.label for attack in self.attacks],
+            "restorers": [restorer.name for restorer in self.restorers],
+        }
+        for block in self.data:
+            for key, labels in known.items():
+                wanted = getattr(block, key)
+                setattr(block, key, [name for name in labels if name in wanted] or None if wanted else None)
+        return self
 
     @field_validator("lpips", mode="before")
     @classmethod
