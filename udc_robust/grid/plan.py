@@ -38,7 +38,8 @@ class Share:
         """Each victim unattacked (None), then in its cells."""
         for victim in self.victims:
             for cell in [None, *victim.cells, *self.corruptions]:
-                yield victim, cell
+                if not isinstance(cell, Cell) or self.images.meets(cell.attack.label):
+                    yield victim, cell
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def planned(
         for images in sets
         for indices in batches(images.sizes, config.batch_size)
         for name in networks[images.domain]
+        if images.networks is None or name in images.networks
     ]  # fmt: skip
     return Plan(
         task, config.name, out, config.seed, config.device, config.draws, config.gallery, config.save_images,

@@ -46,11 +46,16 @@ def open_images(block: DataConfig) -> Images:
     facts: dict[str, Any] = {"kind": block.kind}
     if scenes := block.scenes(keys, samples.scenes()[: block.limit]):
         facts["scenes"] = scenes
+    if block.restorers is not None:
+        facts["networks"] = block.restorers
+    for what, names in (("attacks", block.attacks), ("restorers", block.restorers)):
+        told += [f"met by these {what} only: {', '.join(names)}"] if names else []
     if block.annotations is not None:
         facts["annotations"] = read_annotations(block.annotations, keys, block.names)
     return Images(
         block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
         facts=facts, told=told, load_changed=load_changed if block.kind == "embedded" else None,
+        attacks=block.attacks, networks=block.restorers,
     )  # fmt: skip
 
 
@@ -60,7 +65,8 @@ def _samples(block: DataConfig) -> tuple[Any, list[str]]:
         from udc_robust.data.embedded import EmbeddedPairs
         from udc_robust.data.psf_files import psf_told
 
-        embedded = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
+        count = block.limit or (1 if block.whole else 8)
+        embedded = EmbeddedPairs(count, block.size, block.psf, block.subject, block.whole)
         return embedded, psf_told(block.psf, embedded.psf, block.size)
     assert block.lq is not None
     samples: SingleFolder | RawCaptures

@@ -43,6 +43,9 @@ class DataConfig(Strict):
         lq: a folder, or several folders and image files.
         domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
             rest sRGB).
+        subject, size, whole: of embedded images: what they show, see `subject_of`; the side of crops in px; or whole
+            photographs, whose shorter side it is.
+        attacks, restorers: labels of those of the run that these images meet; None, or where it has none of them: all.
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
         scene: a regular expression with one group, which is what the names of images of one scene share, such as
@@ -60,6 +63,10 @@ class DataConfig(Strict):
     domain: Domain | None = None
     psf: str = "phone"
     size: Annotated[Side, Field(ge=2)] = 128
+    subject: Literal["photographs", "night", "highlights"] = "photographs"
+    whole: bool = False
+    attacks: list[str] | None = None
+    restorers: list[str] | None = None
     crop: Side | None = None
     limit: Count | None = None
     scene: str | None = None
@@ -281,6 +288,19 @@ class RestorationConfig(RunConfig):
             raise ValueError(f"two detector blocks are called {twice!r}: give them different names")
         if self.detectors and self.clean is None:
             raise ValueError(f"detector {names[0]!r} has no `clean` captures: name some that are not in `data`")
+        return self
+
+    @model_validator(mode="after")
+    def _what_data_meets(self) -> RestorationConfig:
+        """Of what a data block is to meet, that which the run has; all of it where a user's run has none of that."""
+        known = {
+            "attacks": [attack.label for attack in self.attacks],
+            "restorers": [restorer.name for restorer in self.restorers],
+        }
+        for block in self.data:
+            for key, labels in known.items():
+                wanted = getattr(block, key)
+                setattr(block, key, [name for name in labels if name in wanted] or None if wanted else None)
         return self
 
     @field_validator("lpips", mode="before")
