@@ -14,6 +14,7 @@ from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
 from udc_robust.files import shipped
 from udc_robust.metrics import psnr
+from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.zoo import (
     Restorer,
     RestorerSpec,
@@ -52,6 +53,7 @@ def test_published_networks_are_found_by_name(name) -> None:
 
 EVALUATIONS = [
     "quickstart",
+    "classical",
     "published_networks",
     "defences",
     "study",
@@ -59,13 +61,16 @@ EVALUATIONS = [
     "queries",
     "other_displays",
     "scene",
+    "jammer",
+    "purifier_verdict",
+    "large_study",
 ]
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_ships(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
-    known = {*shipped_checkpoints(), *published_networks()}
+    known = {*shipped_checkpoints(), *published_networks(), *CLASSICAL}
     assert {block.network or block.name for block in [*config.restorers, *config.source_blocks]} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from witness import Witness
 
 from udc_robust.attacks import L2, Linf, Streams, answers, attack, objective
 from udc_robust.attacks.apgd import checkpoints
@@ -21,18 +22,6 @@ from udc_robust.attacks.apgd import checkpoints
 )
 def test_checkpoints_are_the_published_ones(steps, expected) -> None:
     assert checkpoints(steps) == expected
-
-
-class Witness(nn.Module):
-    """A wavy restorer that keeps every batch it is asked about."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return x + (40 * x).sin() / 5
 
 
 def _images() -> Tensor:
@@ -149,3 +138,34 @@ def test_a_given_start_is_brought_into_the_budget_and_left_by_steps_of_the_budge
 def test_a_method_that_begins_where_it_does_takes_no_start() -> None:
     with pytest.raises(ValueError, match="fgsm begins where it does: leave out the start"):
         _run(Linf(0.1), "fgsm", start=_images())
+
+
+class Fence(nn.Module):
+    """A classifier whose margin is how far an image's mean lies above a half, less a part that waves."""
+
+    def __init__(self, random: bool = False) -> None:
+        super().__init__()
+        self.random = random
+
+    def forward(self, x: Tensor, streams: Streams | None = None) -> Tensor:
+        height = x.mean((1, 2, 3)) - 0.5 - 0.02 * (60 * x).sin().mean((1, 2, 3))
+        return torch.stack([height, torch.zeros_like(height), torch.full_like(height, -1)], 1)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_a_broken_image_rests_after_two_looks_and_stays_broken_when_rounded(random) -> None:
+    x = 0.5 + torch.tensor([-0.1, -0.02, 0.0, 0.3]).view(4, 1, 1, 1) + 0.05 * torch.rand(4, 3, 6, 7)
+    options = {"target": torch.zeros(4, dtype=torch.long), "seeds": [1, 2, 3, 4], "steps": 40}
+    whole, short = (
+        attack(Fence(random), x, objective("margin"), Linf(0.06), "apgd", until_broken=until, **options)
+        for until in (False, True)
+    )
+    assert (whole.meter.backwards == 41).all() and whole.success.tolist() == short.success.tolist() == [True] * 3 + [
+        False
+    ]
+    if random:  # who may answer otherwise tomorrow is attacked to the end
+        assert (short.meter.backwards == 41).all()
+        return
+    assert short.meter.backwards.tolist()[3] == 41
+    assert short.meter.backwards.tolist()[0] == checkpoints(40)[0] + 1  # broken before: gone at the first look
+    assert all(asked <= checkpoints(40)[1] + 1 for asked in short.meter.backwards.tolist()[:3])

@@ -7,23 +7,13 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
+from witness import Witness, wavy
 
 from udc_robust.attacks import L2, Linf, Streams, attack, objective
 from udc_robust.attacks.gradient import ascend
 from udc_robust.attacks.oracle import GradientOracle
 
 TARGET = 0.5
-
-
-class Witness:
-    """A wavy victim, on which steps may overshoot, that keeps every batch it is asked about."""
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return x + (40 * x).sin() / 5
 
 
 def _images() -> Tensor:
@@ -42,12 +32,12 @@ def _run(method: str, threat, **options):
 
 def _gradient(x: Tensor) -> Tensor:
     x = x.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad((Witness()(x) - TARGET).square().flatten(1).mean(1).sum(), x)
+    (gradient,) = torch.autograd.grad((wavy(x) - TARGET).square().flatten(1).mean(1).sum(), x)
     return gradient
 
 
 def _values(x: Tensor) -> Tensor:
-    return objective("mse").values(Witness()(x), torch.full_like(x, TARGET))
+    return objective("mse").values(wavy(x), torch.full_like(x, TARGET))
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(1.0)])

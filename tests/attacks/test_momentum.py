@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from witness import Witness, wavy
 
 from udc_robust.attacks import L2, Linf, Streams, attack, objective
 from udc_robust.attacks.objectives import Mean
@@ -12,22 +13,6 @@ from udc_robust.attacks.objectives import Mean
 
 def _images(batch: int = 3) -> Tensor:
     return 0.3 + 0.4 * torch.rand(batch, 3, 24, 20, generator=torch.Generator().manual_seed(2))
-
-
-class Witness(nn.Module):
-    """Keeps every batch that it is asked about."""
-
-    def __init__(self, answer) -> None:
-        super().__init__()
-        self.answer, self.seen = answer, []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return self.answer(x)
-
-
-def wavy(x: Tensor) -> Tensor:
-    return x + (40 * x).sin() / 5
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(1.0)])

@@ -1,6 +1,6 @@
 """The attack core against foolbox and ART: step for step where both mean the same, by what is reached where not.
 
-Every difference that is meant is told in ``configs/ATTACKS.md``. (torchattacks: ``tests/classifiers/test_parity.py``.)
+Every difference that is meant is told in ``configs/ATTACKS.md``. (torchattacks: ``test_torchattacks.py``.)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from witness import Witness
 
 from udc_robust.attacks import L2, Linf, attack, objective
 
@@ -29,27 +30,6 @@ def art():
     from art import estimators
 
     return estimators
-
-
-class Witness(nn.Module):
-    """Keeps every batch that it is asked about, and counts the images."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.seen = network, []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return self.network(x)
-
-    def asked(self) -> list[Tensor]:
-        """What it was asked, forgotten then."""
-        found, self.seen = self.seen, []
-        return found
-
-    @property
-    def images(self) -> int:
-        return sum(len(x) for x in self.seen)
 
 
 def _classifier() -> Witness:

@@ -1,11 +1,13 @@
-"""Regions and patches: nothing changes outside, and inside the whole freedom is used."""
+"""Regions, masks and patches: nothing changes outside, and inside the whole freedom is used."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from udc_robust.attacks import L2, Linf, attack, objective
@@ -22,7 +24,7 @@ def wide(x: Tensor) -> Tensor:
     return x + 2 * x.mean((2, 3), keepdim=True)
 
 
-def _run(method: str, threat, place, target=None, **options):
+def _run(method: str, threat, place=(), target=None, **options):
     x = _images()
     target = 0.9 * wide(x) if target is None else target
     return x, attack(wide, x, objective("mse"), threat, method, target=target, seeds=[1, 2], region=place, **options)
@@ -64,7 +66,8 @@ def test_a_patch_may_hold_anything() -> None:
 @pytest.mark.parametrize(
     "place, message",
     [
-        ((), r"region \[\] must be \[top, left, height, width\]"),
+        ((), r"give `region: \[top, left, height, width\]` in px or `mask: FILE`"),
+        ((1, 2, 3), r"region \[1, 2, 3\] must be \[top, left, height, width\]"),
         ((0, 0, 0, 4), "is empty"),
         ((0, 9, 4, 4), "reaches out of images of 12x12 px"),
         ((-1, 0, 4, 4), "reaches out"),
@@ -74,3 +77,47 @@ def test_a_patch_may_hold_anything() -> None:
 def test_regions_that_are_none_are_refused(place, message, method, threat) -> None:
     with pytest.raises(ValueError, match=message):
         _run(method, threat, place)
+
+
+def _mask(path, pixels) -> str:
+    Image.fromarray(np.asarray(pixels)).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("method, threat", [("region_pgd", Linf(0.05)), ("patch", L2(float("inf")))])
+def test_a_mask_of_any_shape_is_kept_and_used(method, threat, tmp_path) -> None:
+    ring = np.zeros((12, 12), np.uint8)
+    ring[2:9, 3:10], ring[4:7, 5:8], ring[0, 0] = 255, 127, 128
+    x, result = _run(method, threat, mask=_mask(tmp_path / "ring.png", ring), steps=60, round_8_bit=False)
+    changed = (result.x_adv - x).abs().amax((0, 1))
+    assert torch.equal(changed > 0, torch.from_numpy(ring >= 128))
+    _, coloured = _run(
+        method, threat, mask=_mask(tmp_path / "c.png", np.stack([ring] * 3, -1)), steps=60, round_8_bit=False
+    )
+    assert torch.equal(coloured.x_adv, result.x_adv)
+
+
+@pytest.mark.parametrize(
+    "pixels, message",
+    [
+        (np.zeros((12, 12), np.uint8), "is empty: it has no white pixel"),
+        (np.full((12, 9), 255, np.uint8), "is 12x9 px, and the images are 12x12: make them one"),
+        (np.full((12, 12), 65535, np.uint16), "more than 8 bits a channel: save it as an 8-bit PNG"),
+        (None, "mask .*m.png does not exist"),
+        (b"no picture", "no picture that can be read .*: save it as an 8-bit PNG"),
+    ],
+)
+def test_masks_that_are_none_are_refused(pixels, message, tmp_path) -> None:
+    file = tmp_path / "m.png"
+    if isinstance(pixels, bytes):
+        file.write_bytes(pixels)
+    elif pixels is not None:
+        _mask(file, pixels)
+    with pytest.raises(ValueError, match=message):
+        _run("region_pgd", Linf(0.1), mask=str(file))
+
+
+def test_a_region_and_a_mask_at_once_are_refused(tmp_path) -> None:
+    mask = _mask(tmp_path / "m.png", np.full((12, 12), 255, np.uint8))
+    with pytest.raises(ValueError, match="cannot both say what may change: leave one out"):
+        _run("region_pgd", Linf(0.1), (1, 1, 2, 2), mask=mask)

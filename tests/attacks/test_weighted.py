@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
+from witness import Witness
 
 from udc_robust.attacks import Linf, attack, objective
 from udc_robust.attacks.weighted import cosine
@@ -16,23 +17,13 @@ def _images() -> Tensor:
     return 0.3 + 0.4 * torch.rand(3, 3, 6, 7, generator=torch.Generator().manual_seed(2))
 
 
-class Witness(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return mixed(x)
-
-
 def mixed(x: Tensor) -> Tensor:
     """Each value of the answer feels its neighbours in the image, so that weights of pixels matter to the sign."""
     return x + (x - x.roll(1, -1)) - 0.5 * (x - x.roll(1, -2)) + (20 * x).sin() / 5
 
 
 def _asked(method: str, steps: int) -> list[Tensor]:
-    x, victim = _images(), Witness()
+    x, victim = _images(), Witness(mixed)
     attack(
         victim, x, objective("mse"), Linf(0.1), method, target=0.9 * x, seeds=[1, 2, 3], steps=steps, step_size=0.03,
         round_8_bit=False,

@@ -50,7 +50,7 @@ def test_which_pictures() -> None:
     assert pictures_block(photos, Path("gt"), "srgb", None)["kind"] == "pairs"
     scenes = pictures_block(photos, None, None, "{psf: phone, shift_px: 1}")
     assert scenes == {
-        **named, "kind": "scenes", "scenes": photos, "space": "scene", "psf": "phone", "shift_px": 1
+        **named, "kind": "scenes", "hdr": photos, "space": "scene", "psf": "phone", "shift_px": 1
     }  # fmt: skip
 
 

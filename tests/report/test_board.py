@@ -156,7 +156,28 @@ def test_what_may_not_be_compared_is_refused(one, facts, settings, message) -> N
     with pytest.raises(UserError, match=message) as told:
         _board(one, two)
     assert "\n" not in str(told.value) and not Path("board.html").exists()
-    assert _board(two)["rows"]  # alone it may be shown
+    if facts is not _preset:
+        assert _board(two)["rows"]  # alone it may be shown
+
+
+def test_who_quotes_a_preset_ran_it_at_its_budgets(one) -> None:
+    """The default of the task; the run's are 1/255 and 4/255."""
+    two = _copy(one, "two", _preset)
+    with pytest.raises(UserError) as told:
+        _board(two)
+    assert str(told.value) == (
+        "two ran standard-1 at eps 1/255, 4/255, and the preset's are 1/255, 2/255, 4/255, 8/255: attacks go on from "
+        "smaller budgets, so run it with these (leave out `eps`)"
+    )
+    board = _board(one) | {"preset": "standard-2"}
+    for row in board["rows"]:
+        low, high = row["held"]
+        row["held"] = [dict(at, eps=k / 255) for k, at in ((1, low), (2, low), (4, high), (8, high))]
+    Path("theirs.json").write_text(json.dumps(board))
+    assert _board(Path("theirs.json"))["preset"] == "standard-2"
+    Path("theirs.json").write_text(json.dumps(board | {"preset": "standrd-2"}))
+    with pytest.raises(UserError, match=r"theirs.json: unknown preset 'standrd-2'.*did you mean 'standard-2'"):
+        _board(Path("theirs.json"))
 
 
 def test_other_tasks_and_runs_that_cannot_be_ranked(one) -> None:

@@ -50,7 +50,7 @@ def make_workplace(folder: Path) -> Path:
 def block(folder: Path, **changes) -> dict:
     """The scenes in a config."""
     return {
-        "kind": "scenes", "name": "lamps", "scenes": str(folder / "hdr"), "psf": str(folder / "psf.npy"), "size": SIZE,
+        "kind": "scenes", "name": "lamps", "hdr": str(folder / "hdr"), "psf": str(folder / "psf.npy"), "size": SIZE,
         "space": "scene", "shot": 1e-4, "read": 1e-3, "shift_px": 0.5, **changes,
     }  # fmt: skip
 

@@ -224,22 +224,22 @@ def test_linear_scenes_have_budgets_in_radiance(place) -> None:
 
 def test_photographs_are_what_a_screen_shows(place) -> None:
     write_image(place / "photos" / "card.png", torch.rand(3, 32, 32))
-    data = {"scenes": str(place / "photos"), "domain": "srgb", "white": 2.0}
+    data = {"hdr": str(place / "photos"), "domain": "srgb", "white": 2.0}
     images = open_images(DataConfig.model_validate(block(place, **data)))
     x, truth = images.load(0)
     assert x.min() >= 0 and x.max() <= 1
     torch.testing.assert_close(x * 255, (x * 255).round(), atol=1e-3, rtol=0)
     torch.testing.assert_close(truth.max(), torch.tensor(2 / 2.25), atol=0.02, rtol=0)  # the white of this screen
     with pytest.raises(UserError, match=r"has no linear light.*domain: srgb"):
-        open_images(DataConfig.model_validate(block(place, scenes=str(place / "photos"))))
+        open_images(DataConfig.model_validate(block(place, hdr=str(place / "photos"))))
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"kind": "pairs", "scenes": None, "lq": "a", "gt": "b"}, "nobody knows.*kind `scenes`"),
-        ({"kind": "folder", "scenes": None, "lq": "a"}, "nobody knows.*`embedded`"),
-        ({"scenes": None}, "needs `scenes`"),
+        ({"kind": "pairs", "hdr": None, "lq": "a", "gt": "b"}, "nobody knows.*kind `scenes`"),
+        ({"kind": "folder", "hdr": None, "lq": "a"}, "nobody knows.*`embedded`"),
+        ({"hdr": None}, "needs `hdr`"),
         ({"space": "capture"}, "`shift_px` is for attacks on scenes"),
         ({"space": "capture", "shift_px": 0, "region": [0, 0, 4, 4]}, "`region` is for attacks on scenes"),
         ({"crop": 16}, "scenes have a `size`"),
@@ -275,7 +275,7 @@ def test_budgets_that_scenes_do_not_know_are_refused(place) -> None:
     attacks = [{"method": "ppgd", "norm": "lpips_squeeze", "eps": 0.1}]
     with pytest.raises(UserError, match=r"live in its scenes|LPIPS|lpips"):
         evaluate(config(place, attacks=attacks), place / "perceptual")
-    with pytest.raises(UserError, match="tuned on captures"):
+    with pytest.raises(UserError, match=r"tuned on captures"):
         config(place, validation=block(place))
 
 

@@ -25,6 +25,7 @@ def apgd(
     restarts: int = 1,
     rho: float = 0.75,
     settle: float = 0.0,
+    until_broken: bool = False,
 ) -> Tensor:
     """Auto-PGD, with the published constants: nothing is left to tune but the steps. It takes one gradient more.
 
@@ -37,11 +38,18 @@ def apgd(
         settle: an image whose best value rose by at most this share since the last checkpoint is left alone for the
             rest of the run, once its steps were halved (those from a given start are so already). 0, as published:
             every image takes all steps.
+        until_broken: an image that was broken by one checkpoint (or at its start) is left alone after the next: for
+            figures that ask for no more, as accuracy does. The steps between are for what rounding may mend. Random
+            victims, who may answer otherwise next time, are attacked to the end.
     """
+    broken_rest = until_broken and oracle.repeats
     for restart in range(restarts):
         start = given(oracle, x, threat, restart)
         begun = surface(oracle, x, threat) if start is None else start
-        climb(oracle, x, threat, begun, steps=steps, rho=rho, settle=settle, halved=start is not None)
+        climb(
+            oracle, x, threat, begun, steps=steps, rho=rho, settle=settle, halved=start is not None,
+            until_broken=broken_rest,
+        )  # fmt: skip
     return oracle.best_x
 
 
@@ -73,6 +81,7 @@ class _Run:
         size: of the next step; ``halved``: whether it ever was.
         best, best_gradient, best_values: the best point so far.
         rises: steps since the last look that raised the objective; ``best_then``, ``halved_then``: what it found.
+        broken, broken_then: whether a point so far counts as broken, and whether one did at the last look.
     """
 
     x: Tensor
@@ -88,16 +97,18 @@ class _Run:
     rises: Tensor
     best_then: Tensor
     halved_then: Tensor
+    broken: Tensor
+    broken_then: Tensor
 
     @classmethod
     def begun(cls, x: Tensor, start: Tensor, answer: Answer, size: float, halved: bool) -> _Run:
         """A run at its first point."""
-        gradient, values, _ = answer
+        gradient, values, broken = answer
         sizes = torch.full((len(x), 1, 1, 1), size).to(x)
         yes = torch.ones_like(values, dtype=torch.bool)
         return cls(
             x, start, start, gradient, values, sizes, yes & halved, start, gradient, values, torch.zeros_like(values),
-            values, yes,
+            values, yes, broken, broken,
         )  # fmt: skip
 
     def of(self, rows: Tensor) -> _Run:
@@ -112,7 +123,7 @@ class _Run:
 
     def note(self, answer: Answer) -> None:
         """Take in what the victim said of the new point."""
-        self.gradient, now, _ = answer
+        self.gradient, now, broken = answer
         self.rises, self.values = self.rises + (now > self.values), now
         better = now > self.best_values
         self.best, self.best_gradient = (
@@ -120,6 +131,7 @@ class _Run:
             _where(better, self.gradient, self.best_gradient),
         )
         self.best_values = torch.where(better, now, self.best_values)
+        self.broken = self.broken | broken
 
     def look(self, enough: float) -> None:
         """Halve the steps where at most ``enough`` of them rose, or nothing better was found."""
@@ -127,19 +139,22 @@ class _Run:
         self.size, self.halved = _where(halve, self.size / 2, self.size), self.halved | halve
         self.at, self.gradient = _where(halve, self.best, self.at), _where(halve, self.best_gradient, self.gradient)
         self.best_then, self.halved_then, self.rises = self.best_values, halve, torch.zeros_like(self.rises)
+        self.broken_then = self.broken
 
-    def settled(self, share: float) -> Tensor:
-        """Which images won at most this share since the last look, with smaller steps."""
-        return self.halved & (self.best_values - self.best_then <= share * self.best_then.abs())
+    def rests(self, settle: float, until_broken: bool) -> Tensor:
+        """Which images need no more: broken ones, and those that won at most a share since the last look."""
+        won = self.best_values - self.best_then
+        settled = self.halved & (settle > 0) & (won <= settle * self.best_then.abs())
+        return settled | (self.broken_then & until_broken)
 
 
 def climb(
     oracle: Oracle, x: Tensor, threat: Threat, start: Tensor, *, steps: int, rho: float = 0.75, settle: float = 0.0,
-    halved: bool = False,
+    halved: bool = False, until_broken: bool = False,
 ) -> Tensor:  # fmt: skip
     """One run from ``start``, with steps of twice the budget, or ``halved``: the best point that the oracle was shown.
 
-    Images that have settled leave the batch, so that they cost nothing more.
+    Images that have settled, or are broken for good, leave the batch, so that they cost nothing more.
     """
     run = _Run.begun(x, start, oracle.answer(start), threat.eps * (1 if halved else 2), halved)
     rows, last, looks = None, 0, set(checkpoints(steps))
@@ -148,7 +163,7 @@ def climb(
         run.note(oracle.answer(run.at, rows))
         if i not in looks:
             continue
-        going = ~run.settled(settle) if settle else None
+        going = ~run.rests(settle, until_broken) if settle or until_broken else None
         run.look(rho * (i - last))
         last = i
         if going is not None and not going.all():

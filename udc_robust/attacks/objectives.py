@@ -26,12 +26,16 @@ class Damage:
     An image is broken when its distance reaches ``10 ** (drop_db / 10)`` times the clean one; for MSE this is a PSNR
     lower by ``drop_db``. Clean distances under ``floor`` count as ``floor``: against the clean restoration they are 0,
     and broken then means PSNR below ``-10 log10(floor) - drop_db`` (34 dB for MSE and 6 dB).
+
+    Attributes:
+        pixelwise: the measure is a mean over values: parts of large images may be measured one by one.
     """
 
     name: str
     measure: Measure
     floor: float
     drop_db: float = 6.0
+    pixelwise: bool = False
 
     def check(self, output: Tensor, target: Tensor) -> None:
         """Raise ValueError unless output and target are images of one size."""
@@ -215,6 +219,8 @@ DAMAGES: dict[str, tuple[Measure, float]] = {
     "lpips": (_lpips("alex"), 2e-2),
     **{name: (_lpips(backbone), 2e-2) for backbone, name in LPIPS_OBJECTIVES.items()},
 }
+PIXELWISE = ("mse", "charbonnier")
+"""Those that are means over values."""
 DISTANCES = (*DAMAGES, "psnr")
 """Objectives of two images."""
 OBJECTIVES = (*DISTANCES, *CLASSIFICATION)
@@ -236,7 +242,7 @@ def objective(name: str, drop_db: float = 6.0) -> Objective:
         if part not in DAMAGES:
             raise ValueError(f"unknown objective {part!r}: known are {', '.join(OBJECTIVES)}")
     if len(parts) == 1:
-        return Damage(name, *DAMAGES[parts[0]], drop_db)
+        return Damage(name, *DAMAGES[parts[0]], drop_db, parts[0] in PIXELWISE)
     found = [DAMAGES[part] for part in parts]
 
     def together(output: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Threats with less freedom: a band of spatial frequency, a region of the picture, what a poster in a scene can show.
+"""Threats with less freedom: a band of spatial frequency, or a region of the picture.
 
 Each wraps a threat and is one itself, so that the same loops run in it.
 """
@@ -6,8 +6,11 @@ Each wraps a threat and is one itself, so that the same loops run in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from udc_robust.attacks.streams import Streams
@@ -80,13 +83,21 @@ class Band(Within):
 
 @dataclass(frozen=True)
 class Region(Within):
-    """Changes inside a rectangle: ``place`` is its top, left, height and width in px."""
+    """Changes inside a part of the picture: ``inside`` ``(H,W)`` is true there, see `area`."""
 
-    place: tuple[int, ...]
+    inside: Tensor
 
     def keep(self, delta: Tensor) -> Tensor:
-        """Nothing but the rectangle."""
-        return delta * mask_of(self.place, delta)
+        """Nothing but that part."""
+        return delta * self.inside.to(delta)
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """The rectangle around it: top, left, height and width in px."""
+        (top, bottom), (left, right) = (
+            (int(found.min()), int(found.max())) for found in self.inside.nonzero().unbind(1)
+        )
+        return top, left, bottom - top + 1, right - left + 1
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ class Printable(Within):
 def printable(x: Tensor, white: float, place: tuple[int, ...]) -> Tensor:
     """Which pixels of scenes may change, ``(B,1,H,W)``, see `Printable`."""
     dark = x.amax(1, keepdim=True) <= white
-    return dark & mask_of(place, x).bool() if place else dark
+    return dark & area((x.shape[-2], x.shape[-1]), region=place, mask="").to(x.device) if place else dark
 
 
 def on_8_bits(threat: Threat, x: Tensor, x_adv: Tensor) -> Tensor:
@@ -157,17 +168,50 @@ def on_8_bits(threat: Threat, x: Tensor, x_adv: Tensor) -> Tensor:
     return torch.where(free, round_to_8_bits(threat.threat, x * free, x_adv * free), x)
 
 
-def mask_of(place: tuple[int, ...], like: Tensor) -> Tensor:
-    """1 inside a rectangle, 0 elsewhere: ``(1,1,H,W)``.
+def area(size: tuple[int, int], *, region: tuple[int, ...], mask: str) -> Tensor:
+    """Which pixels of images of a size an attack may change: ``(H,W)``, true inside.
+
+    Args:
+        region: top, left, height and width of a rectangle in px; empty: there is a mask.
+        mask: a picture file of 8 bits, white (128 and more) where pixels may change; empty: there is a region.
 
     Raises:
-        ValueError: see `check_region`.
+        ValueError: both or neither; a rectangle that is none or reaches out; a file that is no picture of 8 bits, of
+            another size than the images, or without white.
     """
-    check_region((like.shape[-2], like.shape[-1]), region=place)
-    top, left, rows, columns = place
-    mask = torch.zeros(1, 1, *like.shape[-2:], dtype=like.dtype, device=like.device)
-    mask[..., top : top + rows, left : left + columns] = 1
-    return mask
+    if region and mask:
+        raise ValueError(f"region {list(region)} and mask {mask} cannot both say what may change: leave one out")
+    if not region and not mask:
+        raise ValueError(
+            "nothing says what may change: give `region: [top, left, height, width]` in px or `mask: FILE`"
+        )
+    if mask:
+        return _drawn(mask, size)
+    check_region(size, region=region)
+    top, left, rows, columns = region
+    inside = torch.zeros(size, dtype=torch.bool)
+    inside[top : top + rows, left : left + columns] = True
+    return inside
+
+
+def _drawn(mask: str, size: tuple[int, int]) -> Tensor:
+    """The white of a picture file."""
+    if not Path(mask).is_file():
+        raise ValueError(f"mask {mask} does not exist: it must be a picture, white where pixels may change")
+    try:
+        with Image.open(mask) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise ValueError(f"mask {mask} has more than 8 bits a channel: save it as an 8-bit PNG")
+            white = torch.from_numpy(np.array(picture.convert("L"))) >= 128
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"mask {mask} is no picture that can be read ({reason}): save it as an 8-bit PNG") from error
+    if tuple(white.shape) != size:
+        height, width = white.shape
+        raise ValueError(f"mask {mask} is {height}x{width} px, and the images are {size[0]}x{size[1]}: make them one")
+    if not white.any():
+        raise ValueError(f"mask {mask} is empty: it has no white pixel (128 or more), where pixels may change")
+    return white
 
 
 def check_region(size: tuple[int, int], *, region: tuple[int, ...]) -> None:

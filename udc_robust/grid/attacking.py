@@ -123,10 +123,11 @@ def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round
             start=_start(task, batch, victim, cell, round_8_bit), **judging, **cell.attack.options_at(cell.eps),
         )  # fmt: skip
 
-    known = ("+".join(source.name for source in cell.sources) or victim.network.name, cell.seed_key)
-    if cell.access == "blind":
+    seen = task.known(cell.attack, victim.network)
+    known = ("+".join(source.name for source in cell.sources) or seen.name, cell.seed_key)
+    if cell.access == "blind" or (seen is not victim.network and cell.access != "transfer"):
         if known not in batch.bare:
-            batch.bare[known] = made(batch.met_by(victim.network))
+            batch.bare[known] = made(batch.met_by(seen), sources=None if cell.access == "blind" else sources)
         result = batch.bare[known]
     elif cell.access == "transfer":
         assert sources is not None
@@ -137,8 +138,8 @@ def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round
     elif cell.jitter:
         result = made(batch.met_by(victim.seen(cell)))  # as the attacker saw it, in noise
     else:
-        seen = batch.met_by(victim.seen(cell))
-        result = made(seen, draws=batch.draws, clean_outputs=clean, sources=sources)
+        met = batch.met_by(victim.seen(cell))
+        result = made(met, draws=batch.draws, clean_outputs=clean, sources=sources)
         if victim.defence is None:
             batch.bare[known] = result
         return result

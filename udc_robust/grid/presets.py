@@ -1,6 +1,6 @@
 """Presets: attacks under one name that anyone can quote, for every task.
 
-``preset: standard`` means the newest version, whose name (``standard-2``) the run keeps: a preset never changes.
+``preset: standard`` means the newest version, whose name (``standard-3``) the run keeps: a preset never changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _version(name: str) -> tuple[str, int]:
 
 
 def full_name(preset: str) -> str:
-    """``standard-2`` for ``standard``; a version stays what it is.
+    """``standard-3`` for ``standard``; a version stays what it is.
 
     Raises:
         UserError: no such preset.

@@ -86,6 +86,8 @@ class Task:
         figures: what the tables say of each image of a judged batch, a list over its images each.
         describe: what a row says of image ``i`` of a batch. ``summarise``: of the rows of one cell.
         pictures: what is kept of a batch beside the inputs, by role. ``facts``: what run.json says of a network.
+        known: a network as the attacker of it knows it, where that is less than there is: the attack is made on this,
+            and judged on the network.
         family: by network, the one that it is compared with where both are in the run.
         headline, verdict, tiles, columns, notes, answer, glossary: the words of the report.
     """
@@ -112,6 +114,7 @@ class Task:
     describe: Callable[[Batch, int], dict[str, Any]] = lambda batch, row: {}
     pictures: Callable[[Judged], dict[str, Tensor]] = lambda judged: {}
     facts: Callable[[Any], dict[str, Any]] = lambda network: {}
+    known: Callable[[AttackConfig, Any], Any] = lambda attack, network: network
     family: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda networks: {name: name for name in networks}
     shown: Pictures = Pictures("view", "view")
     headline: Callable[[Sequence[Any], Sequence[Any]], str] = lambda panels, compared: ""

@@ -29,6 +29,7 @@ from udc_robust.report.run_folder import Run
 from udc_robust.report.worst import attacked_at, held, worst_by_image
 
 FORMAT: Literal["udc_robust leaderboard 1"] = "udc_robust leaderboard 1"
+NO_PRESET = "none"
 _LINK = re.compile(r"https://[^\s\"'<>]+|(?!/)[^:\s\"'<>\\]+\.html")
 
 
@@ -151,7 +152,7 @@ def of_run(run: Run, page: Path) -> Board:
         raise UserError(f"{run.path} has no attack of a limited budget, so nothing is held")
     about = run.facts["data"]
     return Board(
-        format=FORMAT, task=run.task.name, preset=run.facts.get("preset") or "none",
+        format=FORMAT, task=run.task.name, preset=run.facts.get("preset") or NO_PRESET,
         # The embedded photographs are the same behind every display.
         digest=digest([run.fingerprint.get("images"), [block.get("psf") for block in run.settings["data"]]]),
         data=[Data(name=portable(n), images=found["images"], domain=found["domain"]) for n, found in about.items()],

@@ -12,10 +12,12 @@ from typing import Any
 
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError, unknown_name
+from udc_robust.grid.budget import eps_text
+from udc_robust.grid.presets import names
 from udc_robust.grid.task import Task
 from udc_robust.metrics import Metric
 from udc_robust.metrics.records import BESIDE
-from udc_robust.report.board import Board, Entry, way_to
+from udc_robust.report.board import NO_PRESET, Board, Entry, way_to
 from udc_robust.report.words import figure
 
 
@@ -35,9 +37,9 @@ def read_board(path: Path, tasks: Mapping[str, Task], page: Path) -> Board:
     if board.task not in tasks:
         raise UserError(f"{path}: {unknown_name('task', board.task, tasks)}")
     quality = tasks[board.task].quality
-    names = {quality.name, *BESIDE}
+    figures = {quality.name, *BESIDE}
     for i, row in enumerate(board.rows):
-        if problem := _problem(row, quality, names, {data.name for data in board.data}):
+        if problem := _problem(row, quality, figures, {data.name for data in board.data}):
             raise UserError(f"{path}: rows.{i} ({row.victim}): {problem}")
     moved = {row.report: _moved(path.parent / row.report, page) for row in board.rows}
     rows = [row.model_copy(update={"report": moved[row.report]}) for row in board.rows]
@@ -50,15 +52,15 @@ def _moved(report: Path, page: Path) -> str:
     return "https://" + text.partition("https:/")[2].lstrip("/") if "https:/" in text else way_to(report, page)
 
 
-def _problem(row: Entry, quality: Metric, names: set[str], data: set[str]) -> str:
+def _problem(row: Entry, quality: Metric, known: set[str], data: set[str]) -> str:
     """What no run can have written; empty where all is well."""
     if row.data not in data:
         return f"its data {row.data!r} is not among {', '.join(sorted(data))}"
     for figures in (row.clean, *(one.held for one in row.held)):
         if quality.name not in figures:
             return f"{quality.name} is missing"
-        if wrong := next((name for name in figures if name not in names), None):
-            return str(unknown_name("figure", wrong, sorted(names)))
+        if wrong := next((name for name in figures if name not in known), None):
+            return str(unknown_name("figure", wrong, sorted(known)))
     budgets = [one.budget for one in row.held]
     if len(set(budgets)) < len(budgets):
         return "a budget is there twice"
@@ -76,14 +78,14 @@ def _problem(row: Entry, quality: Metric, names: set[str], data: set[str]) -> st
     return ""
 
 
-def joined(boards: Mapping[str, Board]) -> Board:
+def joined(boards: Mapping[str, Board], tasks: Mapping[str, Task]) -> Board:
     """All rows as one board.
 
     Args:
         boards: by the name of their source.
 
     Raises:
-        UserError: they may not be compared; it names what differs and where.
+        UserError: they may not be compared, or quote a preset that they did not run; it names what differs and where.
     """
     (first_name, first), *others = boards.items()
     for name, board in others:
@@ -95,7 +97,26 @@ def joined(boards: Mapping[str, Board]) -> Board:
                     f"{first_name} and {name} differ in their {word} ({mine} and {theirs}): a leaderboard ranks what "
                     "met the same attacks on the same images; leave one out"
                 )
+    for name, board in boards.items():
+        _check_preset(board, tasks[board.task], name)
     return first.model_copy(update={"rows": [row for board in boards.values() for row in board.rows]})
+
+
+def _check_preset(board: Board, task: Task, source: str) -> None:
+    """Refuse a preset that there is not, and other budgets than the preset's, which are the task's usual ones."""
+    if board.preset == NO_PRESET:
+        return
+    if board.preset not in names():
+        raise UserError(f"{source}: {unknown_name('preset', board.preset, [*names(), NO_PRESET])}")
+    usual = task.schema.model_fields["eps"].get_default(call_default_factory=True)
+    wanted = [eps_text(eps) for eps in sorted(usual)]
+    for row in board.rows:
+        mine = [eps_text(one.eps) for one in sorted(row.held, key=lambda one: one.eps) if one.norm == "linf"]
+        if mine != wanted:
+            raise UserError(
+                f"{source} ran {board.preset} at eps {', '.join(mine) or 'none'}, and the preset's are "
+                f"{', '.join(wanted)}: attacks go on from smaller budgets, so run it with these (leave out `eps`)"
+            )
 
 
 def _differing(word: str, mine: Any, theirs: Any) -> tuple[str, str, str]:

@@ -52,7 +52,7 @@ def write_leaderboard(sources: Sequence[Path], tasks: Mapping[str, Task], out: P
                 boards[str(source)] = of_run(run, out)
         else:
             boards[str(source)] = read_board(source, tasks, out)
-    board = joined(boards)
+    board = joined(boards, tasks)
     task = tasks[board.task]
     page = template("leaderboard.html.j2").render(
         board=board,

@@ -18,17 +18,13 @@ from torch import Tensor, nn
 
 from udc_robust.attacks import Streams, Threat
 from udc_robust.attacks import Victim as Answering
-from udc_robust.attacks.within import Printable, check_region, printable
-from udc_robust.data.psf_files import load_psf, psf_told
-from udc_robust.data.scenes import EmbeddedScenes, SceneFiles
-from udc_robust.errors import UserError
+from udc_robust.attacks.within import Printable, printable
 from udc_robust.grid.attacking import Judged
-from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.images import Batch
 from udc_robust.metrics import records
-from udc_robust.optics.capture import Blur, tone_map
+from udc_robust.optics.capture import tone_map
 from udc_robust.optics.domains import convert
 from udc_robust.optics.photograph import Exposure, Photograph
-from udc_robust.tasks.restoration_schema import DataConfig
 
 CAPTURE_DOMAIN = "tonemapped"
 SURVIVAL = ("scene_rms", "capture_rms", "capture_linf", "survives")
@@ -126,68 +122,6 @@ class Photographed(nn.Module):
         capture, truth = self.space.camera(light, chance)
         answer = self.victim(capture, streams) if self._of_victim else self.victim(capture)
         return torch.cat([answer, truth], 1)
-
-
-def open_scenes(block: DataConfig) -> Images:
-    """Open the scenes of a data block, to be attacked before the optics, or once captured.
-
-    Raises:
-        UserError: no linear light, a PSF larger than the scenes, a region that reaches out of them.
-    """
-    what, psf = f"data {block.label!r}", load_psf(block.psf)
-    if psf.shape[-1] > block.size:
-        raise UserError(
-            f"{what}: PSF {block.psf} has {psf.shape[-1]} px and the scenes have {block.size}: most light would come "
-            f"from beyond their border; set `size: {psf.shape[-1]}` or more, or give a smaller PSF"
-        )
-    if block.region:
-        try:
-            check_region((block.size, block.size), region=block.region)
-        except ValueError as error:
-            raise UserError(f"{what}: {error}") from None
-    scenes: SceneFiles | EmbeddedScenes
-    if block.kind == "embedded":
-        scenes = EmbeddedScenes(block.limit or 8, block.size, block.psf)
-    else:
-        assert block.scenes is not None
-        white = block.white if block.domain == "srgb" else None
-        scenes = SceneFiles(block.scenes, block.psf, block.size, white=white)
-    camera = Photograph(Blur(psf), block.shot, block.read, block.bits, block.shift_px)
-    space = SceneSpace(camera, block.domain or CAPTURE_DOMAIN, block.white, block.region)
-    return _images(block, scenes, space, psf_told(block.psf, psf, block.size))
-
-
-def _images(block: DataConfig, scenes: SceneFiles | EmbeddedScenes, space: SceneSpace, told: list[str]) -> Images:
-    """Scenes as a set of images."""
-    from udc_robust.tasks.restoration import digest_of
-
-    keys = scenes.keys()[: block.limit]
-
-    def load(index: int) -> tuple[Tensor, Tensor]:
-        x = space.stated(scenes[index])
-        truth = space.toned(x[None])
-        return (x if block.space == "scene" else space.captures(x[None], [_seed(keys[index])])[0]), truth[0]
-
-    facts: dict[str, Any] = {"kind": block.kind}
-    if block.space == "scene":
-        facts |= {
-            "space": "scene", "scene_domain": space.domain, "psf": block.psf, "shot": block.shot, "read": block.read,
-            "random": space.random,
-            "bits": block.bits, "shift_px": block.shift_px, "white": block.white, "region": list(block.region),
-        }  # fmt: skip
-        told = [*told, scene_told(facts)]
-    return Images(
-        block.label, keys, [(block.size, block.size)] * len(keys), CAPTURE_DOMAIN, load,
-        lambda: digest_of(scenes.files()), truth=True, facts=facts, told=told,
-        space=space if block.space == "scene" else None,
-    )  # fmt: skip
-
-
-def _seed(key: str) -> int:
-    """Of the one capture of a scene, for attackers who come after the optics."""
-    from udc_robust.attacks import image_seed
-
-    return image_seed(0, key, "capture")
 
 
 def scene_told(facts: Mapping[str, Any]) -> str:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from udc_robust.grid.budget import NORM_SIGNS, change_column
-from udc_robust.grid.statistics import Interval, mean_interval
+from udc_robust.grid.statistics import Interval
 from udc_robust.grid.task import Column, Row, Tile
 from udc_robust.metrics import records
 from udc_robust.names import PERCEPTUAL
 from udc_robust.report.comparison import Comparison
-from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.panel import Outcome, Panel, interval_of
 from udc_robust.report.words import count, number, percent, span
 from udc_robust.report.worst import hardest, held, worst_by_image
 from udc_robust.tasks import restoration_scene_words as scenes
@@ -22,6 +22,7 @@ _UNITS = {
     "tonemapped": "tone-mapped values x/(x+0.25) in [0,1]",
     "srgb": "sRGB values in [0,1], as in an 8-bit file",
     "linear": "linear radiance, 0 to 500",
+    "raw": "shares of the sensor's full scale",
 }
 
 
@@ -117,7 +118,7 @@ def drop_interval(outcome: Outcome) -> Interval:
     """Interval of the mean drop over the images; None without ground truth."""
     if outcome.summary["drop"] is None:
         return None
-    return mean_interval([row["psnr_clean"] - row["psnr"] for row in outcome.rows])
+    return interval_of({row["image"]: row["psnr_clean"] - row["psnr"] for row in outcome.rows}, outcome.scenes)
 
 
 def tiles(panel: Panel) -> list[Tile]:
@@ -227,6 +228,10 @@ def budget_note(domain: str) -> str:
         return (
             f"{unit} The sRGB curve makes the same number mean different things in linear light: near black 4/255 is "
             f"a radiance of {4 / 255 / 12.92:.4f}, near white about {4 / 255 * 2.4 / 1.055:.3f}."
+        )
+    if domain == "raw":
+        return (
+            f"{unit} PSNR and the other figures are of the planes; LPIPS and pictures of what is developed from them."
         )
     return (
         f"{unit} PSNR and the other figures are of tone-mapped images, where the same eps counts {4 / 0.16:.0f} times "

@@ -8,24 +8,13 @@ import pytest
 import torch
 import torchattacks
 from torch import Tensor, nn
+from witness import Witness
 
 from udc_robust.attacks import L2, Linf, Method, attack, objective
 from udc_robust.attacks.apgd import climb
 from udc_robust.attacks.classification import margin
 from udc_robust.classifiers.resnet_cifar import ResNetCifar
 from udc_robust.classifiers.zoo import Classifier
-
-
-class Witness(nn.Module):
-    """Keeps every batch that it is asked about."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.seen = network, []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return self.network(x)
 
 
 @pytest.fixture
