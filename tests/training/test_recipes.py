@@ -43,6 +43,8 @@ def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
     purifiers = []
+    if recipe == "optics":
+        values["train"] = {"sources": "x", "tolerances": {"turn": 2}}
     if recipe == "jammer":
         values["channel"] = "signs"
     if recipe in ("purified", "both", "purifier"):

@@ -12,7 +12,7 @@ from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
 from udc_robust.names import LEARNT, Domain
-from udc_robust.training.renders import TrainingPairs
+from udc_robust.training.renders import Renders, TrainingPairs
 
 
 def _range(value: Any) -> Any:
@@ -184,6 +184,7 @@ class FinetuneConfig(PairTraining):
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
             (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control),
+            ``optics`` (renders through displays within ``train.tolerances``),
             ``jammer`` (captures after a ``channel``: what is reached there bounds what any attack training can hold).
         channel: of ``jammer``, see `attacks.channels`: ``blur``, ``fields``, ``signs``, ``bins``, ``learnt`` beside the
             restorer, or the file of a learnt one.
@@ -202,7 +203,9 @@ class FinetuneConfig(PairTraining):
     network: str | None = None
     options: dict[str, Any] | None = None
     domain: Domain | None = None
-    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer"]
+    recipe: Literal[
+        "purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer", "optics"
+    ]
     channel: str | None = None
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
@@ -244,6 +247,8 @@ class FinetuneConfig(PairTraining):
         self._check_channel(info)
         if self.focal and (self.recipe not in ("adversarial", "trades", "both", "purifier") or self.loss == "psnr"):
             raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
+        if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):
+            raise ValueError("recipe 'optics' needs `train: {sources: hdr, tolerances: {turn: 2}}`, or more tolerances")
         if self.recipe == "trades" and self.loss == "psnr":
             raise ValueError("recipe 'trades' takes loss l1, l2 or charbonnier: psnr has no value for equal images")
         ranges = [("eps", self.eps)] + ([("purifier.noise_level", self.purifier.noise_level)] if self.purifier else [])

@@ -116,6 +116,11 @@ def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[T
     return (lq * gains).clamp(0, 1), (gt * gains).clamp(0, 1)
 
 
+def optics(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """Captures through displays that are all a little off, which the renders of ``train.tolerances`` are: no attack."""
+    return setup.loss(network(lq), gt)
+
+
 def noise(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Random noise of the attack's norm: what robustness costs nothing clever."""
     threat = setup.threat(step)
@@ -218,5 +223,5 @@ class Jammed(nn.Module):
 RECIPES: dict[str, Recipe] = {
     "purified": purified, "adversarial": adversarial, "trades": trades, "both": both,
     "purifier": hardened_purifier, "noise": noise, "gradient_norm": gradient_norm,
-    "jammer": jammer,
+    "jammer": jammer, "optics": optics,
 }  # fmt: skip
