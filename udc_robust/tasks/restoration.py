@@ -118,7 +118,9 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             try:
                 records.lpips(backbone, config.device)
             except LpipsUnavailable as error:
-                raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
+                raise UserError(
+                    f"an attack on LPIPS needs its weights: {error}: `udc-robust doctor --fix-lpips {backbone}` gets them"
+                ) from error
     reasons = [] if config.lpips else ["not asked for (lpips: null)"]
     for backbone in config.lpips:
         try:
