@@ -58,7 +58,7 @@ class ToleranceConfig(Strict):
     limit: Count = 4
     crop: Annotated[Side, Field(ge=2)] = 128
     steps: CountOrNone = 8
-    restarts: Count = 1
+    restarts: Count = 2
     draws: Count = 1
     corners: bool = True
     shot: Annotated[Number, Field(ge=0)] = 0.0
