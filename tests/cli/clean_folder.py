@@ -165,7 +165,7 @@ TINY = {
 
 LARGE = {
     "classical": ("restorers=[wiener]", "data.size=32", "data.limit=1"),
-    "nafnet_mini_optics": ("train.psfs=[measured.npy]", "train.tolerances={turn: 2}"),
+    "nafnet_mini_optics": ("train.psfs=[measured.npy]", "train.tolerances={turn: 2}", "train.difficulty=[0, 99]"),
     "published_networks": ("restorers=[discnet]", "data.size=64"),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
 }

@@ -49,12 +49,12 @@ def ascent(
         for step in range(steps + 1):
             place.requires_grad_(True)
             psf = variation.psf(dict(zip(tolerances, place * widths, strict=True)))
-            damage = bench.damage(psf, name, 1 + step * draws, draws)
-            if damage.item() > worst:
-                worst, best = damage.item(), place.detach()
+            damage, by_psf = bench.damage(psf, name, 1 + step * draws, draws)
+            if damage > worst:
+                worst, best = damage, place.detach()
             if step == steps:
                 break
-            (slope,) = torch.autograd.grad(damage, place)
+            (slope,) = torch.autograd.grad(psf, place, by_psf)
             size = _FIRST_STEP + (_LAST_STEP - _FIRST_STEP) * step / max(steps - 1, 1)
             place = (place.detach() + size * slope.nan_to_num(0).sign()).clamp(-1, 1)
     return dict(zip(tolerances, (best * widths).tolist(), strict=True))
