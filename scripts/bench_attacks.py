@@ -223,12 +223,14 @@ def candidates(known: Case, method: str) -> Iterator[tuple[str, Work]]:
 
 
 def seconds(work: Work, steps: int, device: str) -> float:
+    """Of the process on one thread of a CPU, which its neighbours change little; else of the wall."""
     wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     wait()
-    started = time.perf_counter()
+    started = clock()
     work(steps)
     wait()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def measure(known: Case, method: str, steps: int, rounds: int) -> None:

@@ -60,7 +60,7 @@ LONG: Mapping[str, Sequence[Any]] = {
 PURIFIED = {"kind": "purifier", "name": "purified", "purifier": "purifier_mini", "noise_level": 5}
 CHEAP = {"noise", "brightness", "smooth_field", "square"}
 """Methods that follow no gradient of the victim."""
-SHARES = (0.1, 0.2, 0.5, 1.0, 2.0)
+SHARES = (0.02, 0.04, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 def main() -> None:

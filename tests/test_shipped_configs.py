@@ -60,6 +60,9 @@ EVALUATIONS = [
     "transfer",
     "queries",
     "other_displays",
+    "jammer",
+    "purifier_verdict",
+    "large_study",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 NONE = "none"
 """Name and kind of no defence at all."""
 
-Domain = Literal["linear", "srgb", "tonemapped"]
+Domain = Literal["linear", "srgb", "tonemapped", "raw"]
 """Colour domain of an image, see `optics.domains`."""
 
 Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]

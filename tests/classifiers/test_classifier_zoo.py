@@ -26,9 +26,16 @@ def test_our_own_file_tells_all_about_itself(tmp_path) -> None:
     assert loaded.classes == ("a", "b", "c") and loaded.trained and not loaded.training
     x = torch.rand(2, 3, 8, 8)
     mean, std = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1), torch.tensor([1.0, 2, 3]).view(3, 1, 1)
-    assert torch.equal(loaded(x), network((x - mean) / std))
+    assert torch.allclose(loaded(x), network((x - mean) / std), atol=1e-6)
     other = load_classifier(ClassifierSpec("mine", weights=str(tmp_path / "net.safetensors"), mean=[0, 0, 0]))
     assert not torch.equal(other(x), loaded(x))
+
+
+def test_only_our_own_networks_are_laid_out_channels_last() -> None:
+    ours, theirs = (zoo.build_classifier(name, {}) for name in ("resnet8", "squeezenet1_1"))
+    first = next(ours.parameters())
+    assert not first.is_contiguous() and first.is_contiguous(memory_format=torch.channels_last)
+    assert all(parameter.is_contiguous() for parameter in theirs.parameters())
 
 
 def test_torchvision_models_by_name_and_their_weights_if_they_are_here(tmp_path, monkeypatch) -> None:

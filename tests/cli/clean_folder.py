@@ -160,6 +160,8 @@ TINY = {
     "train restorer": (*TRAINING, "patch_size=32"),
     "train diffusion": (*TRAINING, "patch_size=32"),
     "train classifier": TRAINING,
+    "train filter": TRAINING,
+    "certify": ("--limit", "2", "--count", "20"),
     "finetune": (*TRAINING, "patch_size=32", "inner_steps=1", "validation_crops=1", "validation_size=32"),
 }
 

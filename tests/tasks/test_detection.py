@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small_study import make_workplace
+from torchvision.utils import save_image
 
 from udc_robust.attacks import Linf, attack, objective
 from udc_robust.config_file import check_config
@@ -16,6 +17,7 @@ from udc_robust.tasks import TASKS, evaluate, write_report
 from udc_robust.tasks.detection import SAFE, goal, known_network, load_guards, summarise
 from udc_robust.tasks.detection_schema import DetectionConfig
 from udc_robust.tasks.guard import Guard, Watched, apart
+from udc_robust.tasks.restoration_schema import RestorationConfig
 
 
 def values(folder, **changes):
@@ -60,11 +62,23 @@ def test_a_run_says_what_is_seen_and_resumes(workplace) -> None:
     assert "AUROC" in page and "who know it" in page and "99 held-out clean images" in page
 
 
+def captures(folder, name: str, count: int) -> dict:
+    """A data block of smooth pictures of 16 px, with the same as their truths."""
+    made = torch.Generator().manual_seed(count)
+    for half in ("lq", "gt"):
+        (folder / name / half).mkdir(parents=True)
+    for i in range(count):
+        ends = torch.rand(1, 3, 4, 4, generator=made)
+        picture = torch.nn.functional.interpolate(ends, size=16, mode="bicubic").clamp(0, 1)[0]
+        for half in ("lq", "gt"):
+            save_image(picture, folder / name / half / f"{i:02}.png")
+    return {"kind": "pairs", "name": name, "lq": str(folder / name / "lq"), "gt": str(folder / name / "gt")}
+
+
 def test_a_restorer_is_watched_too(tmp_path) -> None:
-    torch.manual_seed(0)
     values = {
-        "data": {"kind": "embedded", "size": 16, "limit": 3},
-        "clean": {"kind": "embedded", "size": 16, "limit": 20, "psf": "poled"},
+        "data": captures(tmp_path, "judged", 3),
+        "clean": captures(tmp_path, "clean", 20),
         "detectors": [{"kind": "residual", "defence": {"kind": "blur", "sigma": 0.8}, "restorer": "nafnet_mini"}],
         "eps": ["8/255"], "gallery": 0, "save_images": False,
         "attacks": ["noise", {"method": "pgd", "steps": 3},
@@ -160,3 +174,34 @@ def test_mistakes_are_told_in_one_line(workplace, changes, told) -> None:
     with pytest.raises(UserError, match=told) as error:
         evaluate(config_of(workplace, **changes), workplace / "run")
     assert "\n" not in str(error.value)
+
+
+def test_a_restoration_report_says_whether_its_captures_are_seen(tmp_path) -> None:
+    values = {
+        "data": captures(tmp_path, "judged", 3), "restorers": "nafnet_mini", "eps": ["8/255"],
+        "clean": captures(tmp_path, "clean", 20), "lpips": None, "gallery": 0,
+        "detectors": [{"kind": "residual", "defence": {"kind": "blur", "sigma": 0.8}}],
+        "attacks": ["noise", {"method": "pgd", "steps": 3}], "save_images": False,
+    }  # fmt: skip
+    evaluate(check_config(values, RestorationConfig, "test"), tmp_path / "run")
+    page = write_report([tmp_path / "run"]).read_text(encoding="utf-8")
+    assert "Does a detector see the attack?" in page and "residual beside nafnet_mini" in page
+    with open(tmp_path / "run" / "report.detectors.csv", newline="") as handle:
+        rows = {row["attack"]: row for row in csv.DictReader(handle)}
+    # By hand, of one image: what the blur takes away, over its own levels.
+    with open(tmp_path / "run" / "results.csv", newline="") as handle:
+        seen = {(row["attack"], row["image"]): float(row["seen_residual"]) for row in csv.DictReader(handle)}
+    above = [
+        seen["pgd", one] > seen["clean", other]
+        for one in {image for _, image in seen} for other in {image for _, image in seen}
+    ]  # fmt: skip
+    assert float(rows["pgd"]["auroc"]) == pytest.approx(sum(above) / 9, abs=1e-6)
+    assert float(rows["clean"]["flagged_5"]) == pytest.approx(
+        sum(score > 1 for (attack, _), score in seen.items() if attack == "clean") / 3, abs=1e-6
+    )
+
+
+def test_a_restoration_run_needs_clean_captures_for_its_detectors() -> None:
+    values = {"restorers": "nafnet_mini", "detectors": [{"kind": "residual", "defence": "blur"}], "attacks": ["noise"]}
+    with pytest.raises(UserError, match="no `clean` captures"):
+        check_config(values, RestorationConfig, "test")

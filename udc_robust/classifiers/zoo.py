@@ -104,7 +104,10 @@ def build_classifier(name: str, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         UserError: an unknown name, or options that its constructor does not take.
     """
-    return build(_builder(name), name, options)
+    network = build(_builder(name), name, options)
+    if getattr(network, "channels_last", False):  # never for networks of others, which may call `view`
+        network.to(memory_format=torch.channels_last)
+    return network
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:

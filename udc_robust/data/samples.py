@@ -53,7 +53,7 @@ class SingleFolder(Sequence[Sample]):
         Raises:
             UserError: on missing, empty or doubtful folders and files, from their headers.
         """
-        self._files = _keyed(_expand(lq))
+        self._files = keyed(_expand(lq))
         said = _domain_of_set(next(iter(self._files.values())))
         self._domain = domain or said
         self._reason = "as the config says" if domain else f"as {MANIFEST} says" if said else ""
@@ -167,7 +167,7 @@ def _expand(paths: Paths) -> list[Path]:
     return [image for path in map(Path, listed) for image in ([path] if path.is_file() else list_images(path))]
 
 
-def _keyed(files: list[Path]) -> dict[str, Path]:
+def keyed(files: list[Path]) -> dict[str, Path]:
     """Name every file by its stem, or by folder and stem where stems repeat."""
     stems = Counter(path.stem for path in files)
     keyed: dict[str, Path] = {}

@@ -50,7 +50,8 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     with progress("checking", total, brief=True, quiet=not is_main()) as tick:
         for images in sets:
             batch = Batch.load(images, [0], config.device, config.seed, 1)
-            met = [cell for victim in victims[images.domain] for cell in victim.cells]
+            cells = [cell for victim in victims[images.domain] for cell in victim.cells]
+            met = [cell for cell in cells if images.meets(cell.attack.label)]
             for cell in met:
                 _check_options(cell, images.domain, images.sizes)
             sloped = any(cell.attack.chosen.access == "gradient" for cell in met)

@@ -25,6 +25,7 @@ class Images:
         truth: whether answers are measured against a target, and not against the clean answer.
         facts: what run.json says of them beside their number.
         told: lines on what was understood of them, and why.
+        attacks, networks: labels and names of those that these images meet; None: all.
         load_changed: the same as ``load`` of a scene that was changed before the optics, see `SceneChange`; None where
             scene and optics are not known.
     """
@@ -39,6 +40,12 @@ class Images:
     facts: Mapping[str, Any] = field(default_factory=dict)
     told: Sequence[str] = ()
     load_changed: Callable[[int, SceneChange], tuple[Tensor, Tensor | None]] | None = None
+    attacks: Sequence[str] | None = None
+    networks: Sequence[str] | None = None
+
+    def meets(self, attack: str) -> bool:
+        """Whether an attack of this label is made on them."""
+        return self.attacks is None or attack in self.attacks
 
 
 class Deployed(Protocol):

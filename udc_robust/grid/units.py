@@ -22,7 +22,7 @@ from udc_robust.grid.corrupting import Corrupted
 from udc_robust.grid.images import Batch
 from udc_robust.grid.plan import Plan
 from udc_robust.grid.victims import Victim
-from udc_robust.optics.domains import for_metrics
+from udc_robust.optics.domains import for_eyes
 from udc_robust.portable import portable
 from udc_robust.progress import doing
 
@@ -173,7 +173,7 @@ def _keep_pictures(plan: Plan, judged: Judged) -> None:
     batch, victim, cell = judged.batch, judged.victim, judged.cell
     shown = spread(plan.gallery, len(batch.images.keys))
     exact = ".png" if plan.round_8_bit else ".npy"
-    inputs = for_metrics(judged.inputs, batch.domain).cpu()
+    inputs = for_eyes(judged.inputs, batch.domain).cpu()
     made = plan.task.pictures(judged) if any(index in shown for index in batch.indices) else {}
     # The images of a blind attack lie with the bare network, but for those that are shown.
     keeps = cell is not None and plan.save_images and cell.access != "blind"

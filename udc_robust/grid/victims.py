@@ -151,6 +151,8 @@ def _victim(
         assert isinstance(network, nn.Module)
         met = aimed(cells(attacks, eps, block, random=is_random(network)), network, sources)
         return Victim(network, block, None, {}, met, network)
+    if network.domain == "raw":
+        raise UserError(f"defence {block.label!r} takes pictures, not RAW planes: set `develop: true` of the data")
     if network.domain == "linear":
         raise UserError(f"defence {block.label!r} takes images in [0,1], not linear light: tone-map the data")
     defence = build_defence(block.kind, options).to(config.device).eval()

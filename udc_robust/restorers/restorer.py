@@ -68,7 +68,7 @@ class Restorer(nn.Module):
             self.tiles = None
             return self
         grid = math.lcm(16, self.size_multiple)
-        self.reach = None if self.whole_image else reach(self._whole, grid)
+        self.reach = None if self.whole_image else reach(self._whole, grid, 4 if self.domain == "raw" else 3)
         least = max(self.min_size, grid + 2 * (self.reach or 0))
         if side < least:
             why = f"{self.name} looks {self.reach} px to every side" if self.reach else f"{self.name} takes no less"

@@ -22,6 +22,9 @@ from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.restorer import Restorer as Restorer
 from udc_robust.restorers.weight_norm_names import published_state_dict
 
+_CHANNELS = ("channels", "img_channel", "in_nc")
+"""Where networks say how many channels their images have."""
+
 
 @dataclass(frozen=True)
 class RestorerSpec:
@@ -141,6 +144,15 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     reason, network_domain = next((why, said) for why, said in sayings.items() if said)
     if network_domain not in DOMAINS:
         raise unknown_name("domain", str(network_domain), DOMAINS)
+    if domain == "raw":
+        reason, network_domain = "RAW planes convert to nothing else", "raw"
+        if 4 not in (getattr(network, name, 3) for name in _CHANNELS):
+            raise UserError(
+                f"restorer {spec.name!r} declares no four channels, which RAW planes have: "
+                "give its class `channels = 4`, or set `develop: true` of the data"
+            )
+    elif network_domain == "raw":
+        raise UserError(f"restorer {spec.name!r} is for RAW planes: give it data of `kind: raw` with `develop: false`")
     weightless = bool(getattr(network, "weightless", False))
     origin = str(weights) if weights else network.origin if weightless else f"random weights, seed {seed}"
     restorer = Restorer(

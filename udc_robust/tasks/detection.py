@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,6 @@ from udc_robust.attacks import Damage, Misclassify, Objective
 from udc_robust.attacks.classification import CLASSIFICATION as OBJECTIVES
 from udc_robust.attacks.objectives import DISTANCES
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
-from udc_robust.detectors.registry import build_detector
-from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch, Images
@@ -23,7 +20,6 @@ from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Pictures, Row, Task
-from udc_robust.limits import require_memory
 from udc_robust.metrics import Metric
 from udc_robust.metrics.detection import auroc, auroc_interval
 from udc_robust.metrics.metric import Scale, not_measured
@@ -33,8 +29,9 @@ from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import classification, restoration
 from udc_robust.tasks import detection_words as words
 from udc_robust.tasks.classification_schema import ImagesConfig
+from udc_robust.tasks.clean_images import clean_images
 from udc_robust.tasks.detection_schema import DetectionAttack, DetectionConfig, DetectorConfig
-from udc_robust.tasks.guard import Guard, Watched, apart, as_objective
+from udc_robust.tasks.guard import Guard, Watched, apart, as_objective, guard
 
 SAFE = Metric(
     "safe", not_measured, digits=0, label="Safe", unit="%", factor=100.0,
@@ -62,14 +59,15 @@ def load_guards(config: DetectionConfig, domain: str) -> dict[str, Guard]:
         UserError: no clean images, of other sizes or another domain, among those judged, or too few.
     """
     learning = any(getattr(block, "kind", NONE) != NONE for block in config.detectors)
-    clean = clean_images(config, domain) if learning else None
+    assert config.clean is not None or not learning
+    clean = clean_images(config.clean, config.data, open_images, domain, config.device) if learning else None
     found = {}
     for block in config.detectors:
         if not isinstance(block, DetectorConfig):
             found[block.name] = Guard(block.name, _network(block, config, domain), NONE)
             continue
         network = _network(block.classifier or block.restorer, config, domain)
-        found[block.name] = _guard(block, network, clean, config.seed)
+        found[block.name] = guard(block, network, clean, config.seed)
     return found
 
 
@@ -80,50 +78,9 @@ def _network(block: Any, config: DetectionConfig, domain: str) -> Classifier | R
     return load_restorer(RestorerSpec(**said), domain, config.device, config.seed)
 
 
-def _guard(block: DetectorConfig, network: Any, clean: Tensor | None, seed: int) -> Guard:
-    if block.kind == NONE:
-        return Guard(block.name, network, NONE).eval()
-    assert clean is not None
-    learnt, held_out = clean[::2], clean[1::2]
-    detector = build_detector(block.kind, block.options, block.beside, network, learnt, seed)
-    guard = Guard(block.name, network, block.kind, detector).eval()
-    guard.calibrate(held_out if detector.learns else clean)
-    return guard
-
-
-def clean_images(config: DetectionConfig, domain: str) -> Tensor:
-    """The clean images ``(N,3,H,W)``.
-
-    Raises:
-        UserError: see `load_guards`.
-    """
-    assert config.clean is not None
-    images = open_images(config.clean)
-    if images.domain != domain:
-        raise UserError(f"clean images {images.label!r} are {images.domain}, the data is {domain}: they must be alike")
-    if len(set(images.sizes)) > 1:
-        raise UserError(f"clean images {images.label!r} differ in size: give them `side` or `crop`")
-    height, width = images.sizes[0]
-    require_memory(3 * len(images.keys) * height * width, f"{len(images.keys)} `clean` images (lower their `limit`)")
-    found = torch.stack([images.load(i)[0] for i in range(len(images.keys))])
-    known = {_digest(image) for image in found}
-    for judged in map(open_images, config.data):
-        shared = sum(_digest(judged.load(i)[0]) in known for i in range(len(judged.keys)))
-        if shared:
-            raise UserError(
-                f"{shared} images of data {judged.label!r} are among the `clean` images {images.label!r}: levels must "
-                "be set on images that are not judged"
-            )
-    return found.to(config.device)
-
-
-def _digest(image: Tensor) -> bytes:
-    return hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
-
-
-def known_network(attack: AttackConfig, guard: Guard) -> Guard:
+def known_network(attack: AttackConfig, network: Guard) -> Guard:
     """The victim as an attacker knows it: with the detector only where he says that he evades it."""
-    return guard if getattr(attack, "knows", False) or guard.detector is None else guard.bare
+    return network if getattr(attack, "knows", False) or network.detector is None else network.bare
 
 
 def _shape(batch: Batch) -> tuple[int, ...] | None:
@@ -135,7 +92,7 @@ def _labelled(batch: Batch) -> bool:
     return batch.target is not None and batch.target.ndim == 1
 
 
-def check(config: RunConfig, batch: Batch, guard: Guard, answer: Tensor) -> None:
+def check(config: RunConfig, batch: Batch, network: Guard, answer: Tensor) -> None:
     """What the task of the guarded network checks.
 
     Raises:
@@ -144,7 +101,7 @@ def check(config: RunConfig, batch: Batch, guard: Guard, answer: Tensor) -> None
     if _labelled(batch):
         attacks = [a.model_copy(update={"objective": a.of_network}) for a in config.attacks]
         own = apart(answer, None)[0]
-        classification.check(config.model_copy(update={"attacks": attacks}), batch, guard.guarded, own)
+        classification.check(config.model_copy(update={"attacks": attacks}), batch, network.guarded, own)
 
 
 def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, Tensor | None]:
@@ -210,11 +167,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def facts(guard: Guard) -> dict[str, Any]:
+def facts(network: Guard) -> dict[str, Any]:
     """What is watched by what, and how its levels were set."""
     return {
-        "domain": guard.domain, "guards": guard.guarded.name, "detector": guard.kind, "held_out": guard.held_out,
-        "middle": guard.middle, "unit": guard.unit, "rare": guard.rare,
+        "domain": network.domain, "guards": network.guarded.name, "detector": network.kind,
+        "held_out": network.held_out, "middle": network.middle, "unit": network.unit, "rare": network.rare,
     }  # fmt: skip
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from udc_robust.config_file import FileName, Number, as_lists, may_load, told
+from udc_robust.detectors.config import DetectorBlock
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count
@@ -32,20 +33,13 @@ Shown = Annotated[
 """``{source: ...}`` are labelled images for classifiers, ``{kind: ...}`` captures for restorers."""
 
 
-class DetectorConfig(BaseModel):
-    """A detector and the network that it watches; further keys are the kind's own options.
+class DetectorConfig(DetectorBlock):
+    """A detector and the network that it watches.
 
     Attributes:
-        kind: ``explanation``, ``boundary`` (both of classifiers), ``autoencoder``, ``residual``; ``none``: nothing
-            watches, which is what the others are compared with.
-        name: label in tables; None: the kind.
         classifier, restorer: what it watches, one of the two, as in a run of that task.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    kind: str
-    name: str
     classifier: ClassifierConfig | None = None
     restorer: RestorerConfig | None = None
 
@@ -54,28 +48,18 @@ class DetectorConfig(BaseModel):
     def _short_forms(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        named = {key: {"name": values[key]} for key in _OWN if isinstance(values.get(key), str)}
-        return {"name": values.get("kind"), **values, **named}
+        return {**values, **{key: {"name": values[key]} for key in _OWN if isinstance(values.get(key), str)}}
 
     @model_validator(mode="after")
-    def _known(self, info: ValidationInfo) -> DetectorConfig:
+    def _watches_one(self) -> DetectorConfig:
         if (self.classifier is None) == (self.restorer is None):
             raise ValueError("a detector watches one network: give it `classifier` or `restorer`")
-        if may_load(self.kind, info) and not (self.kind == NONE and not self.options):
-            from udc_robust.detectors.registry import check_detector
-
-            told(lambda: check_detector(self.kind, self.options, self.beside))
         return self
 
     @property
     def beside(self) -> Literal["classifier", "restorer"]:
         """What kind of network it watches."""
         return "restorer" if self.classifier is None else "classifier"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The kind's own options."""
-        return dict(self.model_extra or {})
 
 
 class DetectionAttack(AttackConfig):

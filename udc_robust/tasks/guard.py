@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from udc_robust.attacks import Damage, Misclassify, Objective
+from udc_robust.detectors.config import DetectorBlock
 from udc_robust.detectors.detector import Detector, in_parts
+from udc_robust.detectors.registry import build_detector
 from udc_robust.errors import UserError
 from udc_robust.metrics.detection import FALSE_ALARMS, fewest_clean, threshold
+from udc_robust.names import NONE
 
 UNDETECTED = "undetected"
 """Written after an objective: the attacker also keeps the detector quiet."""
@@ -49,7 +52,7 @@ class Guard(nn.Module):
     @property
     def bare(self) -> Guard:
         """The same network with nothing beside it: what an attacker thinks who knows of no detector."""
-        return Guard(self.guarded.name, self.guarded, "none")
+        return Guard(self.guarded.name, self.guarded, NONE)
 
     def calibrate(self, clean: Tensor) -> None:
         """Set the levels by held-out clean images ``(N,3,H,W)``.
@@ -73,13 +76,32 @@ class Guard(nn.Module):
         self.middle, self.unit, self.held_out = middle, usual - middle, len(clean)
         self.rare = None if rare is None else (rare - middle) / self.unit
 
+    def score(self, x: Tensor) -> Tensor:
+        """How much images look attacked ``(B,)``: over 1 they are flagged at 5 % false alarms."""
+        return x.new_zeros(len(x)) if self.detector is None else (self.detector(x) - self.middle) / self.unit
+
     def forward(self, x: Tensor) -> Tensor:
         """Answers and scores ``(B,N+1)``."""
         answer = self.guarded(x).flatten(1)
-        if self.detector is None:
-            return torch.cat([answer, answer.new_zeros(len(x), 1)], 1)
-        score = (self.detector(x) - self.middle) / self.unit
-        return torch.cat([answer, score[:, None].to(answer)], 1)
+        return torch.cat([answer, self.score(x)[:, None].to(answer)], 1)
+
+
+def guard(block: DetectorBlock, network: Any, clean: Tensor | None, seed: int) -> Guard:
+    """A network with the detector of a config beside it, which learns and has its levels set.
+
+    Args:
+        clean: ``(N,3,H,W)``: of detectors that learn every second image is learnt from, the others set the levels.
+
+    Raises:
+        UserError: a detector that cannot be built, or too few clean images.
+    """
+    if block.kind == NONE:
+        return Guard(block.name, network, NONE).eval()
+    assert clean is not None
+    detector = build_detector(block.kind, block.options, block.beside, network, clean[::2], seed)
+    made = Guard(block.name, network, block.kind, detector).eval()
+    made.calibrate(clean[1::2] if detector.learns else clean)
+    return made
 
 
 def apart(answer: Tensor, shape: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,100 +12,40 @@ from torch import Tensor
 
 from udc_robust.attacks import Objective, Towards
 from udc_robust.attacks.objectives import DISTANCES
-from udc_robust.corruptions import SceneChange
-from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
 from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.attacking import Judged
-from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.images import Batch
 from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
+from udc_robust.grid.tables import SEEN
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
-from udc_robust.optics.domains import for_metrics
+from udc_robust.optics.domains import for_eyes, for_metrics
 from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
-from udc_robust.tasks.restoration_schema import DataConfig, RestorationAttack, RestorationConfig
+from udc_robust.tasks.restoration_images import cropped as cropped
+from udc_robust.tasks.restoration_images import open_images as open_images
+from udc_robust.tasks.restoration_schema import RestorationAttack, RestorationConfig
 from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
 
-def open_images(block: DataConfig) -> Images:
-    """Open a data block and check what can be checked before any work is done.
-
-    Raises:
-        UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
-    """
-    samples: Any
-    embedded: Any = None
-    told: list[str] = []
-    if block.kind == "embedded":
-        from udc_robust.data.embedded import EmbeddedPairs
-        from udc_robust.data.psf_files import psf_told
-
-        samples = embedded = EmbeddedPairs(count=block.limit or 8, size=block.size, psf=block.psf)
-        told = psf_told(block.psf, samples.psf, block.size)
-    elif block.kind == "pairs":
-        assert block.lq is not None and block.gt is not None
-        samples = PairedFolders(block.lq, block.gt, domain=block.domain)
-    else:
-        assert block.lq is not None
-        samples = SingleFolder(block.lq, domain=block.domain)
-    keys, sizes = list(samples.keys())[: block.limit], list(samples.sizes())[: block.limit]
-    for key, size in zip(keys, sizes, strict=True):
-        if block.crop is not None and min(size) < block.crop:
-            raise UserError(
-                f"image {key} of data {block.label!r} is {size[0]}x{size[1]}, smaller than crop {block.crop}"
-            )
-    sizes = sizes if block.crop is None else [(block.crop, block.crop)] * len(sizes)
-
-    def load(index: int) -> tuple[Tensor, Tensor | None]:
-        sample = cropped(samples[index], block.crop)
-        return sample.lq, sample.gt
-
-    def load_changed(index: int, change: SceneChange) -> tuple[Tensor, Tensor | None]:
-        sample = cropped(embedded.of_changed_scene(index, change), block.crop)
-        return sample.lq, sample.gt
-
-    if isinstance(samples, SingleFolder):
-        told.append(samples.domain_told)
-    first = samples[0]
-    facts: dict[str, Any] = {"kind": block.kind}
-    if scenes := block.scenes(keys, samples.scenes()[: block.limit]):
-        facts["scenes"] = scenes
-    return Images(
-        block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
-        facts=facts, told=told, load_changed=None if embedded is None else load_changed,
-    )  # fmt: skip
-
-
-def cropped(sample: Sample, crop: int | None) -> Sample:
-    """The centre of a sample."""
-    if crop is None:
-        return sample
-    top, left = ((length - crop) // 2 for length in sample.lq.shape[-2:])
-    window = (..., slice(top, top + crop), slice(left, left + crop))
-    return replace(sample, lq=sample.lq[window], gt=None if sample.gt is None else sample.gt[window])
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """Of the bytes of all images and truths: a picture that was replaced makes another run."""
-    found = hashlib.sha256()
-    for path in files:
-        found.update(path.read_bytes())
-    return found.hexdigest()
-
-
 def load_restorers(config: RestorationConfig, domain: str) -> dict[str, Restorer]:
-    """Every restorer by name, for images of one domain."""
-    return {
+    """Every restorer by name, for images of one domain, each with the run's detectors beside it."""
+    found = {
         block.name: load_restorer(RestorerSpec(**block.model_dump()), domain, config.device, config.seed).in_tiles(
             config.tile, config.overlap
         )
         for block in config.restorers
     }
+    if config.detectors:
+        from udc_robust.tasks.watching import watch  # detectors load much that other runs need not
+
+        watch(found, config, open_images, domain)
+    return found
 
 
 def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
@@ -206,10 +144,12 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
         "psnr_draw_std": (psnrs.std(0, correction=0) if len(psnrs) > 1 else torch.zeros_like(psnrs[0])).tolist(),
         "psnr_input": _psnr(x[None], target)[0].tolist(),
     }
+    seen = [(for_eyes(y, domain) if domain == "raw" else y).double() for y in (outputs, target)]  # they are of colours
     for metric in metrics:
         enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
-        values = metric.draws(outputs.double(), target.double()).mean(0).tolist() if enough else [None] * len(x)
-        found[metric.name] = values
+        found[metric.name] = metric.draws(*seen).mean(0).tolist() if enough else [None] * len(x)
+    for name, watcher in getattr(judged.victim.network, "watchers", {}).items():
+        found[f"{SEEN}{name}"] = watcher(judged.inputs)
     if judged.result is None or judged.noise is None:
         return found | {"psnr_clean": found["psnr"]}
     x_adv = for_metrics(judged.inputs, domain)
@@ -230,10 +170,9 @@ def describe(batch: Batch, row: int) -> dict[str, Any]:
 
 def pictures(judged: Judged) -> dict[str, Tensor]:
     """Restorations, and ground truths where there are any."""
-    found = {"output": for_metrics(judged.outputs[0], judged.batch.domain)}
-    return (
-        found if judged.batch.target is None or judged.cell else found | {"gt": reference(judged.batch, judged.clean)}
-    )
+    domain, target = judged.batch.domain, judged.batch.target
+    found = {"output": for_eyes(judged.outputs[0], domain)}
+    return found if target is None or judged.cell else found | {"gt": for_eyes(target, domain)}
 
 
 def facts(restorer: Restorer) -> dict[str, Any]:

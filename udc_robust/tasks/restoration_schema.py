@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
+from udc_robust.detectors.config import DetectorBlock
 from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig, Eps
 from udc_robust.grid.schema import RunConfig
@@ -28,6 +29,7 @@ DETAILS = ("line", "erase")
 """Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
 
 
+Gain = Annotated[Number, Field(gt=0, le=16)]
 _HALVES = ("lq", "degraded", "input", "low", "blur")
 
 
@@ -36,26 +38,57 @@ class DataConfig(Strict):
 
     Attributes:
         kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
-            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration).
+            ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration), ``raw`` (RAW captures,
+            with ``gt`` or without; ``lq`` may be a split of UDC-SIT, see `data.raw`).
         lq: a folder, or several folders and image files.
         domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
             rest sRGB).
+        subject, size, whole: of embedded images: what they show, see `subject_of`; the side of crops in px; or whole
+            photographs, whose shorter side it is.
+        attacks, restorers: labels of those of the run that these images meet; None, or where it has none of them: all.
         crop: centre crop in pixels; None keeps the whole image.
         limit: use the first so many images.
         scene: a regular expression with one group, which is what the names of images of one scene share, such as
             ``(.+)_\\d+``: intervals draw scenes and not images. None: what the set's manifest says.
+        annotations: a CSV that says what each image is, see `read_annotations`: the report tells results by it.
+        names: by its column what values are called: ``{Day/Night: {1: day, 2: night}}``.
+        bits, pattern, white_balance: of RAW captures, see `Sensor`.
+        develop: make pictures of RAW captures; false: restorers get the four planes.
     """
 
-    kind: Literal["embedded", "pairs", "folder"] = "embedded"
+    kind: Literal["embedded", "pairs", "folder", "raw"] = "embedded"
     name: str | None = None
     lq: list[Path] | None = None
     gt: Path | None = None
     domain: Domain | None = None
     psf: str = "phone"
     size: Annotated[Side, Field(ge=2)] = 128
+    subject: Literal["photographs", "night", "highlights"] = "photographs"
+    whole: bool = False
+    attacks: list[str] | None = None
+    restorers: list[str] | None = None
     crop: Side | None = None
     limit: Count | None = None
     scene: str | None = None
+    annotations: Path | None = None
+    names: dict[str, dict[str, str]] | None = None
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    pattern: tuple[Literal["GR", "R", "B", "GB"], ...] | None = None
+    white_balance: tuple[Gain, Gain, Gain] | None = None
+    develop: bool | None = None
+
+    @model_validator(mode="after")
+    def _for_raw(self) -> DataConfig:
+        for key in ("bits", "pattern", "white_balance", "develop"):
+            if self.kind != "raw" and getattr(self, key) is not None:
+                raise ValueError(f"`{key}` is for RAW captures: set `kind: raw`")
+        if self.kind == "raw" and self.domain is not None:
+            raise ValueError("RAW captures take no `domain`: with `develop: false` it is raw, else srgb")
+        if self.pattern is not None and sorted(self.pattern) != ["B", "GB", "GR", "R"]:
+            raise ValueError("`pattern` must name GR, R, B and GB once each, in the order of the planes")
+        if self.names and self.annotations is None:
+            raise ValueError("`names` are of the columns of `annotations`: give that file too")
+        return self
 
     @field_validator("scene")
     @classmethod
@@ -88,13 +121,19 @@ class DataConfig(Strict):
     @classmethod
     def _one_path_is_a_list(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and isinstance(values.get("lq"), str | Path):
-            return {**values, "lq": [values["lq"]]}
+            values = {**values, "lq": [values["lq"]]}
+        if isinstance(values, Mapping) and isinstance(values.get("names"), Mapping):  # YAML reads {1: day} as a number
+            names = values["names"].items()
+            values = {**values, "names": {
+                column: {str(value): name for value, name in known.items()} if isinstance(known, Mapping) else known
+                for column, known in names
+            }}  # fmt: skip
         return values
 
     @model_validator(mode="after")
     def _folders(self) -> DataConfig:
-        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",)}[self.kind]
-        for key in ("lq", "gt"):
+        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",), "raw": ("lq",)}[self.kind]
+        for key in ("lq",) if self.kind == "raw" else ("lq", "gt"):
             if key in needs and not getattr(self, key):
                 raise ValueError(f"data of kind {self.kind!r} needs `{key}`: a folder of images")
             if key not in needs and getattr(self, key) is not None:
@@ -217,10 +256,14 @@ class RestorationConfig(RunConfig):
         lpips: backbones of LPIPS columns, one or several; None: no such column.
         tile, overlap: side of the tiles in px in which larger images go through restorers, and of what neighbours share
             to each side; tile 0: whole images. An overlap of None is as far as a restorer looks.
+        detectors: that look at the captures which every restorer is shown; nobody who attacks knows of them.
+        clean: captures that nobody attacked and nobody judges, for detectors to learn from and to set their levels on.
     """
 
     network_key: ClassVar[str] = "restorers"
-    short_forms: ClassVar[Mapping[str, str | None]] = {"data": "kind", "restorers": "name"}
+    short_forms: ClassVar[Mapping[str, str | None]] = {
+        "data": "kind", "restorers": "name", "detectors": "kind",
+    }  # fmt: skip
 
     task: Literal["restoration"] = "restoration"
     name: FileName = "evaluation"
@@ -234,6 +277,31 @@ class RestorationConfig(RunConfig):
     lpips: list[Backbone] = Field(default=["squeeze"])  # 5 MB, where AlexNet has 233
     tile: SideOrNone = 0
     overlap: SideOrNone | None = None
+
+    detectors: list[DetectorBlock] = Field(default_factory=list)
+    clean: DataConfig | None = None
+
+    @model_validator(mode="after")
+    def _detectors_know_what_is_clean(self) -> RestorationConfig:
+        names = [block.name for block in self.detectors]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two detector blocks are called {twice!r}: give them different names")
+        if self.detectors and self.clean is None:
+            raise ValueError(f"detector {names[0]!r} has no `clean` captures: name some that are not in `data`")
+        return self
+
+    @model_validator(mode="after")
+    def _what_data_meets(self) -> RestorationConfig:
+        """Of what a data block is to meet, that which the run has; all of it where a user's run has none of that."""
+        known = {
+            "attacks": [attack.label for attack in self.attacks],
+            "restorers": [restorer.name for restorer in self.restorers],
+        }
+        for block in self.data:
+            for key, labels in known.items():
+                wanted = getattr(block, key)
+                setattr(block, key, [name for name in labels if name in wanted] or None if wanted else None)
+        return self
 
     @field_validator("lpips", mode="before")
     @classmethod

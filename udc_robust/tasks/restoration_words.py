@@ -20,6 +20,7 @@ _UNITS = {
     "tonemapped": "tone-mapped values x/(x+0.25) in [0,1]",
     "srgb": "sRGB values in [0,1], as in an 8-bit file",
     "linear": "linear radiance, 0 to 500",
+    "raw": "shares of the sensor's full scale",
 }
 
 
@@ -215,6 +216,10 @@ def budget_note(domain: str) -> str:
         return (
             f"{unit} The sRGB curve makes the same number mean different things in linear light: near black 4/255 is "
             f"a radiance of {4 / 255 / 12.92:.4f}, near white about {4 / 255 * 2.4 / 1.055:.3f}."
+        )
+    if domain == "raw":
+        return (
+            f"{unit} PSNR and the other figures are of the planes; LPIPS and pictures of what is developed from them."
         )
     return (
         f"{unit} PSNR and the other figures are of tone-mapped images, where the same eps counts {4 / 0.16:.0f} times "

@@ -192,6 +192,7 @@ class FinetuneConfig(PairTraining):
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of the distance between clean and attacked restoration (``trades``), or of the first-order damage
             (``gradient_norm``).
+        focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
         plain_share: share of the rows that stay as they are.
         perceptual: weight of the distance of VGG-19 features.
         colour_jitter: largest relative change of a colour channel, the same for capture and ground truth.
@@ -212,6 +213,7 @@ class FinetuneConfig(PairTraining):
     inner_steps: Count = 3
     step_size: Annotated[Number, Field(gt=0)] | None = None
     beta: Annotated[Number, Field(gt=0)] = 1.0
+    focal: Annotated[Number, Field(ge=0, le=10)] = 0.0
     plain_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     perceptual: Annotated[Number, Field(ge=0)] = 0.0
     colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -243,6 +245,8 @@ class FinetuneConfig(PairTraining):
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
         self._check_channel(info)
+        if self.focal and (self.recipe not in ("adversarial", "trades", "both", "purifier") or self.loss == "psnr"):
+            raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
         if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):
             raise ValueError("recipe 'optics' needs `train: {sources: hdr, tolerances: {turn: 2}}`, or more tolerances")
         if self.recipe == "trades" and self.loss == "psnr":

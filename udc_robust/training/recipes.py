@@ -32,7 +32,8 @@ from udc_robust.metrics import mse
 from udc_robust.names import LEARNT
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.training.config import FinetuneConfig
-from udc_robust.training.restorer import loss_of
+from udc_robust.training.focal import focal_mean
+from udc_robust.training.restorer import loss_of, losses_of
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,15 @@ class FinetuneSetup:
         assert self.config.purifier is not None
         return Defended(purifier, self.restorer, purifier.gradients[self.config.purifier.access])
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def distance(self, output: Tensor, target: Tensor) -> Tensor:
+        """How far attacked answers are from what they should be, weighted by that where ``focal`` says so."""
+        if not self.config.focal:
+            return loss_of(output, target, self.config.loss)
+        return focal_mean(losses_of(output, target, self.config.loss), self.config.focal)
+
+    def loss(self, output: Tensor, target: Tensor, *, attacked: bool = True) -> Tensor:
         """The restoration loss, with the perceptual one where it is wanted."""
-        loss = loss_of(output, target, self.config.loss)
+        loss = self.distance(output, target) if attacked else loss_of(output, target, self.config.loss)
         return loss if self.perceptual is None else loss + self.config.perceptual * self.perceptual(output, target)
 
 
@@ -135,7 +142,7 @@ def trades(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, str
         clean = setup.restorer(lq)
     x = attacked(setup, setup.restorer, lq, clean, streams, step)
     restored, moved = network(torch.cat([lq, x])).chunk(2)  # one call: a wrapper for processes expects one a step
-    return setup.loss(restored, gt) + setup.config.beta * loss_of(moved, restored, setup.config.loss)
+    return setup.loss(restored, gt, attacked=False) + setup.config.beta * setup.distance(moved, restored)
 
 
 def gradient_norm(
