@@ -154,6 +154,7 @@ TINY = {
     "attack": ("--steps", "1"),
     "noise-level": ("--levels", "5", "--steps", "1", "--limit", "2", "--crop", "32"),
     "limits": ("--steps", "1", "--search-steps", "2", "--crop", "32", "--limit", "2"),
+    "tolerance": ("--psf", "measured.npy", "--limit", "1", "--crop", "16", "--steps", "1", "--no-corners"),
     "synth": ("--per-source", "1", "--size", "64", "--difficulty", "0", "99"),
     "fetch": ("--list", "downloads.json"),
     "train restorer": (*TRAINING, "patch_size=32"),
@@ -165,6 +166,8 @@ TINY = {
 }
 
 LARGE = {
+    "classical": ("restorers=[wiener]", "data.size=32", "data.limit=1"),
+    "nafnet_mini_optics": ("train.psfs=[measured.npy]", "train.tolerances={turn: 2}", "train.difficulty=[0, 99]"),
     "published_networks": ("restorers=[discnet]", "data.size=64"),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
     "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),
