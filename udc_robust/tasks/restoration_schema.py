@@ -275,10 +275,10 @@ class RestorationConfig(RunConfig):
             "attacks": [attack.label for attack in self.attacks],
             "restorers": [restorer.name for restorer in self.restorers],
         }
-        for block in self.data:
-            for key, labels in known.items():
-                wanted = getattr(block, key)
-                setattr(block, key, [name for name in labels if name in wanted] or None if wanted else None)
+        for i, block in enumerate(self.data):
+            wanted = {"attacks": block.attacks or (), "restorers": block.restorers or ()}
+            met = {key: [name for name in labels if name in wanted[key]] for key, labels in known.items()}
+            self.data[i] = block.model_copy(update={key: names or None for key, names in met.items()})
         return self
 
     @field_validator("lpips", mode="before")
