@@ -45,6 +45,7 @@ FIGURES = (
     "flagged_1_clean", "safe_noise", "score_noise", "flagged_5_noise",
 )  # fmt: skip
 AREAS = ("auroc", "auroc_low", "auroc_high", "auroc_noise", "caught_5")
+"""The interval takes every image for a scene of its own; the report knows better."""
 
 
 def open_images(block: Any) -> Images:

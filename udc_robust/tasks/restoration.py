@@ -64,7 +64,8 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             try:
                 records.lpips(backbone, config.device)
             except LpipsUnavailable as error:
-                raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
+                mend = f"`udc-robust doctor --fix-lpips {backbone}` gets them"
+                raise UserError(f"an attack on LPIPS needs its weights: {error}: {mend}") from error
     reasons = [] if config.lpips else ["not asked for (lpips: null)"]
     for backbone in config.lpips:
         try:
