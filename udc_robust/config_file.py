@@ -170,9 +170,15 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     value = read_yaml(text, f"override {override!r}")
     try:
-        for part in path:
+        for i, part in enumerate(path):
+            if isinstance(block, list) and not part.isdecimal():
+                raise ValueError(f"{'.'.join(path[:i])} is a list")
             block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
-        block[int(last) if isinstance(block, list) else last] = value
+        if isinstance(block, list) and not last.isdecimal() and all(isinstance(one, dict) for one in block):
+            for one in block:  # `data.psf=...` is of every block
+                one[last] = value
+        else:
+            block[int(last) if isinstance(block, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"override {override!r} does not fit the config: {error}") from error
 

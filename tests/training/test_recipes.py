@@ -12,6 +12,7 @@ from udc_robust.attacks import L2, Linf, Streams, frozen, objective, perturb
 from udc_robust.attacks.channels import CHANNELS, Jammer
 from udc_robust.config_file import check_config
 from udc_robust.defences.purifier.pipeline import load_purifier
+from udc_robust.errors import UserError
 from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training import recipes, vgg
@@ -42,6 +43,8 @@ def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
     purifiers = []
+    if recipe == "optics":
+        values["train"] = {"sources": "x", "tolerances": {"turn": 2}}
     if recipe == "jammer":
         values["channel"] = "signs"
     if recipe in ("purified", "both", "purifier"):
@@ -162,6 +165,21 @@ def test_adversarial_training_learns_the_attacked_capture(tiny_purifier, monkeyp
     loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
     _same_slopes(loss, (setup.restorer(x_adv) - gt).square().mean(), setup.restorer)
     assert victim is setup.restorer and x is lq and target is gt
+
+
+def test_focal_looks_at_the_images_that_an_attack_broke_most(tiny_purifier) -> None:
+    """Of two answers the worse counts for more, whatever the recipe; the clean part of TRADES keeps its plain mean."""
+    truth = torch.zeros(2, 3, 8, 8)
+    answers = torch.tensor([0.1, 0.5]).view(2, 1, 1, 1).expand_as(truth)
+    for recipe in ("adversarial", "trades"):
+        setup = _setup(tiny_purifier, recipe, loss="l1", focal=2.0)
+        weights = (1 - torch.exp(-torch.tensor([0.1, 0.5]))) ** 2
+        expected = float((weights * torch.tensor([0.1, 0.5])).sum() / weights.sum())
+        assert float(setup.loss(answers, truth)) == pytest.approx(expected, rel=1e-5)
+        assert float(setup.loss(answers, truth, attacked=False)) == pytest.approx(0.3, rel=1e-5)
+    for changes in ({"loss": "psnr"}, {"recipe": "noise"}):
+        with pytest.raises(UserError, match="focal weights attacked images"):
+            _setup(tiny_purifier, **{"recipe": "adversarial", "focal": 2.0, **changes})
 
 
 def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:

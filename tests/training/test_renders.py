@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.data.scenes import radiance_of
 from udc_robust.errors import UserError
 from udc_robust.optics.capture import tone_map
+from udc_robust.optics.variation import MeasuredVariation
 from udc_robust.training.batches import loader
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import finetune
@@ -102,3 +105,31 @@ def test_a_finetuning_learns_from_renders(stills: Path, sets: Path, tmp_path: Pa
     facts = finetune(config, tmp_path / "out")
     assert facts["data"] == "a fresh render of 2 sources every step"
     assert "a fresh render of 2 sources" in (tmp_path / "out" / "mine.md").read_text(encoding="utf-8")
+
+
+def test_each_render_has_a_display_of_its_own_within_tolerance(stills: Path, tmp_path: Path, monkeypatch) -> None:
+    np.save(tmp_path / "psf.npy", np.eye(9) + np.eye(9)[::-1])
+    asked: list[dict[str, float]] = []
+    of = MeasuredVariation.psf
+    monkeypatch.setattr(
+        MeasuredVariation, "psf",
+        lambda self, values: asked.append({name: float(v) for name, v in values.items()}) or of(self, values),
+    )  # fmt: skip
+    off = {"psfs": [str(tmp_path / "psf.npy")], "tolerances": {"turn": 3, "defocus": 0.5}}
+    batches = fresh(stills, **off)
+    batch = batches[2]
+    turns = [values["turn"] for values in asked]
+    assert len(set(turns)) == len(turns) >= 4 and 1 < max(map(abs, turns)) <= 3
+    assert max(abs(values["defocus"]) for values in asked) <= 0.5
+    assert all(torch.equal(one, other) for one, other in zip(batch, fresh(stills, **off)[2], strict=True))
+
+
+def test_the_recipe_optics_needs_tolerances_that_are_some(stills: Path, tmp_path: Path) -> None:
+    values = {"name": "x", "parent": "x", "validation": "x", "recipe": "optics"}
+    for train in ("x", {"sources": str(stills)}):
+        with pytest.raises(UserError, match="recipe 'optics' needs `train: "):
+            check_config({**values, "train": train}, FinetuneConfig, "test")
+    np.save(tmp_path / "psf.npy", np.eye(9))
+    for tolerances, message in (({"turn": 0}, "leaves nothing to vary"), ({"tun": 1}, "did you mean 'turn'")):
+        with pytest.raises(UserError, match=message):
+            fresh(stills, psfs=[str(tmp_path / "psf.npy")], tolerances=tolerances)

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from udc_robust.cli import certify, data, evaluate, info, init, pictures, train
+from udc_robust.cli import certify, data, evaluate, info, init, optics, pictures, train
 from udc_robust.errors import UserError
 from udc_robust.files import DISK
 from udc_robust.processes import first_to_speak, several
@@ -45,10 +45,12 @@ app.command()(pictures.purify)
 app.command("noise-level")(evaluate.noise_level)
 app.command()(evaluate.limits)
 app.command()(certify.certify)
+app.command()(optics.tolerance)
 app.command()(train.finetune)
 app.command()(train.interpolate)
 app.command()(data.synth)
 app.command()(data.fetch)
+app.command()(data.psf)
 app.command("psf-code")(data.psf_code)
 app.command()(info.models)
 app.command()(info.configs)

@@ -34,7 +34,7 @@ def _normal_quantile(p: float) -> float:
 
 
 def _laplace(uniform: Tensor) -> Tensor:
-    centred = uniform.double() - 0.5
+    centred = (uniform.double() - 0.5).clamp_min(1e-12 - 0.5)
     return (-centred.sign() * torch.log1p(-2 * centred.abs()) / math.sqrt(2)).to(uniform.dtype)
 
 

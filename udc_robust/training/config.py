@@ -12,7 +12,7 @@ from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
 from udc_robust.names import LEARNT, Domain
-from udc_robust.training.renders import TrainingPairs
+from udc_robust.training.renders import Renders, TrainingPairs
 
 
 def _range(value: Any) -> Any:
@@ -184,6 +184,7 @@ class FinetuneConfig(PairTraining):
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
             (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control),
+            ``optics`` (renders through displays within ``train.tolerances``),
             ``jammer`` (captures after a ``channel``: what is reached there bounds what any attack training can hold).
         channel: of ``jammer``, see `attacks.channels`: ``blur``, ``fields``, ``signs``, ``bins``, ``learnt`` beside the
             restorer, or the file of a learnt one.
@@ -191,6 +192,7 @@ class FinetuneConfig(PairTraining):
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of the distance between clean and attacked restoration (``trades``), or of the first-order damage
             (``gradient_norm``).
+        focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
         plain_share: share of the rows that stay as they are.
         perceptual: weight of the distance of VGG-19 features.
         colour_jitter: largest relative change of a colour channel, the same for capture and ground truth.
@@ -201,7 +203,9 @@ class FinetuneConfig(PairTraining):
     network: str | None = None
     options: dict[str, Any] | None = None
     domain: Domain | None = None
-    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer"]
+    recipe: Literal[
+        "purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer", "optics"
+    ]
     channel: str | None = None
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
@@ -209,6 +213,7 @@ class FinetuneConfig(PairTraining):
     inner_steps: Count = 3
     step_size: Annotated[Number, Field(gt=0)] | None = None
     beta: Annotated[Number, Field(gt=0)] = 1.0
+    focal: Annotated[Number, Field(ge=0, le=10)] = 0.0
     plain_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     perceptual: Annotated[Number, Field(ge=0)] = 0.0
     colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -240,6 +245,10 @@ class FinetuneConfig(PairTraining):
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
         self._check_channel(info)
+        if self.focal and (self.recipe not in ("adversarial", "trades", "both", "purifier") or self.loss == "psnr"):
+            raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
+        if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):
+            raise ValueError("recipe 'optics' needs `train: {sources: hdr, tolerances: {turn: 2}}`, or more tolerances")
         if self.recipe == "trades" and self.loss == "psnr":
             raise ValueError("recipe 'trades' takes loss l1, l2 or charbonnier: psnr has no value for equal images")
         ranges = [("eps", self.eps)] + ([("purifier.noise_level", self.purifier.noise_level)] if self.purifier else [])

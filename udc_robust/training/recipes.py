@@ -32,7 +32,8 @@ from udc_robust.metrics import mse
 from udc_robust.names import LEARNT
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.training.config import FinetuneConfig
-from udc_robust.training.restorer import loss_of
+from udc_robust.training.focal import focal_mean
+from udc_robust.training.restorer import loss_of, losses_of
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,15 @@ class FinetuneSetup:
         assert self.config.purifier is not None
         return Defended(purifier, self.restorer, purifier.gradients[self.config.purifier.access])
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def distance(self, output: Tensor, target: Tensor) -> Tensor:
+        """How far attacked answers are from what they should be, weighted by that where ``focal`` says so."""
+        if not self.config.focal:
+            return loss_of(output, target, self.config.loss)
+        return focal_mean(losses_of(output, target, self.config.loss), self.config.focal)
+
+    def loss(self, output: Tensor, target: Tensor, *, attacked: bool = True) -> Tensor:
         """The restoration loss, with the perceptual one where it is wanted."""
-        loss = loss_of(output, target, self.config.loss)
+        loss = self.distance(output, target) if attacked else loss_of(output, target, self.config.loss)
         return loss if self.perceptual is None else loss + self.config.perceptual * self.perceptual(output, target)
 
 
@@ -109,6 +116,11 @@ def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[T
     return (lq * gains).clamp(0, 1), (gt * gains).clamp(0, 1)
 
 
+def optics(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """Captures through displays that are all a little off, which the renders of ``train.tolerances`` are: no attack."""
+    return setup.loss(network(lq), gt)
+
+
 def noise(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Random noise of the attack's norm: what robustness costs nothing clever."""
     threat = setup.threat(step)
@@ -130,7 +142,7 @@ def trades(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, str
         clean = setup.restorer(lq)
     x = attacked(setup, setup.restorer, lq, clean, streams, step)
     restored, moved = network(torch.cat([lq, x])).chunk(2)  # one call: a wrapper for processes expects one a step
-    return setup.loss(restored, gt) + setup.config.beta * loss_of(moved, restored, setup.config.loss)
+    return setup.loss(restored, gt, attacked=False) + setup.config.beta * setup.distance(moved, restored)
 
 
 def gradient_norm(
@@ -211,5 +223,5 @@ class Jammed(nn.Module):
 RECIPES: dict[str, Recipe] = {
     "purified": purified, "adversarial": adversarial, "trades": trades, "both": both,
     "purifier": hardened_purifier, "noise": noise, "gradient_norm": gradient_norm,
-    "jammer": jammer,
+    "jammer": jammer, "optics": optics,
 }  # fmt: skip

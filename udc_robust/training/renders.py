@@ -11,8 +11,9 @@ import torch
 from pydantic import Discriminator, Field, Tag
 from torch import Tensor
 
+from udc_robust.config_file import Number
 from udc_robust.data.images import list_images
-from udc_robust.data.psf_files import load_psf
+from udc_robust.data.psf_files import Tolerated, load_psf
 from udc_robust.data.scenes import Drawn, PairSettings, chosen_sources, draw_pair, radiance_of
 from udc_robust.errors import UserError
 from udc_robust.limits import Count
@@ -25,12 +26,15 @@ class Renders(PairSettings):
     Attributes:
         sources: folder of panoramas, HDR stills or photographs (``kind``), as ``udc-robust synth`` takes it.
         only, exclude: names of sources, without endings.
+        tolerances: how far each render's display may be off, by the parameters of `optics.variation`, see
+            ``udc-robust tolerance``; a display is drawn for each.
         window: renders that a step draws its crops from; every step the oldest gives way to a new one.
     """
 
     sources: Path
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    tolerances: dict[str, Number] = Field(default_factory=dict)
     window: Count = Field(default=256, le=4096)
 
     @property
@@ -66,7 +70,11 @@ class FreshPairs(StepBatches):
             raise UserError(f"train.size {renders.size} is smaller than patch_size {patch}: lower patch_size")
         paths = chosen_sources(list_images(renders.sources), renders.only, renders.exclude)
         self._sources = [radiance_of(path, renders.kind) for path in paths]
-        self._psfs = {name: load_psf(name) for name in renders.psfs}
+        self._psfs: Mapping[str, Tensor] = {}
+        if renders.tolerances:
+            self._displays = {name: Tolerated(name, renders.tolerances) for name in renders.psfs}
+        else:
+            self._psfs = {name: load_psf(name) for name in renders.psfs}
         self._renders, self._patch = renders, patch
         self._render = lru_cache(maxsize=renders.window)(self._eight_bits)
         if not any(self._draw(number).kept for number in range(4)):
@@ -78,7 +86,8 @@ class FreshPairs(StepBatches):
     @property
     def told(self) -> str:
         """What is trained on, in words."""
-        return f"a fresh render of {len(self._sources)} sources every step"
+        off = " through a display of its own" if self._renders.tolerances else ""
+        return f"a fresh render of {len(self._sources)} sources every step{off}"
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         rows = [self._crops(step, self._stream(step, row)) for row in self._rows]
@@ -96,9 +105,12 @@ class FreshPairs(StepBatches):
     def _draw(self, number: int) -> Drawn:
         """Render ``number``; after eight sources without a view that is as hard as asked the last one has to do."""
         stream = self._stream(number, 4_098)  # no row of a batch
+        psfs = self._psfs
+        if self._renders.tolerances:
+            psfs = {name: display.drawn(stream) for name, display in self._displays.items()}
         for _ in range(8):
             source = self._sources[draw(len(self._sources), stream)]
-            drawn = draw_pair(source, self._psfs, self._renders, stream)
+            drawn = draw_pair(source, psfs, self._renders, stream)
             if drawn.kept:
                 break
         return drawn

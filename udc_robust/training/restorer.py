@@ -35,6 +35,13 @@ def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
     return (output - target).abs().mean() if kind == "l1" else charbonnier(output, target).mean()
 
 
+def losses_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
+    """`loss_of` of each image ``(B,)``; but for ``psnr``, which may be negative."""
+    if kind == "l2":
+        return mse(output, target)
+    return (output - target).abs().flatten(1).mean(1) if kind == "l1" else charbonnier(output, target)
+
+
 @torch.no_grad()
 def validate(restorer: nn.Module, pairs: Sequence[Sample], device: torch.device) -> dict[str, float]:
     """Mean PSNR and SSIM of the restorations and PSNR of the degraded input, clamped, whole images, one at a time."""
