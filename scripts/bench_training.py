@@ -1,9 +1,10 @@
 """Cost of fine-tuning, as ratios measured in one run.
 
 A step of adversarial training with k inner steps against a plain step, beside k + 1 (an inner step computes no weight
-gradients); both in bfloat16 against float32; and the share of a step in which purified training waits for its batch.
+gradients); both in bfloat16 against float32; a step of the gradient norm; and the share of the time in which trainings
+wait for their batches, also where every step brings a fresh render.
 
-Example: OMP_NUM_THREADS=1 python scripts/bench_training.py --restorer discnet_mini --size 128 --batch 2
+Example: OMP_NUM_THREADS=1 python scripts/bench_training.py --restorer discnet_mini --size 128 --batch 2 --renders hdr
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from udc_robust.training.batches import SeededPairs, loader
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import load_parent, load_purifiers
 from udc_robust.training.recipes import RECIPES, FinetuneSetup
+from udc_robust.training.renders import FreshPairs, Renders
 
 ROUNDS = 7
 
@@ -58,6 +61,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--renders", type=Path, help="folder of panoramas")
     options = parser.parse_args()
 
     batches = SeededPairs(
@@ -69,6 +73,7 @@ def main() -> None:
     half = {"mixed_precision": "bf16"}
     candidates["plain in bf16"] = stepper(options.restorer, "noise", plain_share=0.999999, **half)
     candidates["3 inner steps in bf16"] = stepper(options.restorer, "adversarial", inner_steps=3, **half)
+    candidates["gradient norm"] = stepper(options.restorer, "gradient_norm")
     candidates["purified"] = stepper(options.restorer, "purified", purifier=options.purifier)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     waits: list[float] = []
@@ -90,11 +95,32 @@ def main() -> None:
         print(f"  {k:2d} inner steps: {ratio:5.2f} plain steps, {ratio / (k + 1):.2f} x (k + 1)")
     for name in ("plain", "3 inner steps"):
         print(f"  {name} in bfloat16: {medians[f'{name} in bf16'] / medians[name]:.2f} of float32")
+    print(f"  gradient norm: {medians['gradient norm'] / medians['plain']:.2f} plain steps")
     wait = statistics.median(waits[1:])
     share = wait / (wait + medians["purified"])
     print(
         f"  purified step: {medians['purified'] / medians['plain']:.2f} plain steps; waits {100 * share:.2f} % for data"
     )
+    if options.renders is not None:
+        share = 100 * wait_for_renders(
+            options.renders, options.size, options.batch, candidates["3 inner steps in bf16"]
+        )
+        print(f"  3 inner steps in bfloat16 on fresh renders: waits {share:.2f} % for data")
+
+
+def wait_for_renders(
+    sources: Path, size: int, batch: int, work: Callable[[Tensor, Tensor, Tensor, int], None]
+) -> float:  # fmt: skip
+    """Share of the time that a training waits for its loader, the first four steps not counted."""
+    fresh = FreshPairs(Renders(sources=sources), patch=size, batch=batch, steps=24, seed=0)
+    waited, whole, before = 0.0, 0.0, time.perf_counter()
+    for step, (lq, gt, seeds) in enumerate(loader(fresh, 0)):
+        came = time.perf_counter()
+        work(lq, gt, seeds, step)
+        if step >= 4:
+            waited, whole = waited + came - before, whole + time.perf_counter() - before
+        before = time.perf_counter()
+    return waited / whole
 
 
 if __name__ == "__main__":

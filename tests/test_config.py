@@ -11,7 +11,8 @@ from udc_robust.errors import UserError
 from udc_robust.files import shipped
 from udc_robust.tasks import load_run_config
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
-from udc_robust.training.config import ClassifierConfig, DiffusionConfig, FinetuneConfig, TrainConfig
+from udc_robust.training.classifier_config import ClassifierConfig
+from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 

@@ -15,6 +15,7 @@ from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifie
 from udc_robust.files import shipped
 from udc_robust.grid.presets import full_name
 from udc_robust.metrics import psnr
+from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.zoo import (
     Restorer,
     RestorerSpec,
@@ -53,6 +54,7 @@ def test_published_networks_are_found_by_name(name) -> None:
 
 EVALUATIONS = [
     "quickstart",
+    "classical",
     "published_networks",
     "defences",
     "study",
@@ -60,13 +62,17 @@ EVALUATIONS = [
     "queries",
     "other_displays",
     "leaderboard",
+    "scene",
+    "jammer",
+    "purifier_verdict",
+    "large_study",
 ]
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_ships(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
-    known = {*shipped_checkpoints(), *published_networks()}
+    known = {*shipped_checkpoints(), *published_networks(), *CLASSICAL}
     assert {block.network or block.name for block in [*config.restorers, *config.source_blocks]} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()

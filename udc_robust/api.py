@@ -194,24 +194,29 @@ def benchmark(
     Raises:
         UserError: an unknown task; see `evaluate`.
     """
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
+    if task not in _MEASURED:
+        raise unknown_name("task", task, _MEASURED)
     chosen, label = TASKS[task], network if isinstance(network, str) else type(network).__name__
     values = {
         "task": task, "name": "benchmark", "data": _data(task, images, truths), chosen.schema.network_key: [label],
         "preset": preset, **config,
     }  # fmt: skip
     if not isinstance(network, str):
-        own = lambda domain: {label: _wrapped(task, label, network, domain)}  # noqa: E731
+        own = lambda settings, domain: {label: _wrapped(settings, label, network, domain)}  # noqa: E731
         others = chosen.load  # sources
         chosen = replace(
-            chosen, load=lambda settings, domain:
-            own(domain) if [block.name for block in settings.networks] == [label] else others(settings, domain),
+            chosen, load=lambda settings, domain: (
+                own if [block.name for block in settings.networks] == [label] else others
+            )(settings, domain),
         )  # fmt: skip
     checked = check_config(values, chosen.schema, "benchmark")
     folder = Path(out) if out is not None else _temporary()
     run_task(chosen, checked, folder)
     return Benchmark(folder)
+
+
+_MEASURED = ("restoration", "classification")
+"""Tasks of one network and its images; a detector needs clean ones too, which a config names."""
 
 
 def _data(task: str, images: Path | str | None, truths: Path | str | None) -> dict[str, Any]:
@@ -227,15 +232,16 @@ def _data(task: str, images: Path | str | None, truths: Path | str | None) -> di
     )
 
 
-def _wrapped(task: str, name: str, network: nn.Module, domain: str) -> Restorer | Classifier:
+def _wrapped(settings: Any, name: str, network: nn.Module, domain: str) -> Restorer | Classifier:
     """A module of the user's session, as deployed; its weights are told by their hash."""
     found = hashlib.sha256()
     for key, tensor in network.state_dict().items():
         found.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     origin = f"in memory, sha256 {found.hexdigest()[:16]}"
-    if task == "classification":
+    if settings.task == "classification":
         return Classifier(name, network, trained=True, origin=origin).eval()
-    return Restorer(name, network, domain=domain, network_domain=None, trained=True, origin=origin).eval()
+    restorer = Restorer(name, network, domain=domain, network_domain=None, trained=True, origin=origin).eval()
+    return restorer.in_tiles(settings.tile, settings.overlap)
 
 
 def _temporary() -> Path:

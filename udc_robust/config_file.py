@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.outputs import file_name
@@ -162,16 +170,22 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     value = read_yaml(text, f"override {override!r}")
     try:
-        for part in path:
+        for i, part in enumerate(path):
+            if isinstance(block, list) and not part.isdecimal():
+                raise ValueError(f"{'.'.join(path[:i])} is a list")
             block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
-        block[int(last) if isinstance(block, list) else last] = value
+        if isinstance(block, list) and not last.isdecimal() and all(isinstance(one, dict) for one in block):
+            for one in block:  # `data.psf=...` is of every block
+                one[last] = value
+        else:
+            block[int(last) if isinstance(block, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"override {override!r} does not fit the config: {error}") from error
 
 
 def _tell(error: Any, schema: type[BaseModel]) -> str:
     """One problem in one line: the key as it is written, and the fix."""
-    place = ".".join(str(part) for part in error["loc"]) or "config"
+    place = ".".join(str(part) for part in error["loc"] if not _is_tag(part)) or "config"
     if error["type"] == "extra_forbidden":
         return str(unknown_name("key", place, _known_keys(schema, error["loc"])))
     if error["type"] == "missing":
@@ -182,13 +196,29 @@ def _tell(error: Any, schema: type[BaseModel]) -> str:
     return f"{place}: {message}"
 
 
+def _model(schema: Any) -> Any:
+    """The model that an annotation such as ``list[Model] | None`` is of."""
+    while not hasattr(schema, "model_fields"):
+        schema = typing.get_args(schema)[0]
+    return schema
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether a part of a location says which kind of a union was read; in a config it is not written."""
+    return isinstance(part, str) and part.startswith("a ")
+
+
 def _known_keys(schema: Any, location: Sequence[int | str]) -> list[str]:
     """Keys allowed where an unknown one was found, with the path before them."""
     *path, _ = location
     for part in path:
-        if isinstance(part, str):
-            schema = schema.model_fields[part].annotation
-        while not hasattr(schema, "model_fields"):
-            schema = typing.get_args(schema)[0]
-    prefix = "".join(f"{part}." for part in path)
+        if _is_tag(part):
+            kinds = typing.get_args(schema)
+            schema = next(
+                kind for kind in kinds if any(getattr(mark, "tag", None) == part for mark in kind.__metadata__)
+            )
+        elif isinstance(part, str):
+            schema = _model(schema).model_fields[part].annotation
+    schema = _model(schema)
+    prefix = "".join(f"{part}." for part in path if not _is_tag(part))
     return [prefix + key for key in schema.model_fields]

@@ -81,8 +81,9 @@ def require_memory(numbers: float, what: str, bytes_each: int = 4) -> None:
     """
     needed, free = numbers * bytes_each, psutil.virtual_memory().available
     if needed > free:
-        raise UserError(f"{what} needs at least {_gigabytes(needed)} GiB of memory; {_gigabytes(free)} are free")
+        raise UserError(f"{what} needs at least {gigabytes(needed)} GiB of memory; {gigabytes(free)} are free")
 
 
-def _gigabytes(count: float) -> str:
+def gigabytes(count: float) -> str:
+    """A number of bytes in GiB."""
     return f"{count / 2**30:,.1f}" if count < 2**60 else f"1e{math.log10(count / 2**30):.0f}"

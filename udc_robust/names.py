@@ -7,7 +7,7 @@ from typing import Literal
 NONE = "none"
 """Name and kind of no defence at all."""
 
-Domain = Literal["linear", "srgb", "tonemapped"]
+Domain = Literal["linear", "srgb", "tonemapped", "raw"]
 """Colour domain of an image, see `optics.domains`."""
 
 Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]
@@ -19,10 +19,15 @@ PERCEPTUAL = ("lpips_alex", "lpips_squeeze")
 METHOD_NAMES = (
     "noise", "brightness", "smooth_field", "fgsm", "ifgsm", "pgd", "apgd", "mifgsm", "cospgd", "segpgd", "band_pgd",
     "region_pgd", "patch", "colour_shift", "fmixup", "cw", "ddn", "elastic_net", "ppgd", "lpa", "fast_lpa", "simba",
-    "square", "nes", "prgf", "fixed",
+    "square", "nes", "prgf", "fixed", "channel",
 )  # fmt: skip
 """Of the attack methods of ours, see `attacks.methods`."""
+
+LEARNT = "learnt"
+"""The channel that a training learns beside its restorer, see `attacks.channels`."""
 
 Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
 """What a gradient attack knows of a defence: nothing, that it is there, its stand-in, its best gradient; ``transfer``:
 nothing of the whole victim."""
+CLASSICAL_NAMES = ("richardson_lucy", "total_variation", "wiener")
+"""Restorers without weights, see `restorers.deconvolution`."""

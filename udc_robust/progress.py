@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -42,10 +43,57 @@ def note(text: str) -> None:
 _running: list[Callable[[str], None]] = []
 
 
-def doing(text: str) -> None:
-    """What is being done within a step of the innermost bar, where there is one."""
+@dataclass
+class _Work:
+    """What is being done within a step of the innermost bar.
+
+    Attributes:
+        passes: through a network that it will take, where it is known; 0: it is not.
+        begun: passes begun; ``parts``: parts of images that are done, in all passes.
+    """
+
+    text: str = ""
+    passes: int = 0
+    begun: int = 0
+    parts: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def part(self, number: int, count: int) -> str:
+        """What to say when part ``number`` of ``count`` of a pass is done."""
+        self.begun += number == 1
+        self.parts += 1
+        passes = max(self.passes, self.begun)
+        left = (time.monotonic() - self.since) / self.parts * (passes * count - self.parts)
+        of = f"pass {self.begun}/{passes}, " if self.passes else ""
+        return f"{self.text}, {of}tile {number}/{count}, about {spell(max(left, 0))} left".removeprefix(", ")
+
+
+_work = _Work()
+
+
+def doing(text: str, passes: int = 0) -> None:
+    """What is being done within a step of the innermost bar, where there is one.
+
+    Args:
+        passes: through a network that it will take: large images are told tile by tile, with the time that is left.
+    """
+    global _work
+    _work = _Work(text, passes)
     if _running:
         _running[-1](text)
+
+
+def part_done(number: int, count: int) -> None:
+    """Tell that part ``number`` of ``count`` of an image went through a network."""
+    if _running:
+        _running[-1](_work.part(number, count))
+
+
+def spell(seconds: float) -> str:
+    """A time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 @contextlib.contextmanager

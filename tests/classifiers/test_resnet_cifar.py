@@ -95,9 +95,11 @@ def test_an_imagenet_resnet_is_none_of_ours() -> None:
         assert from_public(torchvision.models.resnet18(weights=None).state_dict()) is None
 
 
-def test_the_public_checkpoint_classifies_the_kit(shared) -> None:
-    """81.0 % on the whole set."""
-    loaded = load_classifier(ClassifierSpec("public", weights=str(shared / "data/weights/resnet20-12fca82f.th")))
+@pytest.mark.parametrize(("file", "depth"), [("resnet20-12fca82f.th", 20), ("resnet56-4bfd9763.th", 56)])
+def test_the_public_checkpoints_classify_the_kit(shared, file, depth) -> None:
+    """ResNet-20: 81.0 % on the whole set."""
+    loaded = load_classifier(ClassifierSpec("public", weights=str(shared / "data/weights" / file)))
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in loaded.modules()) == depth - 1
     x, labels = read_archive(shared / "data/cls/cifar10_jpeg_test.npz").spread(300).batch(range(300))
     with torch.no_grad():
         share = top_k_correct(loaded(x), labels, 1).double().mean()

@@ -159,12 +159,15 @@ TINY = {
     "train restorer": (*TRAINING, "patch_size=32"),
     "train diffusion": (*TRAINING, "patch_size=32"),
     "train classifier": TRAINING,
+    "train filter": TRAINING,
+    "certify": ("--limit", "2", "--count", "20"),
     "finetune": (*TRAINING, "patch_size=32", "inner_steps=1", "validation_crops=1", "validation_size=32"),
 }
 
 LARGE = {
     "published_networks": ("restorers=[discnet]", "data.size=64"),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
+    "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),
 }
 """What else some configs need for seconds."""
 

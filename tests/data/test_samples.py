@@ -56,6 +56,21 @@ def test_a_synthetic_set_states_its_light(pairs: Path) -> None:
     assert PairedFolders(pairs / "lq", pairs / "gt", domain="srgb")[0].domain == "srgb"
 
 
+def test_a_synthetic_set_states_its_scenes(pairs: Path) -> None:
+    from udc_robust.data.embedded import EmbeddedPairs
+
+    names = [path.stem for path in sorted((pairs / "lq").iterdir())]
+    assert SingleFolder(pairs / "lq").scenes() == names
+    told = [{"name": name, "source": "a.hdr"} for name in names[:-1]]
+    (pairs / "manifest.json").write_text(json.dumps({"domain": "tonemapped", "pairs": told}))
+    assert PairedFolders(pairs / "lq", pairs / "gt").scenes() == ["a.hdr"] * (len(names) - 1) + names[-1:]
+    for damaged in ("[1]", '{"pairs": 3}', '{"pairs": [3]}', "{", "1"):
+        (pairs / "manifest.json").write_text(damaged)
+        assert SingleFolder(pairs / "lq").scenes() == names
+    crops = EmbeddedPairs(count=7, size=64)
+    assert [key.startswith(f"{scene}_") for key, scene in zip(crops.keys(), crops.scenes(), strict=True)] == [True] * 7
+
+
 def test_missing_partners_are_named(pairs: Path) -> None:
     (pairs / "gt" / "b.png").unlink()
     with pytest.raises(UserError, match=r"lq/b\.png.*gt/b\."):

@@ -10,13 +10,11 @@ import pytest
 import torch
 
 from udc_robust.config_file import check_config
-from udc_robust.data import synth
+from udc_robust.data import scenes, synth
 from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import PairedFolders
-from udc_robust.data.synth import SynthSettings, make_pair, synthesise
+from udc_robust.data.synth import SynthSettings, synthesise
 from udc_robust.errors import UserError
-from udc_robust.optics.capture import inverse_tone_map
-from udc_robust.optics.psf import named_psf
 
 
 def night(seed: int, height: int, width: int) -> torch.Tensor:
@@ -43,39 +41,6 @@ def replace(settings: SynthSettings, **changes: object) -> SynthSettings:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
-
-
-def test_make_pair_is_toned_and_on_8_bit_levels() -> None:
-    scene = night(0, 64, 64) * 10
-    lq, gt = make_pair(scene, named_psf("phone", 33))
-    for image in (lq, gt):
-        assert image.shape == (3, 64, 64) and image.min() >= 0 and image.max() <= 1
-        torch.testing.assert_close(image * 255, (image * 255).round())
-    _, exact = make_pair(scene, named_psf("phone", 33), round_8_bit=False)
-    torch.testing.assert_close(inverse_tone_map(exact), scene.clamp(max=500), rtol=1e-3, atol=1e-4)
-    assert scene.max() == 1000 and torch.equal(exact, scene.clamp(0, 500) / (scene.clamp(0, 500) + 0.25))
-    assert make_pair(scene - 1, named_psf("phone", 33), round_8_bit=False)[1].min() == 0
-
-
-def test_what_lies_beyond_the_border_is_as_told() -> None:
-    scene, psf = torch.ones(3, 40, 40), named_psf("phone", 33)
-    same, dark = (make_pair(scene, psf, edge=edge)[0] for edge in ("replicate", "zero"))
-    assert torch.equal(same, torch.full_like(same, 204 / 255)) and dark[:, 0, 0].max() < 0.75
-
-
-def test_a_point_display_changes_nothing() -> None:
-    point = torch.zeros(3, 5, 5)
-    point[:, 2, 2] = 1
-    lq, gt = make_pair(night(0, 32, 32), point)
-    torch.testing.assert_close(lq, gt, atol=1.01 / 255, rtol=0)
-
-
-def test_noise_follows_its_generator() -> None:
-    scene, psf = night(0, 32, 32), named_psf("phone", 33)
-    first, again, other = (
-        make_pair(scene, psf, read=0.05, generator=torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_the_set_on_disk(stills: Path, tmp_path: Path) -> None:
@@ -137,16 +102,6 @@ def test_a_set_of_other_settings_is_kept(
     assert contents(tmp_path / "set") == before
 
 
-def test_crops_lie_everywhere_the_last_row_and_column_included() -> None:
-    source, stream = night(0, 32, 40), torch.Generator().manual_seed(0)
-    views = [synth._view(source, replace(SETTINGS, size=31), stream) for _ in range(60)]
-    assert {place["top"] for _, place in views} == {0, 1} and {place["left"] for _, place in views} == set(range(10))
-    for crop, place in views:
-        assert torch.equal(crop, source[:, place["top"] : place["top"] + 31, place["left"] : place["left"] + 31])
-    whole, place = synth._view(source, replace(SETTINGS, size=32), stream)
-    assert whole.shape == (3, 32, 32) and place["top"] == 0
-
-
 def test_every_pair_draws_one_of_the_displays(stills: Path, tmp_path: Path) -> None:
     entries = synthesise(stills, tmp_path / "set", replace(SETTINGS, psfs=("phone", "poled", "toled"), per_source=4))
     assert {entry["psf"] for entry in entries} == {"phone", "poled", "toled"}
@@ -154,21 +109,13 @@ def test_every_pair_draws_one_of_the_displays(stills: Path, tmp_path: Path) -> N
 
 def test_difficulty_includes_its_ends(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for degraded, count in ((20.0, 6), (25.0, 6), (19.999, 0), (25.001, 0)):
-        monkeypatch.setattr(synth, "psnr", lambda lq, gt, degraded=degraded: torch.tensor([degraded]))
+        monkeypatch.setattr(scenes, "psnr", lambda lq, gt, degraded=degraded: torch.tensor([degraded]))
         settings, out = replace(SETTINGS, difficulty=(20.0, 25.0)), tmp_path / str(degraded)
         if count:
             assert len(synthesise(stills, out, settings)) == count
         else:
             with pytest.raises(UserError, match="widen --difficulty"):
                 synthesise(stills, out, settings)
-
-
-def test_panoramas_are_looked_at_all_round_and_not_far_from_the_horizon() -> None:
-    panorama, stream = torch.rand(3, 16, 32), torch.Generator().manual_seed(0)
-    views = [synth._view(panorama, replace(SETTINGS, kind="panorama"), stream)[1] for _ in range(100)]
-    for angle, furthest in (("yaw", 180), ("pitch", 30)):
-        drawn = [view[angle] for view in views]
-        assert -furthest <= min(drawn) < -0.8 * furthest and 0.8 * furthest < max(drawn) <= furthest
 
 
 def test_difficulty_is_kept(stills: Path, tmp_path: Path) -> None:
@@ -201,10 +148,6 @@ def test_a_larger_panorama_is_averaged_down(tmp_path: Path) -> None:
     for name in ("small", "large"):
         synthesise(tmp_path / name, tmp_path / f"{name}_set", settings)
     assert contents(tmp_path / "small_set") == contents(tmp_path / "large_set")
-    fine = torch.rand(3, 1024, 2048)
-    averaged = synth._at_native_size(fine, tmp_path)
-    torch.testing.assert_close(averaged, torch.nn.functional.avg_pool2d(fine, 2))
-    assert synth._at_native_size(small, tmp_path) is small
 
 
 def test_photographs_become_pseudo_hdr(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from skimage import data
 from tiny_purifier import images, noise_for, tiny_unet
 
 from udc_robust.data.images import write_image
+from udc_robust.defences.filters.defence import build_network
 from udc_robust.defences.halftone import core as halftone
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.defences.purifier.pipeline import PurificationPipeline
 from udc_robust.defences.registry import DEFENCES, build_defence, check_defence
 from udc_robust.errors import UserError
+from udc_robust.networks.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,12 @@ def files(tmp_path_factory) -> dict[str, dict[str, str]]:
     pipeline.save_pretrained(folder / "model")
     write_image(folder / "clean" / "a.png", torch.rand(3, 20, 24))
     model, clean = {"purifier": str(folder / "model")}, {"images": str(folder / "clean")}
-    return {"purifier": model, "denoiser": model, "quilting": clean}
+    filters = {}
+    for kind, options in (("lq_vae", {"latents": 4, "width": 4}), ("atop", {"width": 4})):
+        file = folder / f"{kind}.safetensors"
+        save_weights(file, build_network(kind, options), {"network": kind, "options": options})
+        filters[kind] = {"weights": str(file)}
+    return {"purifier": model, "denoiser": model, "quilting": clean, **filters}
 
 
 @pytest.mark.parametrize("kind", DEFENCES)
@@ -160,6 +167,31 @@ def test_a_purifier_takes_guidance(files) -> None:
         build_defence("purifier", {**files["purifier"], "gdmp": "mse"})
     with pytest.raises(UserError, match="unknown gdmp 'mes': did you mean 'mse'"):
         build_defence("purifier", {**steps, "gdmp": "mes"})
+
+
+def test_a_purifier_is_guided_in_the_features_of_a_robust_network(files) -> None:
+    """A classifier or a restorer, moved and pickled with the purifier; attacks differentiate what it sees too."""
+    steps = {**files["purifier"], "noise_level": 60, "sampler": "ddim", "steps": 3, "eta": 1.0}
+    x = images(1, 16, 16)
+    plain = build_defence("purifier", steps)
+    noise = noise_for(plain, x)
+    for guide, scale, classes in (("digits_mini", 30, 1.0), ("nafnet_mini", 100, 0.0)):
+        guided = build_defence("purifier", {**steps, "agdm": guide, "agdm_scale": scale, "agdm_classes": classes})
+        y = guided(x, noise)
+        before, after = ((guided.guide(z)[0] - guided.guide(x)[0]).square().mean() for z in (plain(x, noise), y))
+        assert after < before
+        assert not any(p.requires_grad for p in guided.parameters())
+        leaf = x.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(guided.gradients["adaptive"](guided, leaf, noise).square().sum(), leaf)
+        assert slope.isfinite().all() and slope.abs().max() > 0
+    for options, message in (
+        ({"agdm": "digits_mni"}, "network to guide a purifier 'digits_mni': did you mean 'digits_mini'"),
+        ({"agdm": "nafnet_mini", "agdm_classes": 1}, "is a restorer and knows no classes"),
+        ({"agdm": "digits_mini", "eta": 0.0}, "agdm guides noisy steps"),
+        ({"agdm": "digits_mini", "gdmp": "mse"}, "give one of gdmp and agdm"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_defence("purifier", {**steps, **options})
 
 
 def test_checking_reads_no_weights(monkeypatch) -> None:

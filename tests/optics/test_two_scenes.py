@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from udc_robust.data.synth import make_pair
+from udc_robust.data.scenes import make_pair
 from udc_robust.optics import two_scenes
 from udc_robust.optics.capture import capture, inverse_tone_map, tone_map
 from udc_robust.optics.two_scenes import HIGHLIGHT, View, Window, ceiling, held_pair, second_scenes, total_variation

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import html
+import json
+import shutil
 from statistics import fmean
 
 import pytest
@@ -12,7 +14,7 @@ from fake_run import write_fake_run
 from udc_robust.report.comparison import comparisons, unmade
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.verdict import verdict
-from udc_robust.report.words import percent
+from udc_robust.report.words import percent, warnings
 from udc_robust.tasks import TASKS, write_report
 
 DEFENDED = {
@@ -68,6 +70,23 @@ def uneven(tmp_path_factory):
         writer.writeheader()
         writer.writerows(rows)
     return out
+
+
+def test_images_of_one_scene_are_drawn_together(run, tmp_path) -> None:
+    def interval_with(scenes):
+        copy = tmp_path / f"{len(set(scenes.values()))}"
+        shutil.copytree(run, copy)
+        facts = json.loads((copy / "run.json").read_text())
+        facts["data"]["photos"]["scenes"] = scenes
+        (copy / "run.json").write_text(json.dumps(facts))
+        (found,) = comparisons(list(_panels(copy).values()))
+        assert "2 scenes are few" in warnings([], list(_panels(copy).values()))[0] or len(set(scenes.values())) == 3
+        return [(s.clean_interval, s.at(0).interval, s.at(0).gain_interval) for s in found.standings]
+
+    images = list(_by_hand(run, "none", 1))
+    (before, after) = (interval_with(dict(zip(images, scenes, strict=True))) for scenes in ("abc", "aab"))
+    assert all(one is not None for standing in before for one in standing[:2])
+    assert all(one is None for standing in after for one in standing)  # two scenes say nothing
 
 
 def test_the_worst_counts_on_each_image_whatever_budget_it_was_made_for(uneven) -> None:

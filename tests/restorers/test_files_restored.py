@@ -36,14 +36,28 @@ def test_files_and_folders_of_any_size(photos) -> None:
         assert torch.allclose(read_image(path).pixels, expected, atol=0.5 / 255 + 1e-6)
 
 
-def test_tiles_give_the_same_where_the_network_is_local(photos) -> None:
-    whole = read_image(next(restore_files([photos / "photos" / "a.png"], TINY, photos / "whole"))).pixels
-    tiles = read_image(
+LOCAL = """
+from torch import nn
+
+class Local(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3, padding=1), nn.GELU(), nn.Conv2d(4, 3, 5, padding=2))
+"""
+
+
+def test_tiles_give_the_same_where_the_network_is_local(photos, capsys) -> None:
+    (photos / "local.py").write_text(LOCAL)
+    local = RestorerSpec("local", f"{photos / 'local.py'}:Local")
+    whole, tiles = (
+        read_image(next(restore_files([photos / "photos" / "a.png"], local, photos / f"t{tile}", tile=tile))).pixels
+        for tile in (0, 48)
+    )
+    assert torch.equal(tiles, whole) and "a little differently" not in capsys.readouterr().err
+
+
+def test_tiles_smaller_than_the_reach_are_refused(photos) -> None:
+    with pytest.raises(UserError, match=r"`tile` 32 is too small, tiny looks \d+ px .*: set `tile` to \d+ or more"):
         next(restore_files([photos / "photos" / "a.png"], TINY, photos / "t", tile=32, overlap=4))
-    ).pixels
-    assert tiles.shape == whole.shape and not torch.equal(tiles, torch.zeros_like(tiles))
-    # The receptive field is wider than this overlap: borders may differ, but nothing may be shifted.
-    assert (tiles - whole).abs().mean() < 0.02
 
 
 def test_linear_files_come_back_linear(photos) -> None:

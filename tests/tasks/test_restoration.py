@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
 
 from udc_robust.config_file import check_config
-from udc_robust.tasks.restoration import family
+from udc_robust.data.images import write_image
+from udc_robust.errors import UserError
+from udc_robust.tasks.restoration import family, open_images
 from udc_robust.tasks.restoration_schema import DataConfig, RestorationConfig
 
 
@@ -30,6 +35,28 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
     assert family(networks) == {
         first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained"
     }  # fmt: skip
+
+
+def test_scenes_are_those_of_the_pattern_or_of_the_set(tmp_path) -> None:
+    for name in ("sea_1", "sea_2", "town_1"):
+        for part in ("lq", "gt"):
+            write_image(tmp_path / part / f"{name}.png", torch.rand(3, 8, 8))
+
+    def scenes(**changes) -> dict[str, str] | None:
+        block = {"kind": "pairs", "lq": str(tmp_path / "lq"), "gt": str(tmp_path / "gt"), **changes}
+        return open_images(check_config(block, DataConfig, "test")).facts.get("scenes")
+
+    assert scenes() is None and scenes(scene="(.+)") is None
+    assert scenes(scene=r"^(.+)_\d$") == {"sea_1": "sea", "sea_2": "sea", "town_1": "town"}
+    assert scenes(scene=r"^(.+)_\d$", limit=2) == {"sea_1": "sea", "sea_2": "sea"}
+    told = [{"name": "sea_1", "source": "x"}, {"name": "town_1", "source": "x"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"pairs": told, "domain": "srgb"}))
+    assert scenes() == {"sea_1": "x", "sea_2": "sea_2", "town_1": "x"}
+    for pattern, reason in (("(", "no regular expression"), ("sea", "needs one group"), ("(s)(e)", "needs one group")):
+        with pytest.raises(UserError, match=f"scene: .*{reason}"):
+            scenes(scene=pattern)
+    with pytest.raises(UserError, match="does not fit the image 'town_1'"):
+        scenes(scene="^(sea)")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from udc_robust.attacks import Linf, attack, objective, perturb
+from udc_robust.attacks import Linf, Streams, attack, objective, perturb
 from udc_robust.classifiers.data import load_images
 from udc_robust.classifiers.zoo import ClassifierSpec, load_classifier
 from udc_robust.config_file import check_config, load_config
@@ -18,8 +18,8 @@ from udc_robust.files import shipped
 from udc_robust.networks.weights import read_weights
 from udc_robust.training import classifier as training
 from udc_robust.training import classifier_losses
+from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig
 from udc_robust.training.labelled_batches import LabelledBatches
 
 LOW = {"kind": "low_resolution", "factor": 2}
@@ -33,6 +33,13 @@ def _config(**changes) -> ClassifierConfig:
         "warmup": 2, "lr": 0.01, "ema": 0.5, "validate_every": 12, "save_every": 5, "eps": "16/255", "inner_steps": 2,
     }  # fmt: skip
     return check_config({**values, **changes}, ClassifierConfig, "test")
+
+
+OF_MODE = {
+    "distilled": {"teacher": "digits_mini", "sigma": 0.05},
+    "student": {"teacher": "digits_mini", "options": {"width": 8, "noise": 0.2}},
+    "gccs": {"target": 4.0},
+}
 
 
 def test_it_learns_and_its_weights_serve(tmp_path) -> None:
@@ -114,16 +121,16 @@ def test_a_stopped_training_resumes_to_the_same_weights(tmp_path, monkeypatch) -
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_lowers_its_own_loss_on_one_batch(mode) -> None:
-    config = _config(mode=mode, transforms=[LOW])
+    config = _config(mode=mode, transforms=[LOW], **OF_MODE.get(mode, {}))
     images = load_images("digits:train", 8)
+    teacher = training._teacher(config, images) if config.teacher else None
     classifier = training._classifier(config, images)
     network = training.MaskedClassifier(classifier) if mode in ("xat", "xvat") else classifier
     network.train()
     low = training.build_defence("low_resolution", {"factor": 2})
-    setup = ClassifierSetup(
-        config, classifier, {"transformed": [low]}.get(mode, [None, low] if "hybrid" in mode else [None])
-    )
-    x, labels, seeds = LabelledBatches(images, pad=1, flip=False, batch=16, steps=1, seed=0)[0]
+    learnt = {"transformed": [low], "on_manifold": [low]}.get(mode, [None, low] if "hybrid" in mode else [None])
+    setup = ClassifierSetup(config, classifier, learnt, teacher=teacher)
+    x, labels, seeds = LabelledBatches(images, pad=1, flip=False, batch=32, steps=1, seed=0)[0]
     optimizer = torch.optim.Adam(classifier.parameters(), lr=0.01)
     losses = []
     for _ in range(12):
@@ -199,10 +206,13 @@ def test_batches_hold_every_image_once_an_epoch() -> None:
 def test_shipped_configs_take_a_step(path) -> None:
     config = load_config(path, ClassifierConfig, ["weights=null", "inner_steps=1"])
     images = load_images("digits:train", config.patch_size)
-    classifier = training._classifier(config, images).train()
+    teacher = training._teacher(config, images) if config.teacher else None
+    classifier = training._classifier(config, images, teacher).train()
     learnt = [training.build_defence(block.kind, block.options) for block in config.transforms]
-    setup = ClassifierSetup(config, classifier, learnt if config.mode == "transformed" else [None, *learnt])
-    x, labels, seeds = LabelledBatches(images, pad=config.pad, flip=config.flip, batch=4, steps=1, seed=0)[0]
+    alone = config.mode in ("transformed", "on_manifold")
+    setup = ClassifierSetup(config, classifier, learnt if alone else [None, *learnt], teacher=teacher)
+    batch = 12 if config.mode == "gccs" else 4
+    x, labels, seeds = LabelledBatches(images, pad=config.pad, flip=config.flip, batch=batch, steps=1, seed=0)[0]
     MODES[config.mode](setup, classifier, x, labels, seeds.tolist()).backward()
     gradients = [p.grad for p in classifier.parameters()]
     assert all(g is not None and g.isfinite().all() and g.abs().max() > 0 for g in gradients)
@@ -217,11 +227,48 @@ def test_shipped_configs_take_a_step(path) -> None:
         ({"transforms": [{"kind": "halftoon"}]}, "did you mean 'halftone'"),
         ({"pad": 8}, "pad 8 must be below patch_size 8"),
         ({"eps": 8}, "less than or equal to 1"),
+        ({"mode": "student"}, "mode 'student' needs a `teacher`"),
+        ({"mode": "distilled"}, "mode 'distilled' needs a `teacher`"),
+        ({"teacher": "digits_mini"}, "mode 'clean' takes no `teacher`"),
+        ({"mode": "student", "teacher": "digits_mini"}, "options: {noise: 0.2}"),
+        ({"mode": "gccs", "focal": 2}, "focal belongs to adversarial training"),
+        ({"imperceptible": 0.9}, "imperceptible belongs to adversarial training"),
+        ({"mode": "on_manifold"}, "needs `transforms`"),
     ],
 )
 def test_bad_settings(changes, message) -> None:
     with pytest.raises(UserError, match=message):
         _config(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"mode": "gccs", "batch_size": 39}, "several images a class in a batch: raise batch_size 39 to 40"),
+        ({"mode": "distilled", "teacher": "nobody.safetensors"}, "nobody.safetensors"),
+        ({"mode": "distilled", "teacher": "resnet8"}, "resnet8"),
+        ({"mode": "student", "teacher": "resnet20_clean", "options": {"noise": 0.2}}, "resnet20_clean"),
+        ({"mode": "madry", "imperceptible": 0.9}, "images of 11 px or more, not 8: give `eps`"),
+    ],
+)
+def test_what_a_mode_misses_is_told_before_it_trains(changes, message, tmp_path) -> None:
+    with pytest.raises(UserError, match=message):
+        training.train_classifier(_config(**changes), tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_student_begins_as_its_teacher_and_answers_differently_each_time(tmp_path) -> None:
+    config = _config(mode="student", **OF_MODE["student"])
+    images = load_images("digits:test", 8)
+    teacher = training._teacher(config, images)
+    classifier = training._classifier(config, images, teacher).eval()
+    x = images.batch(range(4))[0]
+    assert torch.equal(classifier(x), teacher(x)) and classifier.random and not teacher.random
+    noisy = [classifier(x, Streams([seed] * 4)) for seed in (1, 1, 2)]
+    assert torch.equal(noisy[0], noisy[1]) and not torch.allclose(noisy[0], noisy[2])
+    training.train_classifier(config, tmp_path)
+    loaded = load_classifier(ClassifierSpec("tiny", weights=str(tmp_path / "tiny.safetensors")))
+    assert loaded.random and all(not torch.equal(n.deviation, torch.ones(1)) for n in loaded.network.noises)
 
 
 def test_bad_data(tmp_path) -> None:

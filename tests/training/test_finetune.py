@@ -21,8 +21,9 @@ from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import finetune as finetuning
 from udc_robust.training import recipes
 from udc_robust.training.config import FinetuneConfig
-from udc_robust.training.finetune import centre_crops, finetune
+from udc_robust.training.finetune import finetune
 from udc_robust.training.restorer import validate
+from udc_robust.training.robust_figures import centre_crops
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
@@ -133,6 +134,42 @@ def test_a_recipe_through_a_purifier_is_validated_through_it(sets, tiny_purifier
     assert "behind purifier" in (sets / "out" / "hard.md").read_text()
     # The weights hardly moved, so the difference is that of an untrained purifier.
     assert facts["validation"]["psnr"] < facts["parent_validation"]["psnr"] - 0.3
+
+
+def test_a_learnt_channel_is_left_beside_its_restorer_and_can_be_the_channel_of_another(sets) -> None:
+    changes = {"recipe": "jammer", "channel": "learnt", "eps": "8/255", "validation_eps": "8/255", "lr": 0.01}
+    facts = finetune(_config(sets, **changes), sets / "out")
+    figures, file = facts["validation"], sets / "out" / "hard_jammer.safetensors"
+    before = facts["parent_validation"]  # the restorer knows the channel by now; its parent does not
+    assert before["channel_psnr"] < before["crop_psnr"] - 0.2 and figures["channel_psnr"] > before["channel_psnr"] + 1
+    assert (
+        f"| after the channel, crops | {facts['parent_validation']['channel_psnr']:.2f} |"
+        in (sets / "out" / "hard.md").read_text()
+    )
+    parameters = sum(part.numel() for part in build_network("NAFNet", TINY).parameters())
+    assert facts["parameters"] == parameters  # of what is shipped
+    restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
+    again = _config(sets, **{**changes, "channel": str(file), "parent": str(sets / "out" / "hard.safetensors")})
+    started = finetune(again, sets / "again")["parent_validation"]
+    assert restorer.parent == "NAFNet" and started["channel_psnr"] == pytest.approx(figures["channel_psnr"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"recipe": "jammer"}, "recipe 'jammer' needs a `channel`"),
+        ({"channel": "blur"}, "`channel` belongs to recipe 'jammer': leave it out of recipe 'adversarial'"),
+        ({"recipe": "jammer", "channel": "blurr"}, "channel 'blurr' is none of blur, fields, signs, bins"),
+        ({"recipe": "jammer", "channel": "none.safetensors"}, "none.safetensors is no safetensors file of a jammer"),
+        ({"recipe": "jammer", "channel": "blur", "eps": ["1/255", "4/255"]}, "has one budget"),
+        ({"recipe": "jammer", "channel": "blur", "norm": "l2"}, "has one budget"),
+        ({"recipe": "jammer", "channel": "learnt", "plain_share": 0.4}, "leave out `plain_share`"),
+    ],
+)
+def test_what_a_jammer_cannot_be_is_told_in_a_line(sets, changes, told) -> None:
+    with pytest.raises(UserError) as error:
+        _config(sets, **changes)
+    assert told in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_purifier_learns_before_a_restorer_that_stays(sets, tiny_purifier) -> None:

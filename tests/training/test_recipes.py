@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from udc_robust.attacks import L2, Linf, Streams, frozen, objective, perturb
+from udc_robust.attacks.channels import CHANNELS, Jammer
 from udc_robust.config_file import check_config
 from udc_robust.defences.purifier.pipeline import load_purifier
+from udc_robust.errors import UserError
 from udc_robust.metrics import mse
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training import recipes, vgg
@@ -41,6 +43,10 @@ def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
         "name": "x", "parent": "x", "train": "x", "validation": "x", "recipe": recipe, "eps": "8/255", **changes,
     }  # fmt: skip
     purifiers = []
+    if recipe == "optics":
+        values["train"] = {"sources": "x", "tolerances": {"turn": 2}}
+    if recipe == "jammer":
+        values["channel"] = "signs"
     if recipe in ("purified", "both", "purifier"):
         low, high = (6, 6) if recipe == "purifier" else (5, 7)
         values["purifier"] = {"name": str(tiny_purifier), "noise_level": [low, high]}
@@ -161,6 +167,21 @@ def test_adversarial_training_learns_the_attacked_capture(tiny_purifier, monkeyp
     assert victim is setup.restorer and x is lq and target is gt
 
 
+def test_focal_looks_at_the_images_that_an_attack_broke_most(tiny_purifier) -> None:
+    """Of two answers the worse counts for more, whatever the recipe; the clean part of TRADES keeps its plain mean."""
+    truth = torch.zeros(2, 3, 8, 8)
+    answers = torch.tensor([0.1, 0.5]).view(2, 1, 1, 1).expand_as(truth)
+    for recipe in ("adversarial", "trades"):
+        setup = _setup(tiny_purifier, recipe, loss="l1", focal=2.0)
+        weights = (1 - torch.exp(-torch.tensor([0.1, 0.5]))) ** 2
+        expected = float((weights * torch.tensor([0.1, 0.5])).sum() / weights.sum())
+        assert float(setup.loss(answers, truth)) == pytest.approx(expected, rel=1e-5)
+        assert float(setup.loss(answers, truth, attacked=False)) == pytest.approx(0.3, rel=1e-5)
+    for changes in ({"loss": "psnr"}, {"recipe": "noise"}):
+        with pytest.raises(UserError, match="focal weights attacked images"):
+            _setup(tiny_purifier, **{"recipe": "adversarial", "focal": 2.0, **changes})
+
+
 def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:
     setup = _setup(tiny_purifier, "trades", loss="l2", beta=3.0)
     loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
@@ -201,6 +222,40 @@ def test_the_noise_recipe_learns_noise_of_the_whole_budget(tiny_purifier, monkey
     noisy = Linf(8 / 255).noise(lq, streams)
     _same_slopes(loss, (setup.restorer(noisy) - gt).square().mean(), setup.restorer)
     assert not told
+
+
+def test_the_jammer_recipe_learns_captures_behind_the_channel_in_8_bits(tiny_purifier, monkeypatch) -> None:
+    setup = _setup(tiny_purifier, "jammer", loss="l2")
+    loss, (lq, gt, _), told = _learnt(setup, monkeypatch)
+    streams = Streams([1, 2, 3, 4])
+    streams.uniform(lq[:, 0, 0, 0])
+    threat = Linf(8 / 255)
+    jammed = recipes.round_to_8_bits(threat, lq, CHANNELS["signs"](lq, threat, streams))
+    _same_slopes(loss, (setup.restorer(jammed) - gt).square().mean(), setup.restorer)
+    assert not told and torch.allclose(jammed * 255, (jammed * 255).round(), atol=1e-4)
+
+
+def test_a_learnt_channel_climbs_what_the_restorer_descends() -> None:
+    torch.manual_seed(0)
+    restorer, channel, (lq, gt) = _restorer(), Jammer(4), _batch()
+    jammed = recipes.Jammed(restorer, channel)
+    mse(jammed(lq, 8 / 255), gt).mean().backward()
+    ours = {name: part.grad.clone() for name, part in jammed.named_parameters()}
+    jammed.zero_grad()
+    mse(restorer(channel.through(lq, Linf(8 / 255))), gt).mean().backward()
+    for name, part in jammed.named_parameters():
+        sign = -1 if name.startswith("channel") else 1
+        # In 8 bits the restorer sees something else, by half a level at most.
+        likeness = torch.nn.functional.cosine_similarity(ours[name].flatten(), sign * part.grad.flatten(), dim=0)
+        assert likeness > 0.9 or part.grad.norm() < 1e-4, name
+    before, optimizer = channel.through(lq, Linf(8 / 255)).detach(), torch.optim.Adam(channel.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        mse(jammed(lq, 8 / 255), gt).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        after = channel.through(lq, Linf(8 / 255))
+        assert mse(restorer(after), gt).mean() > mse(restorer(before), gt).mean() + 1e-4
 
 
 def test_plain_rows_are_as_many_as_told() -> None:

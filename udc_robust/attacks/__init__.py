@@ -2,6 +2,7 @@
 
 from udc_robust.attacks import (  # their methods enter METHODS on import
     apgd,
+    channels,
     colour,
     elastic_net,
     estimate,
@@ -47,6 +48,7 @@ __all__ = [
     "answers",
     "apgd",
     "attack",
+    "channels",
     "colour",
     "elastic_net",
     "estimate",

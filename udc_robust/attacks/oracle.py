@@ -64,7 +64,12 @@ def answers(victim: Victim, x: Tensor, seeds: Sequence[int], draws: int = 1) -> 
 
 
 class GradientOracle:
-    """A victim and an objective seen through one image batch, as their gradient alone: what a training needs."""
+    """A victim and an objective seen through one image batch, as their gradient alone: what a training needs.
+
+    Attributes:
+        place: top, left, height and width in px of all that an attack changes; None: anything. Elsewhere the gradient
+            of a victim that goes through large images part by part is 0.
+    """
 
     def __init__(
         self, victim: Victim, objective: Objective, target: Tensor, streams: Streams, chance: Chance | None = None
@@ -74,6 +79,7 @@ class GradientOracle:
         self._victim_streams = Streams(self._chance.seeds) if self._chance else None
         self.objective, self.streams = objective, streams
         self.repeats = not getattr(victim, "random", False)  # the same images get the same gradient again
+        self.place: tuple[int, ...] | None = None
         self._members = getattr(victim, "members", 1)  # networks that answer in one call
         self._last_output: Tensor | None = None
 
@@ -88,6 +94,13 @@ class GradientOracle:
         self, x: Tensor, rows: Tensor | None = None, around: Around | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient as it is, the values, and the answers. Weights get no gradient: a third of the backward."""
+        by_parts = getattr(self._victim, "by_parts", None)
+        if by_parts is not None and around is None and getattr(self.objective, "pixelwise", False):
+            target = self.target if rows is None else self.target[rows]
+            known = self._last_output if rows is None else None
+            found = by_parts(x.detach(), target, self.objective.values, self.place, known)
+            self._last_output = found.output if rows is None else None
+            return found.gradient, found.values, found.output[None]
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             values, outputs, output = self._ask(x, rows, self._eot, around)

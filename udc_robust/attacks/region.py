@@ -31,6 +31,7 @@ def region_pgd(
         mask: instead of it a picture file of the images' size, white where they may change.
     """
     part = Region(threat, _inside(x, region, mask))
+    oracle.place = part.place
     start = begin(oracle, x, part, random=True)
     oracle.values(ascend(oracle, x, start, part, steps=steps, step_size=step_size))
     return oracle.best_x
@@ -60,6 +61,7 @@ def patch(
         return region_pgd(oracle, x, threat, region=region, mask=mask, steps=steps)
     span = threat.high - threat.low
     sticker = Region(Linf(span, threat.low, threat.high), _inside(x, region, mask))
+    oracle.place = sticker.place
     start = begin(oracle, x, sticker, random=True)
     oracle.values(ascend(oracle, x, start, sticker, steps=steps, step_size=step_size * span))
     return oracle.best_x

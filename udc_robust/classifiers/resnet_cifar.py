@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -48,6 +49,37 @@ class Block(nn.Module):
         return F.pad(x[:, :, :: self._stride, :: self._stride], (0, 0, 0, 0, before, self._new_channels - before))
 
 
+class Draws(Protocol):
+    """Random numbers, a stream for each image."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers, shaped like ``like``."""
+        ...
+
+
+class FeatureNoise(nn.Module):
+    """Noise of ``kappa`` standard deviations on maps ``(B,C,H,W)`` (after Adaptive Noise Injection, ICPR 2020).
+
+    A channel's deviation is that of the mini-batch while it trains, and its running average afterwards; it takes no
+    gradient, so that the network cannot make its features large to drown the noise in a single batch.
+    """
+
+    deviation: Tensor
+
+    def __init__(self, channels: int, kappa: float, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.kappa, self.momentum = kappa, momentum
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def forward(self, y: Tensor, streams: Draws) -> Tensor:
+        """Add noise from each image's own stream."""
+        deviation = self.deviation
+        if self.training:
+            deviation = y.detach().float().std((0, 2, 3))
+            self.deviation.lerp_(deviation, self.momentum)
+        return y + self.kappa * deviation.to(y.dtype).view(-1, 1, 1) * streams.normal(y)
+
+
 class ResNetCifar(PyTorchModelHubMixin, nn.Module):
     """Three stages of ``(depth - 2) / 6`` blocks, 16, 32 and 64 channels wide.
 
@@ -56,8 +88,10 @@ class ResNetCifar(PyTorchModelHubMixin, nn.Module):
         num_classes: scores it answers.
         width: channels of the first stage.
         shortcut: ``A`` (padding with zeros, the paper's) or ``B`` (projection).
+        noise: deviation of the noise that its features get, in units of their own (see `FeatureNoise`); 0: none.
 
     Attributes:
+        random: whether it wants `streams`.
         channels_last: its weights are laid out so when it is built by name: a gradient on a CPU takes 0.8 of the time.
 
     Raises:
@@ -66,7 +100,9 @@ class ResNetCifar(PyTorchModelHubMixin, nn.Module):
 
     channels_last = True
 
-    def __init__(self, depth: int = 20, num_classes: int = 10, width: int = 16, shortcut: str = "A") -> None:
+    def __init__(
+        self, depth: int = 20, num_classes: int = 10, width: int = 16, shortcut: str = "A", noise: float = 0.0
+    ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UserError(f"depth of a CIFAR ResNet must be 6 n + 2 (20, 32, 44, 56), not {depth}")
@@ -82,15 +118,25 @@ class ResNetCifar(PyTorchModelHubMixin, nn.Module):
                 channels = width * 2**stage
             self.add_module(f"layer{stage + 1}", nn.Sequential(*row))
         self.linear = nn.Linear(channels, num_classes)
+        if not 0 <= noise <= 10:
+            raise UserError(f"noise of a CIFAR ResNet must be in 0..10 deviations, not {noise}")
+        self.random = noise > 0
+        self.noises = nn.ModuleList(FeatureNoise(width * 2**stage, noise) for stage in range(3) if noise)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw scores ``(B,num_classes)`` of normalised images ``(B,3,H,W)``, any size from 4 pixels up."""
+    def forward(self, x: Tensor, streams: Draws | None = None) -> Tensor:
+        """Raw scores ``(B,num_classes)`` of normalised images ``(B,3,H,W)``, any size from 4 pixels up.
+
+        Args:
+            streams: one for each image, where the network is random; without them it answers without noise.
+        """
         y = F.relu(self.bn1(self.conv1(x)))
-        for name in ("layer1", "layer2", "layer3"):
-            y = self.get_submodule(name)(y)
+        for stage in range(3):
+            y = self.get_submodule(f"layer{stage + 1}")(y)
+            if self.random and streams is not None:
+                y = self.noises[stage](y, streams)
         return self.linear(y.mean((2, 3)))
 
 

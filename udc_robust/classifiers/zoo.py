@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, ResNetCifar, from_public
+from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, Draws, ResNetCifar, from_public
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
 from udc_robust.networks.user_code import answered, build, network_builder
@@ -54,9 +54,15 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of a batch."""
-        scores = answered(self.network, (x - self.mean) / self.std, f"classifier {self.name!r}")
+    @property
+    def random(self) -> bool:
+        """Whether two answers to one image differ: it then takes streams."""
+        return bool(getattr(self.network, "random", False))
+
+    def forward(self, x: Tensor, streams: Draws | None = None) -> Tensor:
+        """Scores of a batch, a random network's from these streams (without them: from none of its noise)."""
+        more = () if streams is None else (streams,)
+        scores = answered(self.network, (x - self.mean) / self.std, f"classifier {self.name!r}", *more)
         if scores.ndim != 2 or len(scores) != len(x):
             raise UserError(
                 f"classifier {self.name!r} answers to {tuple(x.shape)} with {tuple(scores.shape)}: "

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from udc_robust.cli import data, evaluate, info, init, pictures, train
+from udc_robust.cli import certify, data, evaluate, info, init, optics, pictures, train
 from udc_robust.errors import UserError
 from udc_robust.files import DISK
 from udc_robust.processes import first_to_speak, several
@@ -32,6 +32,7 @@ app.add_typer(trainings, name="train")
 
 trainings.command("restorer")(train.train_restorer)
 trainings.command("classifier")(train.train_classifier)
+trainings.command("filter")(train.train_filter)
 trainings.command("diffusion")(train.train_diffusion)
 app.command()(init.init)
 app.command()(evaluate.evaluate)
@@ -43,6 +44,8 @@ app.command()(pictures.restore)
 app.command()(pictures.purify)
 app.command("noise-level")(evaluate.noise_level)
 app.command()(evaluate.limits)
+app.command()(certify.certify)
+app.command()(optics.tolerance)
 app.command()(train.finetune)
 app.command()(train.interpolate)
 app.command()(data.synth)

@@ -16,6 +16,7 @@ SCHEMAS = {
     "train restorer": ("train/restorer", "`udc-robust train restorer NAME`"),
     "train classifier": ("train/classifier", "`udc-robust train classifier NAME`"),
     "train diffusion": ("train/diffusion", "`udc-robust train diffusion NAME` trains a purifier's model"),
+    "train filter": ("train/filter", "`udc-robust train filter NAME` trains what stands before classifiers"),
     "network": ("networks", "NAME is a restorer in a config of yours: `{name: NAME, weights: FILE}`"),
 }
 # Where configs lay before they were sorted by what they are for.

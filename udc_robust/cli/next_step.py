@@ -58,6 +58,15 @@ def after_classifier(settings: Any, weights: Path) -> None:
               "--out", f"runs/{settings.name}")  # fmt: skip
 
 
+def after_filter(settings: Any, weights: Path) -> None:
+    """A filter was trained: attack the classifier behind it, on its validation images."""
+    data = block({"source": str(settings.validation), "side": settings.patch_size, "limit": 100})
+    defence = block({"kind": settings.kind, "weights": str(weights)})
+    classifier = settings.classifier or "resnet20_clean"
+    next_step("classify", "classifiers_quickstart", f"classifiers={classifier}", f"defences=[none, {defence}]",
+              f"data={data}", "--out", f"runs/{settings.name}")  # fmt: skip
+
+
 def after_diffusion(settings: Any, folder: Path) -> None:
     """A purifier's model was trained: choose its noise level, on the pairs that its captures are of."""
     captures = Path(settings.validation)
@@ -80,7 +89,9 @@ def after_finetuning(settings: Any, result: Path) -> None:
 
 
 def after_evaluation(settings: Any) -> None:
-    """Networks were attacked: harden the first of them on pairs like those it was attacked on."""
+    """Networks were attacked: harden the first of them on pairs like those it was attacked on; detectors are not."""
+    if settings.network_key == "detectors":
+        return
     first, data = getattr(settings, settings.network_key)[0], settings.data[0]
     if settings.network_key == "classifiers":
         named = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}

@@ -14,7 +14,7 @@ import typer
 from udc_robust import names
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.names import METHOD_NAMES
+from udc_robust.names import CLASSICAL_NAMES, METHOD_NAMES
 from udc_robust.outputs import file_name, output_file, output_folder
 from udc_robust.portable import portable
 from udc_robust.processes import is_main
@@ -59,8 +59,8 @@ def known_restorer(value: str) -> str:
     if not value.islower() or set(":./") & set(value):
         return value
     folders = {"checkpoints": "*.safetensors", "configs/networks": "*.yaml"}
-    names = [path.stem for folder, ending in folders.items() for path in shipped(folder).glob(ending)]
-    return str(one_of("restorer", names)(value))
+    files = [path.stem for folder, ending in folders.items() for path in shipped(folder).glob(ending)]
+    return str(one_of("restorer", [*files, *CLASSICAL_NAMES])(value))
 
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]
@@ -110,6 +110,13 @@ Captures = Annotated[
 Truths = Annotated[Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)]
 Crop = Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")]
+Tile = Annotated[
+    int, typer.Option("--tile", help="Side of the tiles in which large images are taken, in px; 0: whole.")
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option("--overlap", help="Pixels at a tile's inner borders that are not used; none: as far as it looks."),
+]
 DefenceBlocks = Annotated[
     list[str] | None,
     typer.Option("--defence", help="Put it in front: jpeg, or as YAML '{kind: blur, sigma: 1}'; repeat for several."),

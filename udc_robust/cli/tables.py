@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from udc_robust.report.comparison import comparisons
 from udc_robust.report.panel import Panel
 from udc_robust.report.words import number
 from udc_robust.restorers.basicsr_bridge import NETWORKS
+from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints
 from udc_robust.terminal import shown
 
@@ -90,6 +92,10 @@ def print_models() -> None:
     for name in NETWORKS:
         found: Any = find_network(name)
         console.print(f"  {name}: {found.source} (licence: {found.weights_licence})", soft_wrap=True)
+    console.print("Deconvolution with a known PSF, no weights; options of each, as in configs/evaluate/classical.yaml:")
+    for name, classical in CLASSICAL.items():
+        options = ", ".join(str(option) for option in inspect.signature(classical).parameters.values())
+        console.print(f"  {name}({options})".replace("'", ""), soft_wrap=True)
     console.print("basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class or file.py:Class.")
 
 

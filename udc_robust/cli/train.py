@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from udc_robust.cli.next_step import after_classifier, after_diffusion, after_finetuning, after_training, next_step
+from udc_robust.cli.next_step import (
+    after_classifier,
+    after_diffusion,
+    after_filter,
+    after_finetuning,
+    after_training,
+    next_step,
+)
 from udc_robust.cli.options import (
     RESTORER,
     Captures,
@@ -61,7 +68,7 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
 
     Example: `udc-robust train classifier hybrid train=cifar10_train.npz validation=cifar10_test.npz`
     """
-    from udc_robust.training.config import ClassifierConfig
+    from udc_robust.training.classifier_config import ClassifierConfig
 
     settings, folder = read_config(config, "train classifier", ClassifierConfig, overrides, out)
     from udc_robust.training.classifier import train_classifier as run
@@ -73,6 +80,25 @@ def train_classifier(config: ConfigPath, overrides: Overrides = None, out: OutFo
     for name, figures in facts["validation"]["accuracy"].items():
         say(f"{name}: " + ", ".join(f"{kind} {share:.2%}" for kind, share in figures.items()))
     after_classifier(settings, folder / f"{settings.name}.safetensors")
+
+
+def train_filter(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:
+    """Train a filter that stands before classifiers: binary latents, or masks under attack; the same command resumes.
+
+    Example: `udc-robust train filter lq_vae_mini train=cifar10_train.npz validation=cifar10_test.npz`
+    """
+    from udc_robust.training.filter_config import FilterConfig
+
+    settings, folder = read_config(config, "train filter", FilterConfig, overrides, out)
+    from udc_robust.training.filter import train_filter as run
+
+    facts = run(settings, folder)
+    if not is_main():
+        return
+    found, file = facts["validation"], folder / f"{settings.name}.safetensors"
+    right = f", {found['top1']:.2%} right behind it" if "top1" in found else ""
+    say(f"{file}: {found['psnr']:.2f} dB on validation{right}, {facts['seconds']} s")
+    after_filter(settings, file)
 
 
 def train_diffusion(config: ConfigPath, overrides: Overrides = None, out: OutFolder = None) -> None:

@@ -26,8 +26,7 @@ from udc_robust.optics.radiance_file import radiance_size, read_radiance
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".hdr", ".exr", ".npy")
 """File endings that `read_image` understands; ``.rgbe.webp`` is one of ``.webp``."""
 
-# 16384 x 16384: larger than any camera, and 3 GB as float32.
-_MAX_PIXELS = 2**28
+_MAX_PIXELS = 2**28  # 16384 x 16384: larger than any camera, and 3 GB as float32
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
-    """Write (3,H,W), whole or not at all: as PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,3).
+    """Write (3,H,W), whole or not at all: as PNG, clipped to [0,1] and rounded, or as float32 .npy (H,W,C) of any C.
 
     Args:
         bits: of a channel of a PNG, 8 or 16.
@@ -116,7 +115,8 @@ def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
         ValueError: on another shape or non-finite values.
     """
     path = Path(path)
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or not torch.isfinite(pixels).all():
+    planes = path.suffix.lower() == ".npy"
+    if pixels.ndim != 3 or not (planes or pixels.shape[0] == 3) or not torch.isfinite(pixels).all():
         raise ValueError(f"need finite pixels (3,H,W), got {tuple(pixels.shape)}")
     array = pixels.detach().cpu().float().permute(1, 2, 0).contiguous()
     if path.suffix.lower() == ".npy":
@@ -268,7 +268,7 @@ def _npy_layout(shape: tuple[int, ...], path: Path) -> tuple[int | None, tuple[i
 
 def _unfit(shape: tuple[int, ...], path: Path) -> UserError:
     if len(shape) == 3 and 4 in (shape[0], shape[2]):
-        return UserError(f"{path} has the shape {shape}: RAW data? develop it, or drop alpha, and save RGB (H,W,3)")
+        return UserError(f"{path} has the shape {shape}: RAW data is read by `kind: raw` of a config; else save RGB")
     return UserError(f"{path} has the shape {shape}; save grey (H,W) or RGB (H,W,3)")
 
 

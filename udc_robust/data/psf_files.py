@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from udc_robust.data.images import read_image
-from udc_robust.optics.psf import array_shapes, named_psf, psf_names, psf_of, read_psf
+from udc_robust.errors import unknown_name
+from udc_robust.optics.psf import array_shapes, named_display, named_psf, psf_names, psf_of, read_psf
+from udc_robust.optics.variation import PARAMETERS, DisplayVariation, MeasuredVariation, Variation
 
 PICTURES = (".png", ".tif", ".tiff")
 
@@ -26,6 +30,48 @@ def load_psf(name: str) -> Tensor:
     if Path(name).suffix.lower() in PICTURES and Path(name).is_file():
         return psf_of(read_image(name).pixels.numpy(), Path(name))
     return read_psf(name)
+
+
+def variation_of(name: str, side: int = 129) -> Variation:
+    """What can be off about a PSF: of a simulated display by wave optics, of any other as a picture.
+
+    Raises:
+        UserError: see `load_psf`.
+    """
+    display = named_display(name)
+    return MeasuredVariation(load_psf(name)) if display is None else DisplayVariation(display, side)
+
+
+def check_tolerances(tolerances: Mapping[str, float], variation: Variation) -> None:
+    """Refuse tolerances of nothing, beyond the pupil, or of a parameter that there is not.
+
+    Raises:
+        UserError: see above.
+    """
+    for name, value in tolerances.items():
+        if name not in PARAMETERS:
+            raise unknown_name("tolerance", name, PARAMETERS)
+        variation.check(name, value)
+
+
+class Tolerated:
+    """A display of which no two are alike."""
+
+    def __init__(self, name: str, tolerances: Mapping[str, float]) -> None:
+        """Look it up.
+
+        Raises:
+            UserError: see `load_psf` and `check_tolerances`.
+        """
+        self._variation, self._tolerances = variation_of(name), dict(tolerances)
+        check_tolerances(tolerances, self._variation)
+
+    @torch.no_grad()
+    def drawn(self, stream: torch.Generator) -> Tensor:
+        """The PSF (3,k,k) of one, each parameter drawn evenly within its tolerance."""
+        share = 2 * torch.rand(len(self._tolerances), generator=stream) - 1
+        off = share * torch.tensor(list(self._tolerances.values()))
+        return self._variation.psf(dict(zip(self._tolerances, off, strict=True)))
 
 
 def psf_told(name: str, psf: Tensor, side: int) -> list[str]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class SingleFolder(Sequence[Sample]):
         Raises:
             UserError: on missing, empty or doubtful folders and files, from their headers.
         """
-        self._files = _keyed(_expand(lq))
+        self._files = keyed(_expand(lq))
         said = _domain_of_set(next(iter(self._files.values())))
         self._domain = domain or said
         self._reason = "as the config says" if domain else f"as {MANIFEST} says" if said else ""
@@ -84,6 +85,12 @@ class SingleFolder(Sequence[Sample]):
     def keys(self) -> list[str]:
         """Return the file stems, with their folder in front where two folders share one."""
         return list(self._files)
+
+    def scenes(self) -> list[str]:
+        """Return the source of each image that the `MANIFEST` of its set tells of, and the image itself of others."""
+        manifest = _manifest_of(next(iter(self._files.values()))) or {}
+        sources = {entry.get("name"): entry.get("source") for entry in manifest.get("pairs", [])}
+        return [str(sources.get(path.stem) or key) for key, path in self._files.items()]
 
     def sizes(self) -> list[tuple[int, int]]:
         """Return (height, width) of every image, known from the headers."""
@@ -160,7 +167,7 @@ def _expand(paths: Paths) -> list[Path]:
     return [image for path in map(Path, listed) for image in ([path] if path.is_file() else list_images(path))]
 
 
-def _keyed(files: list[Path]) -> dict[str, Path]:
+def keyed(files: list[Path]) -> dict[str, Path]:
     """Name every file by its stem, or by folder and stem where stems repeat."""
     stems = Counter(path.stem for path in files)
     keyed: dict[str, Path] = {}
@@ -182,15 +189,23 @@ def _by_stem(files: list[Path]) -> dict[str, Path]:
 
 
 def _domain_of_set(image: Path) -> str | None:
-    """Colour domain stated by the manifest of a synthetic set, one folder above the image."""
+    """Colour domain stated by the manifest of a synthetic set."""
+    domain = (_manifest_of(image) or {}).get("domain")
+    return domain if domain in ("srgb", "tonemapped", "linear") else None
+
+
+def _manifest_of(image: Path) -> dict[str, Any] | None:
+    """The manifest of a synthetic set, one folder above the image; None where there is none that can be read."""
     manifest = Path(os.path.realpath(image)).parent.parent / MANIFEST
     if not manifest.is_file():
         return None
     try:
-        domain = json.loads(manifest.read_text(encoding="utf-8")).get("domain")
-    except (ValueError, AttributeError, OSError):
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
         return None
-    return domain if domain in ("srgb", "tonemapped", "linear") else None
+    pairs = content.get("pairs", []) if isinstance(content, dict) else None
+    whole = isinstance(pairs, list) and all(isinstance(entry, dict) for entry in pairs)
+    return content if whole else None
 
 
 def _read(path: Path, domain: str | None) -> tuple[Tensor, str]:

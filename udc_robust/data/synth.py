@@ -6,78 +6,31 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field, field_validator
 from torch import Tensor
 
-from udc_robust.config_file import Number, Strict
-from udc_robust.data.images import list_images, read_image, write_image
-from udc_robust.data.panorama import perspective_view
+from udc_robust.data.images import list_images, write_image
 from udc_robust.data.psf_files import load_psf, psf_told
-from udc_robust.errors import UserError, unknown_name
+from udc_robust.data.scenes import FIELD, PairSettings, chosen_sources, draw_pair, radiance_of
+from udc_robust.errors import UserError
 from udc_robust.files import write_text
-from udc_robust.limits import Count, Seed, Side
+from udc_robust.limits import Count, Seed
 from udc_robust.lock import sole_writer
-from udc_robust.metrics import psnr
-from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
-from udc_robust.optics.domains import convert
 from udc_robust.progress import note, progress
 
-FIELD = 256
-"""Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
 
-
-class SynthSettings(Strict):
+class SynthSettings(PairSettings):
     """What a set depends on besides its sources.
 
     Attributes:
-        per_source: crops of each source; ``size``: their side in pixels.
-        psfs: simulated displays by name, or PSF files; each pair draws one.
-        difficulty: range of the degraded PSNR in dB that a pair must have; the true SYNTH samples lie at 19 to 28.
-        tries: how many views are drawn before a pair is given up.
-        shot, read: noise of the capture (see ``optics.capture``).
-        edge: what lies beyond the scene's border.
+        per_source: crops of each source.
     """
 
-    kind: Literal["panorama", "hdr", "photo"] = "panorama"
-    psfs: Annotated[tuple[str, ...], Field(min_length=1)] = ("phone",)
     per_source: Count = 4
-    size: Side = 256
     seed: Seed = 0
     licence: str = "unknown"
-    difficulty: tuple[Number, Number] = (19.0, 28.0)
-    tries: Count = 12
-    shot: Annotated[Number, Field(ge=0)] = 0.0
-    read: Annotated[Number, Field(ge=0)] = 0.0
-    edge: Literal["replicate", "zero"] = "replicate"
-
-    @field_validator("difficulty")
-    @classmethod
-    def _rises(cls, values: tuple[float, float]) -> tuple[float, float]:
-        if values[0] > values[1]:
-            raise ValueError(f"must rise from the first number to the second, not {values[0]:g} {values[1]:g}")
-        return values
-
-
-def make_pair(
-    linear: Tensor,
-    psf: Tensor,
-    *,
-    shot: float = 0.0,
-    read: float = 0.0,
-    generator: torch.Generator | None = None,
-    edge: str = "replicate",
-    round_8_bit: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Capture a scene (3,H,W) of radiance 0..500 through a display: the tone-mapped pair (degraded, clean) in [0,1]."""
-    scene = linear.clamp(0, MAX_RADIANCE)[None]
-    generators = None if generator is None else [generator]
-    captured = capture(scene, psf, shot=shot, read=read, generators=generators, edge=edge)  # type: ignore[arg-type]
-    lq, gt = tone_map(captured)[0], tone_map(scene)[0]
-    return (torch.round(lq * 255) / 255, torch.round(gt * 255) / 255) if round_8_bit else (lq, gt)
 
 
 def synthesise(
@@ -99,7 +52,7 @@ def synthesise(
     """
     if settings.kind == "panorama" and settings.size > FIELD:
         raise UserError(f"size {settings.size} is more than the {FIELD} px of a panorama's view: use at most {FIELD}")
-    paths = _chosen(list_images(sources), only, exclude)
+    paths = chosen_sources(list_images(sources), only, exclude)
     psfs = {name: load_psf(name) for name in settings.psfs}
     header = {
         "domain": "tonemapped",
@@ -131,7 +84,7 @@ def _synthesise(
                 name = f"{stem}_{number:03d}"
                 entry = former.get(name)
                 if entry is None or not _written(out, entry):
-                    source = _radiance(path, settings.kind) if source is None else source
+                    source = radiance_of(path, settings.kind) if source is None else source
                     entry = {"name": name, **_pair(out, name, source, psfs, settings), "source": path.name}
                 entries.append(entry | {"licence": settings.licence})
                 tick(name)
@@ -158,22 +111,6 @@ def pairs_told(entries: Sequence[Mapping[str, Any]], settings: SynthSettings) ->
         side = "too hard" if entry["degraded_psnr"] < low else "too easy"
         lines.append(f"  {entry['name']} through {entry['psf']}: {entry['degraded_psnr']:.1f} dB, {side}")
     return lines + ([f"  ... and {len(dropped) - 5} more, see manifest.json"] if len(dropped) > 5 else [])
-
-
-def _chosen(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        stem = path.name.split(".")[0]
-        if stem in by_stem:
-            raise UserError(f"{path} and {by_stem[stem].name} have the same name: rename or remove one of them")
-        by_stem[stem] = path
-    for name in (*only, *exclude):
-        if name not in by_stem:
-            raise unknown_name("source", name, by_stem)
-    chosen = [path for stem, path in by_stem.items() if stem not in exclude and (not only or stem in only)]
-    if not chosen:
-        raise UserError(f"--only and --exclude leave none of the {len(by_stem)} sources: name fewer to exclude")
-    return chosen
 
 
 def _file_digest(path: Path) -> str:
@@ -223,60 +160,14 @@ def _written(out: Path, entry: dict[str, Any]) -> bool:
     )
 
 
-def _radiance(path: Path, kind: str) -> Tensor:
-    """The linear light of a source; a photograph becomes pseudo-HDR."""
-    picture = read_image(path)
-    if kind == "photo":
-        return expand_highlights(convert(picture.pixels, picture.domain, "linear"))
-    if picture.domain != "linear":
-        raise UserError(f"{path} is a photograph without HDR data: use --kind photo")
-    return _at_native_size(picture.pixels, path) if kind == "panorama" else picture.pixels
-
-
-def _at_native_size(panorama: Tensor, path: Path) -> Tensor:
-    """Average a larger panorama down to the resolution at which a view of 90 degrees has ``FIELD`` pixels."""
-    height, width = panorama.shape[-2:]
-    if width != 2 * height or width < 1000:
-        raise UserError(f"{path} is {height}x{width}: a panorama is twice as wide as high, and at least 1000 px wide")
-    return F.interpolate(panorama[None], (2 * FIELD, 4 * FIELD), mode="area")[0] if width > 4 * FIELD else panorama
-
-
 def _pair(out: Path, name: str, source: Tensor, psfs: dict[str, Tensor], settings: SynthSettings) -> dict[str, Any]:
-    """Draw views until one is as hard as asked, and write it."""
+    """Draw a pair and write it, if it is as hard as asked."""
     stream = torch.Generator().manual_seed(int(hashlib.sha256(f"{settings.seed}/{name}".encode()).hexdigest()[:15], 16))
-    low, high = settings.difficulty
-    view: dict[str, Any] = {}
-    for _ in range(settings.tries):
-        psf_name = settings.psfs[int(torch.randint(len(settings.psfs), (), generator=stream))]
-        scene, view = _view(source, settings, stream)
-        lq, gt = make_pair(
-            scene, psfs[psf_name], shot=settings.shot, read=settings.read, generator=stream, edge=settings.edge
-        )
-        degraded = psnr(lq[None].double(), gt[None].double()).item()
-        view |= {"psf": psf_name, "degraded_psnr": round(degraded, 3)}
-        if low <= degraded <= high:
-            written = {}
-            for part, image in (("lq", lq), ("gt", gt)):
-                write_image(out / part / f"{name}.png", image)
-                written[part] = _file_digest(out / part / f"{name}.png")
-            return {"kept": True, **view, "sha256": written}
-    return {"kept": False, **view}
-
-
-def _view(source: Tensor, settings: SynthSettings, stream: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-    """A random view of a panorama, or a random crop of a picture."""
-
-    def draw(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=stream))
-
-    place: dict[str, Any] = {}
-    if settings.kind == "panorama":
-        place = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}
-        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
-        if settings.size == FIELD:
-            return source, place
-    height, width = source.shape[-2:]
-    if min(height, width) < settings.size:
-        raise UserError(f"a source is {height}x{width}, smaller than --size {settings.size}")
-    top, left = (int(draw(0, length - settings.size + 1 - 1e-6)) for length in (height, width))
-    return source[:, top : top + settings.size, left : left + settings.size], place | {"top": top, "left": left}
+    drawn = draw_pair(source, psfs, settings, stream)
+    if not drawn.kept:
+        return {"kept": False, **drawn.view}
+    written = {}
+    for part, image in (("lq", drawn.lq), ("gt", drawn.gt)):
+        write_image(out / part / f"{name}.png", image)
+        written[part] = _file_digest(out / part / f"{name}.png")
+    return {"kept": True, **drawn.view, "sha256": written}

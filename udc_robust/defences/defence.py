@@ -126,12 +126,14 @@ class Defended(nn.Module):
         random: True when it must be called with streams.
     """
 
-    def __init__(self, defence: Defence, network: Callable[[Tensor], Tensor], gradient: Gradient | None = None) -> None:
+    def __init__(self, defence: Defence, network: Callable[..., Tensor], gradient: Gradient | None = None) -> None:
         super().__init__()
         self.defence, self.network, self.gradient = defence, network, gradient or Exact()
-        self.random = defence.random
+        self._random_network = bool(getattr(network, "random", False))
+        self.random = defence.random or self._random_network
 
     def forward(self, x: Tensor, streams: Streams | None = None) -> Tensor:
-        """Answer ``(B,C,H,W)`` images, one stream each where the defence is random."""
-        noise = self.defence.draw(x, Streams([]) if streams is None else streams)
-        return self.network(self.gradient(self.defence, x, noise))
+        """Answer ``(B,C,H,W)`` images, one stream each where the defence or the network is random."""
+        streams = Streams([]) if streams is None else streams
+        seen = self.gradient(self.defence, x, self.defence.draw(x, streams))
+        return self.network(seen, streams) if self._random_network else self.network(seen)

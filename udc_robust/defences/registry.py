@@ -13,6 +13,7 @@ from pydantic import BaseModel, create_model
 from udc_robust.config_file import Number, Strict, check_config
 from udc_robust.defences import own, random_transforms, transforms
 from udc_robust.defences.defence import Defence
+from udc_robust.defences.filters import defence as filters
 from udc_robust.defences.halftone.core import Halftone
 from udc_robust.defences.purifier.plan import PurifierOptions
 from udc_robust.defences.transforms import require
@@ -37,7 +38,7 @@ class Strength:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of defence.
+    """One kind of defence, or of whatever else a config builds by name.
 
     Attributes:
         build: the class, or a function.
@@ -47,7 +48,7 @@ class Kind:
     """
 
     name: str
-    build: Callable[..., Defence]
+    build: Callable[..., Any]
     strength: Strength | None = None
     files: tuple[str, ...] = ()
     options: type[BaseModel] | None = None
@@ -80,13 +81,17 @@ def load_purifier(**options: Any) -> Defence:
         UserError: impossible options, or a purifier that cannot be read.
     """
     from udc_robust.defences.purifier import guidance, pipeline  # the latter imports diffusers, which is slow
+    from udc_robust.defences.purifier.guide import load_guide
 
     asked = PurifierOptions(**options)
     loaded = pipeline.load_purifier(asked.purifier)
+    guide = None if asked.agdm is None else load_guide(asked.agdm, needs_classes=asked.agdm_classes > 0)
+    shift = None if guide is None else guidance.agdm(guide, asked.agdm_scale, asked.agdm_classes)
     return loaded.purifier(
         loaded.plan_of(asked),
         correct=guidance.low_frequency_consistency(asked.low_frequency) if asked.low_frequency else None,
-        shift=guidance.gdmp(asked.gdmp_eps, asked.gdmp, asked.gdmp_scale) if asked.gdmp else None,
+        shift=guidance.gdmp(asked.gdmp_eps, asked.gdmp, asked.gdmp_scale) if asked.gdmp else shift,
+        guide=guide,
     )
 
 
@@ -131,6 +136,8 @@ DEFENCES: dict[str, Kind] = {
         Kind("crop", random_transforms.RandomCrop),
         Kind("resize_pad", random_transforms.ResizeAndPad),
         Kind("quilting", load_quilting, files=("images",)),
+        Kind("lq_vae", filters.load_lq_vae, files=("weights",)),
+        Kind("atop", filters.load_atop, files=("weights",)),
         Kind("pixel_deflection", random_transforms.PixelDeflection, Strength("sigma", 0.0, 0.3)),
     )
 }

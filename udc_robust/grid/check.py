@@ -21,12 +21,13 @@ from udc_robust.grid.plan import Networks
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.task import Task
 from udc_robust.grid.victims import Victim, build_victims
-from udc_robust.limits import require_memory
+from udc_robust.limits import gigabytes, require_memory
 from udc_robust.networks.constant import refuse_constant
 from udc_robust.processes import is_main
-from udc_robust.progress import doing, progress
+from udc_robust.progress import doing, note, progress
 
 _ENOUGH = 256  # pixels
+_IMAGES = 14  # the images themselves, their truths, starts, best ones, changes, gradients and answers
 _BACKWARD = 1.25  # going back takes a quarter more than what was kept: 5.2 GiB where 3.9 were, mini NAFNet at 768 px
 
 
@@ -48,8 +49,9 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     total = sum(len(networks[images.domain]) + len(victims[images.domain]) for images in sets)
     with progress("checking", total, brief=True, quiet=not is_main()) as tick:
         for images in sets:
-            batch = Batch.load(images, [0], config.device, config.seed, 1)
-            met = [cell for victim in victims[images.domain] for cell in victim.cells]
+            batch = Batch.load(images, [0], config.device, config.seed, 1).captured()
+            cells = [cell for victim in victims[images.domain] for cell in victim.cells]
+            met = [cell for cell in cells if images.meets(cell.attack.label)]
             for cell in met:
                 _check_options(cell, images.domain, images.sizes)
             sloped = any(cell.attack.chosen.access == "gradient" for cell in met)
@@ -103,23 +105,25 @@ def _check_a_gradient_fits(network: Network, part: Tensor, batch: Batch, batch_s
     """
     kept: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def counted(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, nn.Parameter):
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with torch.enable_grad(), frozen(network), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.enable_grad(), frozen(network), torch.autograd.graph.saved_tensors_hooks(counted, lambda tensor: tensor):
         answer = answers(network, part.detach().requires_grad_(True), [0])  # holds what was kept while it is counted
     height, width = max(batch.images.sizes, key=math.prod)
     count = min(batch_size, sum(size == (height, width) for size in batch.images.sizes))
-    pixels = count * height * width / math.prod(part.shape[-2:])
+    tiles = getattr(network, "tiles", None)
+    at_once = height * width if tiles is None else min(height, tiles.side) * min(width, tiles.side)
+    activations = _BACKWARD * sum(kept.values()) * count * at_once / math.prod(part.shape[-2:])
+    needed = activations + _IMAGES * 4 * count * part.shape[1] * height * width
     del answer
-    require_memory(
-        _BACKWARD * sum(kept.values()) * pixels,
-        f"a gradient of {what} for {count} image{'s' if count > 1 else ''} of {height} x {width} px "
-        "(lower `batch_size`, or `crop` the data, or attack with square)",
-        bytes_each=1,
-    )
+    images = f"{count} image{'s' if count > 1 else ''} of {height} x {width} px"
+    mend = "lower `batch_size`, set or lower `tile`, or `crop` the data, or attack with square"
+    require_memory(needed, f"a gradient of {what} for {images} ({mend})", bytes_each=1)
+    if tiles is not None and tiles.needed(batch.x):
+        note(f"memory for a gradient of {what} for {images}: up to {gigabytes(needed)} GiB")
 
 
 def _check_defence(victim: Victim, batch: Batch) -> None:

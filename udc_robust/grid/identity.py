@@ -186,7 +186,12 @@ def _input(written: str) -> Path | None:
         path = Path(written)
         if written.strip(". ") and path.exists():
             return path
-        for name in (f"{written}.safetensors", f"classifiers/{written}.safetensors", written):
+        for name in (
+            f"{written}.safetensors",
+            f"classifiers/{written}.safetensors",
+            f"filters/{written}.safetensors",
+            written,
+        ):
             if written.strip("./ ") and "/" not in written and (shipped("checkpoints") / name).exists():
                 return shipped("checkpoints") / name
     except OSError:  # a text too long for a path

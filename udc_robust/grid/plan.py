@@ -38,7 +38,8 @@ class Share:
         """Each victim unattacked (None), then in its cells."""
         for victim in self.victims:
             for cell in [None, *victim.cells, *self.corruptions]:
-                yield victim, cell
+                if not isinstance(cell, Cell) or self.images.meets(cell.attack.label):
+                    yield victim, cell
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two data blocks are called {twice!r}: give them different names")
     for images in sets:
-        if images.domain == "linear" and config.round_8_bit:
+        if images.stated_in == "linear" and config.round_8_bit:
             raise UserError(f"data {images.label!r} is linear light, which has no 8-bit levels: set round_8_bit: false")
+        if images.domain == "raw" and config.round_8_bit:
+            raise UserError(f"data {images.label!r} is RAW, which has more than 8-bit levels: set round_8_bit: false")
         together = min(config.batch_size, len(images.keys))
         largest = max(height * width for height, width in images.sizes)
         require_memory(4 * 3 * together * largest, f"a batch of {together} images of {images.label!r} and its attack")
@@ -127,6 +130,7 @@ def planned(
         for images in sets
         for indices in batches(images.sizes, config.batch_size)
         for name in networks[images.domain]
+        if images.networks is None or name in images.networks
     ]  # fmt: skip
     return Plan(
         task, config.name, out, config.seed, config.device, config.draws, config.gallery, config.save_images,

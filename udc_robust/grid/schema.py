@@ -15,7 +15,9 @@ from udc_robust.grid.bands import with_bands
 from udc_robust.grid.corruption_config import CorruptionConfig
 from udc_robust.grid.metric_config import MetricConfig
 from udc_robust.grid.presets import blocks, with_preset
+from udc_robust.grid.published import PublishedConfig
 from udc_robust.limits import Count, Device, Seed
+from udc_robust.names import NONE
 from udc_robust.networks.short_names import named_by_file
 
 
@@ -29,6 +31,7 @@ class RunConfig(Strict):
         validation: images on which strengths of defences with ``match`` are tuned; never those of ``data``.
         corruptions: threats that nobody aims, see `CorruptionConfig`; a run may have them and no attack.
         metrics: figures beside the task's own.
+        published: papers whose figures the report shows beside victims of this run.
         save_images: keep all attacked images.
         gallery: images, evenly over each data block, whose pictures are kept for the report.
     """
@@ -36,6 +39,7 @@ class RunConfig(Strict):
     network_key: ClassVar[str] = ""
     short_forms: ClassVar[Mapping[str, str | None]] = {
         "defences": "kind", "attacks": "method", "eps": None, "metrics": "metric", "corruptions": "kind",
+        "published": "system",
     }  # fmt: skip
 
     task: str
@@ -53,6 +57,7 @@ class RunConfig(Strict):
     eps: list[Eps] = Field(min_length=1)
     corruptions: list[CorruptionConfig] = Field(default_factory=list)
     metrics: list[MetricConfig] = Field(default_factory=list)
+    published: list[PublishedConfig] = Field(default_factory=list)
     round_8_bit: bool = True
     save_images: bool = True
     gallery: Annotated[int, Field(ge=0)] = 4
@@ -129,6 +134,9 @@ class RunConfig(Strict):
                     raise ValueError(
                         f"defence {defence.label!r} has `match`: give the `validation` images to tune it on"
                     )
+        behind = [(d.label, d.networks or networks) for d in self.defences if d.kind != NONE]
+        victims = [*networks, *(f"{label} + {name}" for label, names in behind for name in names)]
+        named += [(f"victim of published {block.system!r}", block.victim, victims) for block in self.published]
         for what, name, known in named:
             if name not in known:
                 raise ValueError(str(unknown_name(what, name, known)))
@@ -161,9 +169,9 @@ class RunConfig(Strict):
         """
         known = {network.name: network for network in self.networks}
         sources = [source for attack in self.attacks for source in attack.sources or []]
-        sources.sort(key=lambda source: source.model_dump(exclude_none=True).keys() == {"name"})
+        sources.sort(key=lambda source: source.model_dump(exclude_defaults=True).keys() == {"name"})
         for source in sources:  # a name alone means the network that somebody else describes
             there = known.setdefault(source.name, source)
-            if there != source and source.model_dump(exclude_none=True).keys() != {"name"}:
+            if there != source and source.model_dump(exclude_defaults=True).keys() != {"name"}:
                 raise ValueError(f"two networks are called {source.name!r}, one of them a source: rename one")
         return list(known.values())[len(self.networks) :]

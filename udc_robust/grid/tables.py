@@ -20,6 +20,8 @@ from udc_robust.metrics import Metric
 COSTS = ("linf", "l2", "forwards", "backwards", "queries")
 BAD = "bad_gradients"
 """Columns that every task has, of attacked rows."""
+SEEN = "seen_"
+"""Begins the columns of detectors' scores of what a victim was shown: over 1 it is flagged at 5 % false alarms."""
 CORRUPTION = "corruption"
 """The column by which rows of corruptions are known."""
 
@@ -45,7 +47,8 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
     """Write the tables from a journal's units, in an order that no unit's finish changes.
 
     Args:
-        metrics: those that a task's own columns lack are columns at the end, with the perceptual sizes of changes.
+        metrics: those that a task's own columns lack are columns at the end, with the perceptual sizes of changes and
+            the scores of detectors.
     """
 
     def order(row: Row) -> tuple[Any, ...]:
@@ -53,7 +56,8 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
 
     found = {column for unit in units for row in unit["rows"] for column in row}
     changes = [change_column(norm) for norm in NORM_SIGNS if change_column(norm) in found]
-    columns = [*(metric.name for metric in metrics), *changes]
+    columns = [*(metric.name for metric in metrics), *changes, *sorted(name for name in found if name.startswith(SEEN))]
+    columns += [name for name in task.also if name in found]
     more = [column for column in columns if column not in task.results]
     units = sorted(units, key=lambda unit: unit["unit"])
     every = [row for unit in units for row in unit["rows"]]

@@ -77,6 +77,7 @@ class Task:
         quality: the one figure of an image that ranks attacks: higher is better. ``metrics``: the other figures of an
             answer, as a run of this config has them. ``few_images``: a set under this size says little about another.
         names, results, summary: columns of the tables; ``names`` name a cell, the first seven order the rows.
+        also: columns of figures that stand in the tables of runs whose rows have them.
         open: a data block's images. ``load``: every network by name, for images of one domain.
         check: a victim's answers ``(draws,B,...)`` to a batch of the data, before any work; UserError where the
             attacks of the run are not defined for them.
@@ -85,6 +86,8 @@ class Task:
         figures: what the tables say of each image of a judged batch, a list over its images each.
         describe: what a row says of image ``i`` of a batch. ``summarise``: of the rows of one cell.
         pictures: what is kept of a batch beside the inputs, by role. ``facts``: what run.json says of a network.
+        known: a network as the attacker of it knows it, where that is less than there is: the attack is made on this,
+            and judged on the network.
         family: by network, the one that it is compared with where both are in the run.
         headline, verdict, tiles, columns, notes, answer, glossary: the words of the report.
     """
@@ -105,11 +108,13 @@ class Task:
     summarise: Callable[[Sequence[Row]], dict[str, Any]]
     columns: Callable[[Any], list[Column]]
     kicker: str
+    also: tuple[str, ...] = ()
     metrics: Callable[[Any], tuple[Sequence[Metric], str]] = lambda config: ([], "")
     check: Callable[[RunConfig, Batch, Any, Tensor], None] = lambda config, batch, network, answer: None
     describe: Callable[[Batch, int], dict[str, Any]] = lambda batch, row: {}
     pictures: Callable[[Judged], dict[str, Tensor]] = lambda judged: {}
     facts: Callable[[Any], dict[str, Any]] = lambda network: {}
+    known: Callable[[AttackConfig, Any], Any] = lambda attack, network: network
     family: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda networks: {name: name for name in networks}
     shown: Pictures = Pictures("view", "view")
     headline: Callable[[Sequence[Any], Sequence[Any]], str] = lambda panels, compared: ""

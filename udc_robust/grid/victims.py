@@ -26,6 +26,11 @@ def victim_label(network: str, defence: str) -> str:
     return network if defence == NONE else f"{defence} + {network}"
 
 
+def is_random(network: Network) -> bool:
+    """Whether a network answers differently each time, with noise in its features: it is then called with streams."""
+    return bool(getattr(network, "random", False))
+
+
 @dataclass(frozen=True)
 class Victim:
     """A network behind a defence (None: bare).
@@ -61,12 +66,18 @@ class Victim:
     @property
     def random(self) -> bool:
         """Whether two answers to one image differ."""
-        return self.defence is not None and self.defence.random
+        return is_random(self.network) or (self.defence is not None and self.defence.random)
 
     @property
     def gradients(self) -> Mapping[str, Any]:
         """Gradients past the defence by access; none for a bare network."""
         return {} if self.defence is None else self.defence.gradients
+
+    def averages(self, cell: Cell) -> bool:
+        """Whether the attacker of a cell has several answers to one image to average."""
+        if cell.access in self.gradients:
+            return self.random or cell.jitter > 0
+        return is_random(self.network) and cell.access in ("gradient", "blind")
 
     def seen(self, cell: Cell) -> Answering:
         """What the attacker of a cell differentiates or asks."""
@@ -138,10 +149,13 @@ def _victim(
     attacks, eps = config.attacks, config.eps
     if block.kind == NONE:
         assert isinstance(network, nn.Module)
-        met = aimed(cells(attacks, eps, block), network, sources)
+        met = aimed(cells(attacks, eps, block, random=is_random(network)), network, sources)
         return Victim(network, block, None, {}, met, network)
+    if network.domain == "raw":
+        raise UserError(f"defence {block.label!r} takes pictures, not RAW planes: set `develop: true` of the data")
     if network.domain == "linear":
         raise UserError(f"defence {block.label!r} takes images in [0,1], not linear light: tone-map the data")
     defence = build_defence(block.kind, options).to(config.device).eval()
-    met = aimed(cells(attacks, eps, block, defence.gradients, defence.random), network, sources)
+    random = defence.random or is_random(network)
+    met = aimed(cells(attacks, eps, block, defence.gradients, random), network, sources)
     return Victim(network, block, defence, options, met, Defended(defence, network).eval())

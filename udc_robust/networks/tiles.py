@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from types import EllipsisType
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +41,7 @@ def check_tiles(tile: int, overlap: int) -> None:
 
 
 def count_tiles(height: int, width: int, tile: int, overlap: int) -> int:
-    """How many tiles cover an image, see `tile_boxes`.
+    """How many tiles cover an image, see `tile_boxes`; the same whatever they are aligned to.
 
     Raises:
         UserError: they cannot be cut, or are so many that they would hardly end.
@@ -55,10 +57,40 @@ def count_tiles(height: int, width: int, tile: int, overlap: int) -> int:
     return count
 
 
-def tile_boxes(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[slice, slice, slice, slice]]:
-    """Cover an image: input rows and columns of each tile, and the output rows and columns it is trusted for.
+class Box(NamedTuple):
+    """A tile: the rows and columns that go in, and those of the answer that it is trusted for."""
+
+    rows_in: slice
+    columns_in: slice
+    rows_out: slice
+    columns_out: slice
+
+    @property
+    def trusted(self) -> tuple[EllipsisType, slice, slice]:
+        """The trusted part, as places of the tile itself."""
+        inner = (
+            slice(out.start - whole.start, out.stop - whole.start)
+            for whole, out in ((self.rows_in, self.rows_out), (self.columns_in, self.columns_out))
+        )
+        return (..., *inner)  # type: ignore[return-value]
+
+    def touches(self, place: Sequence[int]) -> bool:
+        """Whether any of a rectangle (top, left, height, width in px) goes in."""
+        top, left, height, width = place
+        return (
+            self.rows_in.start < top + height and top < self.rows_in.stop
+            and self.columns_in.start < left + width and left < self.columns_in.stop
+        )  # fmt: skip
+
+
+def tile_boxes(height: int, width: int, tile: int, overlap: int, grid: int = 1) -> Iterator[Box]:
+    """Cover an image.
 
     Neighbouring tiles share ``2 * overlap`` pixels, and each is trusted up to ``overlap`` from its inner borders.
+
+    Args:
+        grid: tiles begin at its multiples, as must ``tile`` and ``overlap``: a network that strides by it then sees
+            every tile as it sees that part of the whole image.
 
     Raises:
         UserError: see `check_tiles`.
@@ -66,17 +98,17 @@ def tile_boxes(height: int, width: int, tile: int, overlap: int) -> Iterator[tup
     check_tiles(tile, overlap)
     if not tile:
         raise ValueError("no tiles: take the whole image")
-    for rows_in, rows_out in _spans(height, tile, overlap):
-        for columns_in, columns_out in _spans(width, tile, overlap):
-            yield rows_in, columns_in, rows_out, columns_out
+    for rows_in, rows_out in _spans(height, tile, overlap, grid):
+        for columns_in, columns_out in _spans(width, tile, overlap, grid):
+            yield Box(rows_in, columns_in, rows_out, columns_out)
 
 
-def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
+def _spans(length: int, tile: int, overlap: int, grid: int) -> list[tuple[slice, slice]]:
     step = tile - 2 * overlap
     spans, done = [], 0
     while done < length:
-        # The last tile is moved back inside, so that every tile has the full size where the image has.
-        start = max(min(done - overlap, length - tile), 0)
+        # The last tile is moved back inside, so that every tile has (nearly) the full size where the image has.
+        start = max(min(done - overlap, -(-(length - tile) // grid) * grid), 0)
         end = min(start + tile, length)
         trusted = length if end == length else start + overlap + step
         spans.append((slice(start, end), slice(done, trusted)))
@@ -107,11 +139,9 @@ def tiled(
     """
     count_tiles(x.shape[-2], x.shape[-1], tile, overlap)
     output = torch.empty_like(x)
-    for rows_in, columns_in, rows_out, columns_out in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
-        answer = network(*(part[..., rows_in, columns_in] for part in (x, *along)))
-        inner_rows = slice(rows_out.start - rows_in.start, rows_out.stop - rows_in.start)
-        inner_columns = slice(columns_out.start - columns_in.start, columns_out.stop - columns_in.start)
-        output[..., rows_out, columns_out] = answer[..., inner_rows, inner_columns]
+    for box in tile_boxes(x.shape[-2], x.shape[-1], tile, overlap):
+        answer = network(*(part[..., box.rows_in, box.columns_in] for part in (x, *along)))
+        output[..., box.rows_out, box.columns_out] = answer[box.trusted]
         if on_tile:
             on_tile()
     return output

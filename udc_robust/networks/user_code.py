@@ -135,17 +135,18 @@ def _no_users(builder: Callable[..., nn.Module]) -> bool:
     return str(getattr(builder, "__module__", "")).partition(".")[0] in ("udc_robust", "basicsr", "torchvision")
 
 
-def answered(network: nn.Module, x: Tensor, what: str) -> Tensor:
+def answered(network: nn.Module, x: Tensor, what: str, *more: Any) -> Tensor:
     """The answer of a network, which must be one tensor of numbers; a fault in code that is not ours is told as theirs.
 
     Args:
         what: names the network for the error, such as ``restorer 'mine'``.
+        more: further arguments that it takes.
 
     Raises:
         UserError: the code of others raises, memory runs out, or the answer is something else.
     """
     try:
-        answer = network(x)
+        answer = network(x, *more)
     except UserError:
         raise
     except FAULTS as error:

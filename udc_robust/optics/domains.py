@@ -1,11 +1,13 @@
 """The colour domain an image is stated in, and the conversions between them.
 
 ``linear``: scene radiance 0..500. ``tonemapped``: x / (x + 0.25), the domain of the UDC networks. ``srgb``: an 8-bit
-photograph / 255 (IEC 61966-2-1), where 1 is linear 1. All conversions are differentiable.
+photograph / 255 (IEC 61966-2-1), where 1 is linear 1. ``raw``: the planes GR, R, B, GB of a Bayer sensor as shares of
+full scale, which are no colours yet and convert to nothing else. All conversions are differentiable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
@@ -15,6 +17,8 @@ from udc_robust.names import Domain
 from udc_robust.optics.capture import MAX_RADIANCE, inverse_tone_map, tone_map
 
 DOMAINS: tuple[str, ...] = get_args(Domain)
+RAW_PLANES = ("GR", "R", "B", "GB")
+"""The planes of RAW images, in the order of UDC-SIT."""
 
 
 def value_range(domain: str) -> tuple[float, float]:
@@ -29,6 +33,8 @@ def convert(x: Tensor, source: str, target: str) -> Tensor:
     """
     if source == target:
         return x
+    if "raw" in (source, target):
+        raise ValueError(f"RAW planes convert to no colours: {source} to {target}")
     x = x.clamp(*value_range(source))
     if source == "tonemapped":
         linear = inverse_tone_map(x)
@@ -55,3 +61,19 @@ def linear_to_srgb(x: Tensor) -> Tensor:
 def for_metrics(x: Tensor, domain: str) -> Tensor:
     """Linear light is tone-mapped before it is measured, as the UDC literature does; other domains stay."""
     return convert(x, domain, "tonemapped") if domain == "linear" else x
+
+
+def for_eyes(x: Tensor, domain: str) -> Tensor:
+    """What is shown of ``(B,C,H,W)``: RAW planes are developed, and linear light is tone-mapped."""
+    return developed(x) if domain == "raw" else for_metrics(x, domain)
+
+
+def developed(planes: Tensor, white_balance: Sequence[float] = (2.0, 1.0, 1.7)) -> Tensor:
+    """A simple sRGB picture ``(...,3,H,W)`` of RAW planes ``(...,4,H,W)``, a pixel for each Bayer cell.
+
+    Red, the mean of both greens, and blue, each times its gain, cut at full scale, with the sRGB curve. No demosaicing,
+    colour matrix, denoising or tone mapping: what differs between two pictures differs between their planes.
+    """
+    gr, r, b, gb = planes.unbind(-3)
+    light = torch.stack([r, (gr + gb) / 2, b], dim=-3)
+    return linear_to_srgb(light * torch.tensor(white_balance, dtype=light.dtype, device=light.device).view(3, 1, 1))

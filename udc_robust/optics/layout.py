@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 # Tells for coordinates x, y (micrometres, equal shapes) where the display is open.
 Opening = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
+
+# For coordinates x, y (micrometres; arrays or tensors) the distance to the nearest edge of each kind of structure,
+# positive where it lets light pass: the display is open where none is negative.
+Edges = Callable[[Any, Any], list[Any]]
 
 _SAMPLES = 512
 _PITCH = 4.0
@@ -34,6 +40,46 @@ class Layout:
         return float(self.transmission.mean())
 
 
+@dataclass(frozen=True)
+class Display:
+    """A display as it is built: its edges, how it is mounted, and the camera's defocus (micrometres, at the rim)."""
+
+    edges: Edges
+    angle: float = 0.0
+    scale: float = 1.0
+    defocus: float = 0.2
+
+    @property
+    def layout(self) -> Layout:
+        """Its transmission over the pupil."""
+        return rasterise(opening_of(self.edges), angle=self.angle, scale=self.scale)
+
+
+def opening_of(edges: Edges) -> Opening:
+    """Where all edges let light pass."""
+    return lambda x, y: np.logical_and.reduce([edge >= 0 for edge in edges(x, y)])
+
+
+def toled_edges(x: Any, y: Any) -> list[Any]:
+    """See `toled`."""
+    return [_to_cell(x, 160) - 20, _to_cell(y, 160) - 3]
+
+
+def poled_edges(x: Any, y: Any) -> list[Any]:
+    """See `poled`."""
+    return [24 - _to_lattice(x, y, 120)]
+
+
+def phone_edges(island: float = 1.0) -> Edges:
+    """See `phone`."""
+    period, radius = 130.9, 26.5 * island
+
+    def edges(x: Any, y: Any) -> list[Any]:
+        return [_to_lattice(x, y, period) - radius, _to_cell(y, period) - 4.9, _to_cell(x, period) - 2.8]
+
+    return edges
+
+
 def toled(*, angle: float = 0.0, scale: float = 1.0) -> Layout:
     """Transparent OLED: opaque vertical stripes, 40 of every 160 micrometres, crossed by thin horizontal wires.
 
@@ -42,10 +88,7 @@ def toled(*, angle: float = 0.0, scale: float = 1.0) -> Layout:
         scale: factor on all its lengths; above 1 the diffraction orders move inwards.
     """
 
-    def opening(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (_to_cell(x, 160) > 20) & (_to_cell(y, 160) > 3)
-
-    return rasterise(opening, angle=angle, scale=scale)
+    return Display(toled_edges, angle, scale).layout
 
 
 def poled(*, angle: float = 0.0, scale: float = 1.0) -> Layout:
@@ -54,12 +97,7 @@ def poled(*, angle: float = 0.0, scale: float = 1.0) -> Layout:
     Args: see `toled`.
     """
 
-    def opening(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        corner = np.hypot(_to_cell(x, 120), _to_cell(y, 120)) < 24
-        middle = np.hypot(_to_cell(x - 60, 120), _to_cell(y - 60, 120)) < 24
-        return corner | middle
-
-    return rasterise(opening, angle=angle, scale=scale)
+    return Display(poled_edges, angle, scale).layout
 
 
 def phone(*, angle: float = 0.0, scale: float = 1.0, island: float = 1.0) -> Layout:
@@ -80,15 +118,7 @@ def phone(*, angle: float = 0.0, scale: float = 1.0, island: float = 1.0) -> Lay
         scale: factor on all its lengths.
         island: factor on the islands' radius alone; above 1 less light passes and more of it is scattered.
     """
-    period, radius = 130.9, 26.5 * island
-
-    def opening(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        corner = np.hypot(_to_cell(x, period), _to_cell(y, period)) < radius
-        middle = np.hypot(_to_cell(x - period / 2, period), _to_cell(y - period / 2, period)) < radius
-        wires = (_to_cell(y, period) < 4.9) | (_to_cell(x, period) < 2.8)
-        return ~(corner | middle | wires)
-
-    return rasterise(opening, angle=angle, scale=scale)
+    return Display(phone_edges(island), angle, scale).layout
 
 
 def rasterise(opening: Opening, *, angle: float = 0.0, scale: float = 1.0) -> Layout:
@@ -104,6 +134,14 @@ def rasterise(opening: Opening, *, angle: float = 0.0, scale: float = 1.0) -> La
     return Layout(coarse, _PITCH)
 
 
-def _to_cell(position: NDArray[np.float64], period: float) -> NDArray[np.float64]:
+def _to_cell(position: Any, period: float) -> Any:
     """Distance to the nearest multiple of ``period``."""
-    return np.abs((position + period / 2) % period - period / 2)
+    return abs((position + period / 2) % period - period / 2)
+
+
+def _to_lattice(x: Any, y: Any, period: float) -> Any:
+    """Distance to the nearest point of a square lattice that also has a point in the middle of each cell."""
+    corner = _to_cell(x, period) ** 2 + _to_cell(y, period) ** 2
+    middle = _to_cell(x - period / 2, period) ** 2 + _to_cell(y - period / 2, period) ** 2
+    lesser = torch.minimum(corner, middle) if isinstance(corner, torch.Tensor) else np.minimum(corner, middle)
+    return (lesser + 1e-30) ** 0.5  # the slope of a root is infinite at 0

@@ -6,7 +6,7 @@ modulus of the Fourier transform of pupil times display, stretched in proportion
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.optics.layout import Layout, phone, poled, toled
+from udc_robust.optics.layout import Display, Layout, phone_edges, poled_edges, toled_edges
 
 # Wavelengths (micrometres) at which the red, green and blue filters are sampled, with equal weight.
 CHANNEL_WAVELENGTHS = (
@@ -73,19 +73,23 @@ def encircled_energy(psf: Tensor, radii: Sequence[float]) -> Tensor:
     return torch.einsum("cij,rij->cr", psf.double(), within.double()).to(psf.dtype)
 
 
-# name -> (display, defocus in micrometres at the pupil's rim)
-_NAMED: dict[str, tuple[Callable[[], Layout], float]] = {
-    "toled": (toled, 0.2),
-    "poled": (poled, 0.2),
-    "phone": (phone, 0.456),
+_NAMED: dict[str, Display] = {
+    "toled": Display(toled_edges),
+    "poled": Display(poled_edges),
+    "phone": Display(phone_edges(), defocus=0.456),
     # The training family: the same kind of display turned, finer or coarser, and with less open area.
-    "phone_turned": (lambda: phone(angle=12), 0.456),
-    "phone_counterturned": (lambda: phone(angle=-12), 0.456),
-    "phone_fine": (lambda: phone(scale=0.8), 0.456),
-    "phone_coarse": (lambda: phone(scale=1.3), 0.456),
-    "phone_dense": (lambda: phone(island=1.2), 0.456),
-    "phone_harsh": (lambda: phone(island=1.35, scale=1.3), 0.55),
+    "phone_turned": Display(phone_edges(), angle=12, defocus=0.456),
+    "phone_counterturned": Display(phone_edges(), angle=-12, defocus=0.456),
+    "phone_fine": Display(phone_edges(), scale=0.8, defocus=0.456),
+    "phone_coarse": Display(phone_edges(), scale=1.3, defocus=0.456),
+    "phone_dense": Display(phone_edges(1.2), defocus=0.456),
+    "phone_harsh": Display(phone_edges(1.35), scale=1.3, defocus=0.55),
 }
+
+
+def named_display(name: str) -> Display | None:
+    """The display behind a simulated PSF, or None: a measured one does not tell its display."""
+    return _NAMED.get(name)
 
 
 def psf_names() -> list[str]:
@@ -95,8 +99,8 @@ def psf_names() -> list[str]:
 
 @cache
 def _simulated(name: str, size: int, field: int) -> Tensor:
-    display, defocus = _NAMED[name]
-    return simulate_psf(display(), size, Camera.for_field(field, defocus=defocus))
+    display = _NAMED[name]
+    return simulate_psf(display.layout, size, Camera.for_field(field, defocus=display.defocus))
 
 
 def named_psf(name: str, size: int = 129, field: int = 256) -> Tensor:
@@ -150,17 +154,27 @@ def read_psf(path: Path | str, key: str | None = None) -> Tensor:
 
 def _intensity(layout: Layout, size: int, camera: Camera, wavelength: float) -> np.ndarray:
     """Energy (size,size) of one wavelength in the sensor's pixels."""
-    count = layout.transmission.shape[0]
-    axis = (np.arange(count) - (count - 1) / 2) * layout.pitch / (camera.aperture / 2)
-    radius_squared = axis[:, None] ** 2 + axis[None] ** 2
+    radius_squared = pupil_radius(layout.transmission.shape[0], layout.pitch, camera)
     phase = 2 * np.pi * camera.defocus / wavelength * radius_squared
     field = layout.transmission * (radius_squared <= 1) * np.exp(1j * phase)
+    return diffracted(torch.from_numpy(field.astype(np.complex64)), layout.pitch, size, camera, wavelength).numpy()
 
-    # Twice the pupil's width samples the intensity without aliasing: it has twice the field's bandwidth.
-    samples = 2 * count
-    spectrum = torch.fft.fftshift(torch.fft.fft2(torch.from_numpy(field.astype(np.complex64)), s=(samples, samples)))
-    overlap = _pixel_overlap(samples, wavelength * camera.focal_length / (samples * layout.pitch), size, camera.pixel)
-    return overlap @ spectrum.abs().square().double().numpy() @ overlap.T
+
+def pupil_radius(count: int, pitch: float, camera: Camera) -> np.ndarray:
+    """The square of the distance (count,count) from the middle of the pupil, 1 at its rim."""
+    axis = (np.arange(count) - (count - 1) / 2) * pitch / (camera.aperture / 2)
+    return axis[:, None] ** 2 + axis[None] ** 2
+
+
+def diffracted(
+    field: Tensor, pitch: float, size: int, camera: Camera, wavelength: float, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Energy (size,size) in the sensor's pixels of a field (n,n), complex64, in the pupil; differentiable."""
+    samples = 2 * field.shape[0]  # twice the pupil's width: the intensity has twice the field's bandwidth
+    spectrum = torch.fft.fftshift(torch.fft.fft2(field, s=(samples, samples)))
+    step = wavelength * camera.focal_length / (samples * pitch)
+    overlap = torch.from_numpy(_pixel_overlap(samples, step, size, camera.pixel)).to(dtype)
+    return overlap @ spectrum.abs().square().to(dtype) @ overlap.T
 
 
 def _pixel_overlap(samples: int, step: float, size: int, pixel: float) -> np.ndarray:

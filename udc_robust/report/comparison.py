@@ -12,7 +12,7 @@ from typing import Any
 
 from udc_robust.grid.budget import Budget, rising
 from udc_robust.grid.cells import ACCESSES
-from udc_robust.grid.statistics import Interval, mean_interval
+from udc_robust.grid.statistics import Interval
 from udc_robust.metrics import Metric
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.worst import Worst, attacked_at, held, strongest, worst_by_image
@@ -127,10 +127,11 @@ def unmade(panels: Sequence[Panel]) -> list[str]:
 
 
 def _standing(panel: Panel, baseline: Panel | None, budgets: Sequence[Budget]) -> Standing:
-    clean = [panel.figure(row) for row in panel.clean_rows]
-    before = fmean(clean if baseline is None else [baseline.figure(row) for row in baseline.clean_rows])
+    clean = panel.figures(panel.clean_rows)
+    before = fmean((clean if baseline is None else baseline.figures(baseline.clean_rows)).values())
     found = [_held(panel, baseline, budget) for budget in budgets]
-    return Standing(panel, fmean(clean), mean_interval(clean), panel.task.quality.better(before, fmean(clean)), found)
+    mean = fmean(clean.values())
+    return Standing(panel, mean, panel.interval(clean), panel.task.quality.better(before, mean), found)
 
 
 def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
@@ -144,22 +145,21 @@ def _held(panel: Panel, baseline: Panel | None, budget: Budget) -> Held | None:
         for kind in dict.fromkeys(map(attacker, rivals))
     }
     gains = (
-        []
+        {}
         if baseline is None or baseline is panel
         else gains_over(panel.task.quality, worst, worst_by_image(baseline, budget))
     )
-    figures = [one.figure for one in worst.values()]
     floor = panel if baseline is None else baseline
     cap = capped(floor, budget)
     return Held(
-        quality=fmean(figures),
-        interval=mean_interval(figures),
+        quality=held(worst),
+        interval=panel.interval({image: one.figure for image, one in worst.items()}),
         noise=next((o.left for o in here if o.is_noise), None),
         by=by,
-        gain=fmean(gains) if gains else None,
-        gain_interval=mean_interval(gains) if gains else None,
+        gain=fmean(gains.values()) if gains else None,
+        gain_interval=panel.interval(gains) if gains else None,
         cap=cap,
-        share=None if cap is None or not gains else share_closed(floor, budget, fmean(gains), cap),
+        share=None if cap is None or not gains else share_closed(floor, budget, fmean(gains.values()), cap),
         strongest=strongest(worst),
         worst=worst,
     )
@@ -182,9 +182,9 @@ def share_closed(baseline: Panel, budget: Budget, gain: float, cap: float) -> fl
     return gain / gap if gap > metric.scale.large else None
 
 
-def gains_over(metric: Metric, worst: Mapping[str, Worst], floor: Mapping[str, Worst]) -> list[float]:
+def gains_over(metric: Metric, worst: Mapping[str, Worst], floor: Mapping[str, Worst]) -> dict[str, float]:
     """By how much each image of one victim is better than that of another."""
-    return [metric.better(worst[image].figure, floor[image].figure) for image in worst if image in floor]
+    return {image: metric.better(worst[image].figure, floor[image].figure) for image in worst if image in floor}
 
 
 def attacker(outcome: Outcome) -> str:

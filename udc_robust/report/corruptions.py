@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from udc_robust.grid.statistics import Interval, mean_interval
+from udc_robust.grid.statistics import Interval
 from udc_robust.grid.tables import mean_of
 from udc_robust.grid.task import Row
 from udc_robust.metrics import Metric
@@ -116,11 +116,13 @@ def _drop(panel: Panel, key: tuple[str, str, str, int], rows: Sequence[Row], cle
 
 
 def _kept(panel: Panel, rows: Sequence[Row], drop: float | None, most: float) -> Kept:
-    figures = [panel.figure(row) for row in rows]
+    figures = panel.figures(rows)
     given = mean_of([row.get(f"{panel.task.quality.name}_input") for row in rows])
     share = max(drop, 0) / most if drop is not None and most > 0 else 0.0
     factor = panel.task.quality.factor
-    return Kept(fmean(figures), mean_interval(figures), drop, None if given is None else factor * given, share)
+    return Kept(
+        fmean(figures.values()), panel.interval(figures), drop, None if given is None else factor * given, share
+    )
 
 
 def _mean(kept: Sequence[Kept | None]) -> float | None:

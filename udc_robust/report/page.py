@@ -17,7 +17,9 @@ from udc_robust.grid.tables import to_csv
 from udc_robust.grid.task import Task
 from udc_robust.portable import portable
 from udc_robust.report import (
+    annotated,
     areas,
+    attackers,
     comparison,
     corruptions,
     costs,
@@ -28,6 +30,9 @@ from udc_robust.report import (
     histogram,
     matrix,
     paired,
+    possible,
+    published,
+    seen,
     slide,
     transfer,
     words,
@@ -57,6 +62,8 @@ def write_report(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path | No
     out = out or (read[0].path / "report.html" if len(read) == 1 else Path("report.html"))
     kinds = list(dict.fromkeys(run.task.name for run in read))
     parts = [_part(tasks[kind], [p for p in panels if p.task.name == kind], i) for i, kind in enumerate(kinds)]
+    for part in parts:
+        part["published"] = published.beside(read, [panel for panel in panels if panel.task is part["task"]])
     page = template("report.html.j2").render(
         title=_title(read),
         kicker=" and ".join(part["task"].kicker for part in parts),
@@ -103,17 +110,25 @@ def _write_tables(out: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     compared, matrices, pairs = (
         [one for found in judged for one in found[key]] for key in ("comparisons", "matrices", "paired")
     )
-    averaged, corrupted, made = (
-        [one for part in parts for one in part[key]] for key in ("areas", "corruptions", "transfers")
+    averaged, corrupted, made, known, met, looked = (
+        [one for part in parts for one in part[key]]
+        for key in ("areas", "corruptions", "transfers", "possible", "attackers", "seen")
     )
+    printed = [one for part in parts for one in part["published"]]
     for name, columns, rows in (
         ("flags", flags.COLUMNS, flags.flag_rows([pair for found in judged for pair in found["flags"]])),
         ("defences", comparison.COLUMNS, comparison.rows(compared)),
         ("paired", paired.COLUMNS, paired.rows(pairs)),
+        ("attackers", attackers.COLUMNS, attackers.rows(met)),
+        ("limits", possible.COLUMNS, possible.rows(known)),
+        ("bracket", possible.BRACKET_COLUMNS, possible.bracket_rows(known)),
         ("areas", areas.columns(averaged), areas.rows(averaged)),
         ("corruptions", corruptions.columns(corrupted), corruptions.rows(corrupted)),
+        ("annotations", annotated.COLUMNS, annotated.rows([one for part in parts for one in part["annotated"]])),
         ("matrix", matrix.matrix_columns(matrices), matrix.matrix_rows(matrices)),
         ("transfer", transfer.columns(made), transfer.rows(made)),
+        ("detectors", seen.COLUMNS, seen.rows(looked)),
+        ("published", published.COLUMNS, published.rows(printed)),
     ):
         path = out.with_suffix(f".{name}.csv")
         if rows:
@@ -141,8 +156,13 @@ def _part(task: Task, panels: Sequence[Panel], place: int) -> dict[str, Any]:
         "drop_plots": histogram.drop_plots(studied, f"{prefix}drops"),
         "others": list(_by_other_figures(panels, prefix)),
         "areas": areas.areas(panels),
+        "possible": possible.limits_of(judged["comparisons"]),
+        "attackers": attackers.attackers(judged["comparisons"]),
+        "random_defence": any(panel.random for panel in panels),
         "corruptions": corruptions.tables(panels),
+        "annotated": annotated.tables(judged["comparisons"]),
         "transfers": transfer.transfers(panels),
+        "seen": seen.seen(panels),
         "spectrum_plots": spectrum_plots(panels, f"{prefix}spectrum"),
         "query_plots": query_plots(studied, f"{prefix}queries"),
         "studied": [panel_tables(panel) for panel in studied],

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from udc_robust.grid.budget import Budget, rising
-from udc_robust.grid.statistics import Interval, mean_interval
+from udc_robust.grid.statistics import Interval
 from udc_robust.metrics import Metric
 from udc_robust.report.panel import Panel
 from udc_robust.report.worst import attacked_at, worst_by_image
@@ -95,23 +95,24 @@ def _pair(panel: Panel, before: Panel, budget: Budget) -> Pair:
     noise = [_noise(one, budget) for one in (panel, before)]
     return Pair(
         panel,
-        _change(*({row["image"]: one.figure(row) for row in one.clean_rows} for one in (panel, before))),
-        _change(noise[0], noise[1]) if noise[0] and noise[1] else None,
-        _change(*({i: w.figure for i, w in worst_by_image(one, budget).items()} for one in (panel, before))),
+        _change(panel, *(one.figures(one.clean_rows) for one in (panel, before))),
+        _change(panel, noise[0], noise[1]) if noise[0] and noise[1] else None,
+        _change(panel, *({i: w.figure for i, w in worst_by_image(one, budget).items()} for one in (panel, before))),
     )
 
 
 def _noise(panel: Panel, budget: Budget) -> dict[str, float]:
     found = next((o for o in panel.outcomes if o.is_noise and o.budget == budget), None)
-    return {} if found is None else {row["image"]: panel.figure(row) for row in found.rows}
+    return {} if found is None else panel.figures(found.rows)
 
 
-def _change(after: dict[str, float], before: dict[str, float]) -> Change:
-    shared = [image for image in after if image in before]
-    gaps = [after[image] - before[image] for image in shared]
+def _change(panel: Panel, after: dict[str, float], before: dict[str, float]) -> Change:
+    gaps = {image: after[image] - before[image] for image in after if image in before}
     same = after == before
     return Change(
-        fmean(after.values()), None if same or not gaps else fmean(gaps), None if same else mean_interval(gaps)
+        fmean(after.values()),
+        None if same or not gaps else fmean(gaps.values()),
+        None if same else panel.interval(gaps),
     )
 
 

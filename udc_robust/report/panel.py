@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from udc_robust.grid.budget import Budget
 from udc_robust.grid.cells import Cell
+from udc_robust.grid.statistics import Interval, mean_interval
 from udc_robust.grid.task import Row, Task
 from udc_robust.grid.units import image_folder
 from udc_robust.grid.victims import victim_label
 from udc_robust.metrics import Metric
 from udc_robust.names import NONE
+
+
+def interval_of(by_image: Mapping[str, float], scenes: Mapping[str, str]) -> Interval:
+    """Of the mean over images, at 95 %; images of one scene count together, those without are scenes of their own."""
+    return mean_interval(list(by_image.values()), [scenes.get(image, image) for image in by_image])
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Outcome:
         seconds: mean time per image; None where the run measured none.
         peak_bytes: largest memory peak over its batches.
         asked: rows of ``queries.csv``: what was left of an image after so many queries.
+        scenes: see `Panel.scenes`.
     """
 
     cell: Cell
@@ -35,6 +42,7 @@ class Outcome:
     seconds: float | None
     peak_bytes: float | None
     asked: Sequence[Row] = ()
+    scenes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_noise(self) -> bool:
@@ -124,6 +132,30 @@ class Panel:
     def has_truth(self) -> bool:
         """Whether quality is measured against a target (else against the clean answer)."""
         return self.images["truth"]
+
+    @property
+    def scenes(self) -> Mapping[str, str]:
+        """By image the scene that it is of, where several are of one."""
+        found: Mapping[str, str] = self.images.get("scenes", {})
+        return found
+
+    @property
+    def scene_count(self) -> int:
+        """How many scenes its images are of."""
+        return len({self.scenes.get(row["image"], row["image"]) for row in self.clean_rows})
+
+    def interval(self, by_image: Mapping[str, float]) -> Interval:
+        """See `interval_of`."""
+        return interval_of(by_image, self.scenes)
+
+    def figures(self, rows: Sequence[Row]) -> dict[str, float]:
+        """The quality of each image of some rows, as people read it."""
+        return {row["image"]: self.figure(row) for row in rows}
+
+    @property
+    def stated_in(self) -> str:
+        """Colour domain in which budgets are stated: of the images, or of the scenes that were photographed."""
+        return self.images.get("scene_domain") or self.images["domain"]
 
     @property
     def is_bare(self) -> bool:

@@ -61,7 +61,8 @@ class Run:
         for data in self.facts["data"]:
             for network in self.config.networks:
                 for defence in sorted(self.config.defences, key=lambda block: block.kind != NONE):
-                    if network.name in (defence.networks or [network.name]):
+                    mine = network.name in self.facts["data"][data].get("networks", [network.name])
+                    if mine and network.name in (defence.networks or [network.name]):
                         yield self._panel(data, network.name, defence, prefix)
 
     def _panel(self, data: str, network: str, block: Any, prefix: str) -> Panel:
@@ -87,7 +88,7 @@ class Run:
             kind=block.kind,
             role=block.role,
             nfe=facts["nfe"],
-            random=facts["random"],
+            random=facts["random"] or self.facts["data"][data].get("random", False),
             trained=self.facts["networks"][network]["trained"],
             images=self.facts["data"][data],
             clean=self._one(clean),
@@ -119,7 +120,7 @@ class Run:
             cell, self.task.quality, summary, rows,
             seconds=sum(row["seconds"] for row in costs) / images if images else None,
             peak_bytes=max((row["peak_bytes"] for row in costs if row["peak_bytes"] is not None), default=None),
-            asked=self.asked.get(key, ()),
+            asked=self.asked.get(key, ()), scenes=self.facts["data"][key[0]].get("scenes", {}),
         )  # fmt: skip
 
     def _one(self, key: Key) -> Row:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from udc_robust.grid.budget import Budget
-from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.task import Task
 from udc_robust.report.comparison import Comparison, Standing, gains_over
 from udc_robust.report.paired import of_runs
@@ -109,7 +108,7 @@ def _earned(found: Comparison, best: Standing, ranked: Sequence[Standing], at: i
     gains = gains_over(found.metric, best.at(at).worst, rival.at(at).worst)
     if not gains:
         return ""
-    gain, interval, digits = fmean(gains), mean_interval(gains), found.metric.digits
+    gain, interval, digits = fmean(gains.values()), best.panel.interval(gains), found.metric.digits
     earns = "earns its cost"
     if gain <= 0:
         earns = "does not earn its cost"

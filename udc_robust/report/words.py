@@ -99,11 +99,14 @@ def warnings(runs: Sequence[Run], panels: Sequence[Panel]) -> list[str]:
                 f"{panel.label} on {panel.data}: {bad:.0f} gradients were zero or not finite, so its attacks were "
                 "weaker than they look. A defence that breaks gradients is not a robust one."
             )
-        images = len(panel.clean_rows)
-        if images < panel.task.few_images:
-            plural = "image is" if images == 1 else "images are"
-            advice = "Read the intervals, not the second decimal" if images > 2 else "Other images may tell otherwise"
-            found.append(f"{panel.data}: {images} {plural} few. {advice}.")
+        images, scenes = len(panel.clean_rows), panel.scene_count
+        if scenes < panel.task.few_images:
+            what = "image" if scenes == images else f"scene (of {images} images)" if scenes == 1 else "scene"
+            plural = f"{what} is" if scenes == 1 else f"{what}s are"
+            advice = "Read the intervals, not the second decimal" if scenes > 2 else "Other images may tell otherwise"
+            found.append(f"{panel.data}: {scenes} {plural} few. {advice}.")
+    networks = ((name, about) for run in runs for name, about in run.facts["networks"].items())
+    found += [f"{name}: {about['told']}." for name, about in networks if about.get("told")]
     found += [f"LPIPS is n/a: {run.facts['missing']}." for run in runs if run.facts.get("missing")]
     return list(dict.fromkeys([*found, *_other_images(runs)]))
 

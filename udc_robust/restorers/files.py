@@ -14,10 +14,10 @@ from udc_robust.errors import UserError, unknown_name
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.networks.constant import check_it_looks
-from udc_robust.networks.tiles import check_tiles, count_tiles, tiled
+from udc_robust.networks.tiles import check_tiles
 from udc_robust.optics.domains import DOMAINS, for_metrics
 from udc_robust.outputs import check_files, note_file
-from udc_robust.progress import note, progress
+from udc_robust.progress import doing, note, progress
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 
 
@@ -27,7 +27,7 @@ def restore_files(
     out: Path,
     domain: str | None = None,
     tile: int = 0,
-    overlap: int = 32,
+    overlap: int | None = None,
     device: str = "cpu",
     bits: int = 8,
 ) -> Iterator[Path]:
@@ -36,7 +36,7 @@ def restore_files(
     Args:
         images: files and folders.
         domain: colour domain of the images; None: what the files say.
-        tile: side of the tiles, 0 for whole images.
+        tile: side of the tiles, 0 for whole images; ``overlap``: see `Restorer.in_tiles`.
         bits: of a channel of the PNGs, 8 or 16.
 
     Raises:
@@ -45,7 +45,7 @@ def restore_files(
     """
     if domain not in (None, *DOMAINS):
         raise unknown_name("domain", str(domain), DOMAINS)
-    check_tiles(tile, overlap)
+    check_tiles(tile, overlap or 0)
     usable_device(device)
     files = files_by_stem(images, "restore")
     check_files(out, (f"{stem}{ending}" for stem in files for ending in (".png", ".npy")))
@@ -57,8 +57,8 @@ def restore_files(
             if own_domain not in restorers:
                 guessed = "" if domain else " by what the file says; say `--domain` if it is another"
                 note(f"images like {path.name}: domain {own_domain}{guessed}")
-                restorers[own_domain] = _loaded(spec, own_domain).to(device)
-            restored = _restored(restorers[own_domain], picture.pixels[None].to(device), path, tile, overlap)
+                restorers[own_domain] = _loaded(spec, own_domain).in_tiles(tile, overlap).to(device)
+            restored = _restored(restorers[own_domain], picture.pixels[None].to(device), path)
             if own_domain == "linear":
                 write_image(note_file(out / f"{stem}.npy"), restored[0].cpu())
             target = out / f"{stem}.png"
@@ -67,17 +67,17 @@ def restore_files(
 
 
 @torch.no_grad()
-def _restored(restorer: Restorer, x: Tensor, path: Path, tile: int, overlap: int) -> Tensor:
+def _restored(restorer: Restorer, x: Tensor, path: Path) -> Tensor:
     """What a restorer makes of an image (1,3,H,W), in tiles if wanted."""
     height, width = x.shape[-2:]
     if min(height, width) < restorer.min_size:
         raise UserError(f"{path} is {height}x{width}; {restorer.name} needs at least {restorer.min_size} px a side")
-    side = min(tile, max(height, width)) if tile else max(height, width)
-    margin = overlap if side < max(height, width) else 0
-    if margin and restorer.whole_image:
-        note(f"{restorer.name} looks at the whole image: in tiles it answers a little differently")
-    with progress(f"restoring {path.name}", count_tiles(height, width, side, margin)) as tick:
-        restored = tiled(restorer, x, side, margin, tick)
+    if restorer.tiles and restorer.tiles.needed(x) and not restorer.exact_in_tiles:
+        note(f"{restorer.name} looks further than the overlap of its tiles: it answers a little differently in them")
+    with progress(f"restoring {path.name}", 1) as tick:
+        doing("", passes=1)
+        restored = restorer(x)
+        tick()
     if not restored.isfinite().all():
         raise UserError(f"restorer {restorer.name!r} answers to {path} with NaN or infinity: check {restorer.origin}")
     return restored

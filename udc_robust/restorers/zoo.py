@@ -13,59 +13,17 @@ from torch import Tensor, nn
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
-from udc_robust.networks.tiles import padded
-from udc_robust.networks.user_code import answered, build, network_builder
+from udc_robust.networks.user_code import build, network_builder
 from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
-from udc_robust.optics.domains import DOMAINS, convert, value_range
+from udc_robust.optics.domains import DOMAINS
 from udc_robust.progress import note
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
+from udc_robust.restorers.deconvolution import CLASSICAL
+from udc_robust.restorers.restorer import Restorer as Restorer
 from udc_robust.restorers.weight_norm_names import published_state_dict
 
-
-class Restorer(nn.Module):
-    """A network as deployed: takes and returns images of ``domain``, of any size, clamped to the domain's range.
-
-    In training mode nothing is clamped, as that would stop the gradient.
-
-    Attributes:
-        network: the network itself, in its own colour domain (``network_domain``).
-        trained: False when it runs with random weights; reports must say so.
-        origin: the weights file, or why there is none.
-        architecture: ``network`` and ``options`` that build the network again, where they are known.
-        domain_reason: who said that the network works in ``network_domain``.
-        parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
-    """
-
-    def __init__(
-        self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
-        architecture: Mapping[str, Any] | None = None, parent: str | None = None,
-        parent_sha256: str | None = None, domain_reason: str = "",
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.name, self.network, self.trained, self.origin = name, network, trained, origin
-        self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
-        self.domain, self.architecture = domain, dict(architecture or {})
-        self.network_domain = network_domain or domain
-        self.size_multiple = int(getattr(network, "size_multiple", 1))
-        needed = int(getattr(network, "min_size", 1))
-        self.min_size = needed if needed > self.size_multiple else 1  # padding reaches the multiple by itself
-        self.whole_image = bool(getattr(network, "whole_image", False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Restore ``(B,3,H,W)``; the way is differentiable from end to end."""
-        y = padded(self._restored, convert(x, self.domain, self.network_domain), self.size_multiple)
-        y = convert(y, self.network_domain, self.domain)
-        return y if self.training else y.clamp(*value_range(self.domain))
-
-    def _restored(self, x: Tensor) -> Tensor:
-        """The network's answer, which must be images of the size that it was given."""
-        y = answered(self.network, x, f"restorer {self.name!r}")
-        if y.shape != x.shape:
-            raise UserError(
-                f"restorer {self.name!r} answers to {tuple(x.shape)} with {tuple(y.shape)}: "
-                "a restorer gives images of the size that it takes"
-            )
-        return y
+_CHANNELS = ("channels", "img_channel", "in_nc")
+"""Where networks say how many channels their images have."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +36,7 @@ class RestorerSpec:
         options: constructor arguments.
         weights: ``.pth`` or ``.safetensors``; files that we trained know their own network and options.
         domain: colour domain the network works in; None: what the network declares, or the data's own.
+        flips: answer with the mean over the eight flips and quarter turns, see `Restorer`.
     """
 
     name: str
@@ -85,6 +44,7 @@ class RestorerSpec:
     options: Mapping[str, Any] | None = None
     weights: str | None = None
     domain: str | None = None
+    flips: bool = False
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -99,7 +59,7 @@ def published_networks() -> dict[str, Path]:
 
 def restorer_names() -> list[str]:
     """Every name that a restorer can be called by, beside files and code of one's own."""
-    return [*NETWORKS, *published_networks(), *shipped_checkpoints()]
+    return [*NETWORKS, *CLASSICAL, *published_networks(), *shipped_checkpoints()]
 
 
 def _published(spec: RestorerSpec) -> RestorerSpec:
@@ -119,6 +79,8 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     """
     if name in NETWORKS:
         return own_network(name)
+    if name in CLASSICAL:
+        return CLASSICAL[name]
     if ":" in name or "." in name:
         return network_builder(name)
     try:
@@ -149,8 +111,10 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     alike = shipped_checkpoints().get(spec.network or spec.name)
     if weights is None and alike is not None:
         weights = str(alike)
+    if weights and (spec.network or spec.name) in CLASSICAL:
+        raise UserError(f"restorer {spec.name!r} has no weights: leave `weights` {weights} away, or set `network`")
     state, facts = _read(weights) if weights else (None, {})
-    if spec.network is None and spec.name in NETWORKS:
+    if spec.network is None and (spec.name in NETWORKS or spec.name in CLASSICAL):
         spec = replace(spec, network=spec.name)
     if state is not None and spec.network is None and alike is None and "network" not in facts:
         spec = _recognised(spec, state)
@@ -180,11 +144,21 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     reason, network_domain = next((why, said) for why, said in sayings.items() if said)
     if network_domain not in DOMAINS:
         raise unknown_name("domain", str(network_domain), DOMAINS)
-    origin = str(weights) if weights else f"random weights, seed {seed}"
+    if domain == "raw":
+        reason, network_domain = "RAW planes convert to nothing else", "raw"
+        if 4 not in (getattr(network, name, 3) for name in _CHANNELS):
+            raise UserError(
+                f"restorer {spec.name!r} declares no four channels, which RAW planes have: "
+                "give its class `channels = 4`, or set `develop: true` of the data"
+            )
+    elif network_domain == "raw":
+        raise UserError(f"restorer {spec.name!r} is for RAW planes: give it data of `kind: raw` with `develop: false`")
+    weightless = bool(getattr(network, "weightless", False))
+    origin = str(weights) if weights else network.origin if weightless else f"random weights, seed {seed}"
     restorer = Restorer(
-        spec.name, network, domain=domain, network_domain=network_domain, trained=state is not None, origin=origin,
-        architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
-        parent_sha256=facts.get("parent_sha256"), domain_reason=reason,
+        spec.name, network, domain=domain, network_domain=network_domain, trained=weightless or state is not None,
+        origin=str(origin), architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
+        parent_sha256=facts.get("parent_sha256"), domain_reason=reason, flips=spec.flips,
     )  # fmt: skip
     return restorer.to(device).eval()
 

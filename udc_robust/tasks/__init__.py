@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from udc_robust.errors import unknown_name
 from udc_robust.grid.schema import RunConfig
 from udc_robust.tasks.classification_schema import ClassificationConfig
+from udc_robust.tasks.detection_schema import DetectionConfig
 from udc_robust.tasks.restoration_schema import RestorationConfig
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     TASKS: dict[str, Task]
 
-SCHEMAS: dict[str, type[RunConfig]] = {"restoration": RestorationConfig, "classification": ClassificationConfig}
+SCHEMAS: dict[str, type[RunConfig]] = {
+    "restoration": RestorationConfig, "classification": ClassificationConfig, "detection": DetectionConfig,
+}  # fmt: skip
 """The schema of each task, known without torch, which `TASKS` loads; the first is that of a config without `task`."""
 
 
@@ -30,9 +33,10 @@ def __getattr__(name: str) -> Any:
 @functools.cache
 def _tasks() -> dict[str, Task]:
     from udc_robust.tasks.classification import CLASSIFICATION
+    from udc_robust.tasks.detection import DETECTION
     from udc_robust.tasks.restoration import RESTORATION
 
-    return {task.name: task for task in (RESTORATION, CLASSIFICATION)}
+    return {task.name: task for task in (RESTORATION, CLASSIFICATION, DETECTION)}
 
 
 def schema_of(values: Any) -> type[RunConfig]:

@@ -26,6 +26,7 @@ from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.tables import BAD, COSTS, cell_names
 from udc_robust.grid.task import Pictures, Row, Task
 from udc_robust.metrics import Metric, records
+from udc_robust.metrics.calibration import expected_calibration_error
 from udc_robust.tasks import classification_words as words
 from udc_robust.tasks.classification_schema import ClassificationConfig, ImagesConfig
 
@@ -34,10 +35,10 @@ SHARES = (
     "top1", "top5", "top1_one_draw", "top1_worst_draw", "top1_clean", "top5_clean", "top1_noise", "top5_noise",
 )  # fmt: skip
 RESULT_COLUMNS = (
-    *NAMES, "image", "label", "answer", *SHARES, "margin", "objective_clean", "objective_attacked", *COSTS,
-    BAD,
+    *NAMES, "image", "label", "answer", *SHARES, "margin", "confidence", "objective_clean", "objective_attacked",
+    *COSTS, BAD,
 )  # fmt: skip
-SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin", *COSTS, BAD)
+SUMMARY_COLUMNS = (*NAMES, "images", *SHARES, "top1_low", "top1_high", "margin", "ece", *COSTS, BAD)
 
 
 def open_images(block: ImagesConfig) -> Images:
@@ -143,13 +144,15 @@ def votes(scores: Tensor, labels: Tensor) -> dict[str, list[Any]]:
 
     ``top1`` and ``top5`` (of the averaged scores) are what a random defence is deployed for; ``top1_one_draw`` is the
     share of its single answers that are right, ``top1_worst_draw`` whether all of them are. For one draw they agree.
-    ``margin`` is that of the averaged scores: how far the label's is below the best other, negative while right.
+    ``margin`` is that of the averaged scores: how far the label's is below the best other, negative while right;
+    ``confidence`` the probability that they give to the answer.
     """
     average, single = scores.mean(0), records.TOP1.draws(scores, labels)
     return {
         **_top(scores, labels),
         "answer": average.argmax(1).tolist(),
         "margin": margin(average, labels).tolist(),
+        "confidence": average.softmax(1).amax(1).tolist(),
         "top1_one_draw": single.mean(0).tolist(),
         "top1_worst_draw": single.amin(0).tolist(),
     }
@@ -172,6 +175,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     for column in (*SHARES, "margin"):
         known = [row[column] for row in rows if column in row]
         found[column] = fmean(known) if known else None
+    sure = [(row["confidence"], row["top1"]) for row in rows if "confidence" in row]
+    found["ece"] = expected_calibration_error(*zip(*sure, strict=True)) if sure else None
     found["top1_low"], found["top1_high"] = mean_interval([row["top1"] for row in rows]) or (None, None)
     return found
 

@@ -61,6 +61,7 @@ def columns(panel: Panel) -> list[Column]:
     ]
     if len(panel.images["classes"]) > 5:
         found += [of("top5", "Top-5"), of("top5_noise", "Noise of its norm, top-5")]
+    found.append(of("ece", "ECE", folded=True))
     if panel.random:
         draws = round(panel.clean["draws"])
         found += [of("top1_one_draw", f"One of {draws} answers"), of("top1_worst_draw", "All of them")]
@@ -99,5 +100,7 @@ GLOSSARY: Mapping[str, str] = {
     "is not adversarial.",
     "Answers of a random defence": "It answers differently each time: of `draws` answers the averaged scores vote; "
     "beside them the share of single answers that are right, and of images on which all are.",
+    "ECE": "Expected calibration error: how far the probability of answers is from the share that is right, in 15 "
+    "bins; 0 is best, and few images make it larger (Guo et al. 2017).",
     "AUAC": "Area under the accuracy curve: mean accuracy over the budgets from 0 (Bouniot et al. 2021).",
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.data.images import write_image
-from udc_robust.data.synth import make_pair
+from udc_robust.data.scenes import make_pair
 from udc_robust.files import atomic_path, disk_errors, file_part
 from udc_robust.grid.journal import Journal
 from udc_robust.metrics import psnr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict, Unpack
 
@@ -30,9 +31,14 @@ class StepBatches(Dataset[tuple[Tensor, ...]]):
     Each row of a batch is drawn from its own stream (seed, step, row), so a process that takes every n-th row sees
     exactly its share of the single-process batch.
 
+    Attributes:
+        workers: processes that make batches beside the training.
+
     Raises:
         UserError: a batch that the processes cannot share.
     """
+
+    workers = 0
 
     def __init__(self, *, batch: int, steps: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         if batch % ranks:
@@ -44,6 +50,10 @@ class StepBatches(Dataset[tuple[Tensor, ...]]):
 
     def _stream(self, step: int, row: int) -> torch.Generator:
         return torch.Generator().manual_seed(((self._seed * 1_000_003 + step) * 4_099 + row) % 2**64)
+
+    def _row_seeds(self, step: int) -> Tensor:
+        """A seed for each row ``(B,)``: of all that a recipe draws for it, on whichever process."""
+        return torch.tensor([image_seed(self._seed, f"{step}/{row}", "recipe") for row in self._rows])
 
 
 class CropBatches(StepBatches):
@@ -62,16 +72,22 @@ class CropBatches(StepBatches):
         return tuple(torch.stack(images).float() / 255 for images in zip(*rows, strict=True))
 
     def _crops(self, stream: torch.Generator) -> tuple[Tensor, ...]:
-        def draw(high: int) -> int:
-            return int(torch.randint(high, (), generator=stream))
+        return random_crops(self._images[draw(len(self._images), stream)], self._patch, stream)
 
-        images = self._images[draw(len(self._images))]
-        top, left = (draw(side - self._patch + 1) for side in images[0].shape[-2:])
-        window = (..., slice(top, top + self._patch), slice(left, left + self._patch))
-        # Flips and quarter turns move the PSF's orientation too; displays are near enough to symmetric for it to help.
-        turns, flip = draw(4), draw(2)
-        crops = (torch.rot90(image[window], turns, (-2, -1)) for image in images)
-        return tuple(crop.flip(-1) if flip else crop for crop in crops)
+
+def draw(high: int, stream: torch.Generator) -> int:
+    """A whole number from 0 to below ``high``."""
+    return int(torch.randint(high, (), generator=stream))
+
+
+def random_crops(images: tuple[Tensor, ...], patch: int, stream: torch.Generator) -> tuple[Tensor, ...]:
+    """The same random crop of aligned images ``(3,H,W)``, flipped and turned: ``(3,patch,patch)`` each."""
+    top, left = (draw(side - patch + 1, stream) for side in images[0].shape[-2:])
+    window = (..., slice(top, top + patch), slice(left, left + patch))
+    # Flips and quarter turns move the PSF's orientation too; displays are near enough to symmetric for it to help.
+    turns, flip = draw(4, stream), draw(2, stream)
+    crops = (torch.rot90(image[window], turns, (-2, -1)) for image in images)
+    return tuple(crop.flip(-1) if flip else crop for crop in crops)
 
 
 class PairBatches(CropBatches):
@@ -95,11 +111,10 @@ class PairBatches(CropBatches):
 
 
 class SeededPairs(PairBatches):
-    """`PairBatches` with a seed for each row ``(B,)``: of all that a recipe draws for it, on whichever process."""
+    """`PairBatches` with a seed for each row."""
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
-        seeds = [image_seed(self._seed, f"{step}/{row}", "recipe") for row in self._rows]
-        return *super().__getitem__(step), torch.tensor(seeds)
+        return *super().__getitem__(step), self._row_seeds(step)
 
 
 class NoisyBatches(CropBatches):
@@ -147,6 +162,15 @@ def eight_bits(name: str, image: Tensor, patch: int) -> Tensor:
     return torch.round(image * 255).to(torch.uint8)
 
 
-def loader(batches: StepBatches, first_step: int, workers: int = 0) -> DataLoader[tuple[Tensor, ...]]:
+def loader(batches: StepBatches, first_step: int) -> DataLoader[tuple[Tensor, ...]]:
     """Batches from ``first_step`` on, in order; an item already is a batch."""
-    return DataLoader(batches, batch_size=None, sampler=range(first_step, len(batches)), num_workers=workers)
+    return DataLoader(
+        batches, batch_size=None, sampler=range(first_step, len(batches)), num_workers=batches.workers,
+        worker_init_fn=_leave_signals,
+    )  # fmt: skip
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C is the training's to answer: it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

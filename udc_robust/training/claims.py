@@ -14,7 +14,8 @@ MADE_OF = {"train", "validation", "parent", "network", "options", "weights", "re
 
 def about(config: Training, what: str) -> str:
     """The first paragraph of a card: the config's own words, or what was trained on what."""
-    return config.about.strip() or f"{what}, trained on `{Path(config.train).name}` for {config.steps:,} steps."
+    data = Path(config.train) if isinstance(config.train, str) else config.train
+    return config.about.strip() or f"{what}, trained on `{data.name}` for {config.steps:,} steps."
 
 
 def without_claims(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

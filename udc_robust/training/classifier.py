@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from udc_robust.attacks import Streams, image_seed
 from udc_robust.classifiers.data import LabelledImages, load_images, torchvision_folder
 from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
-from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
+from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier, shipped_classifiers
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics.accuracy_curve import top_k_correct
 from udc_robust.networks.constant import check_it_looks
-from udc_robust.networks.weights import save_weights
+from udc_robust.networks.weights import load_into, save_weights
 from udc_robust.training.card import common_facts, metadata, model_card, table
+from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
-from udc_robust.training.config import ClassifierConfig
+from udc_robust.training.imperceptible import SSIM_WINDOW, largest_hidden
 from udc_robust.training.labelled_batches import LabelledBatches
 from udc_robust.training.loop import Validation, share, start, train
 from udc_robust.training.masks import MaskedClassifier
@@ -47,7 +48,8 @@ def accuracies(
         x, labels = (part.to(device) for part in images.batch(rows))
         streams = [image_seed(0, images.keys[i], "accuracy") for i in rows]
         for name, defence in defences.items():
-            scores = classifier(x if defence is None else defence(x, defence.draw(x, Streams(streams))))
+            seen = x if defence is None else defence(x, defence.draw(x, Streams(streams)))
+            scores = classifier(seen, Streams(streams)) if getattr(classifier, "random", False) else classifier(seen)
             for k in (1, 5):
                 found[name][f"top{k}"].append(top_k_correct(scores, labels, k))
     classifier.train(was_training)
@@ -70,16 +72,21 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         raise UserError(
             f"{config.train} and {config.validation} have different classes: {_difference(images, validation)}"
         )
+    _check_batches(config, len(images.classes), accelerator.num_processes)
     validation = validation.spread(config.validation_limit or len(validation))
     defences: dict[str, Defence | None] = {"original": None}
     for block in config.transforms:
         defences[block.label] = build_defence(block.kind, block.options).to(accelerator.device)
-    classifier = _classifier(config, images)
+    teacher = None if config.teacher is None else _teacher(config, images).to(accelerator.device)
+    classifier = _classifier(config, images, teacher)
     network: nn.Module = MaskedClassifier(classifier) if config.mode in ("xat", "xvat") else classifier
     network.train()
-    learnt = list(defences.values())[1:] if config.mode == "transformed" else list(defences.values())
-    plain = config.mode not in ("transformed", "hybrid", "hybrid_adversarial")
-    mode, setup = MODES[config.mode], ClassifierSetup(config, classifier, [None] if plain else learnt)
+    one = config.mode in ("transformed", "on_manifold")
+    learnt = list(defences.values())[1 if one else 0 :]
+    plain = not one and config.mode not in ("hybrid", "hybrid_adversarial")
+    eps = config.eps if config.imperceptible is None else _hidden(config.imperceptible, images)
+    mode = MODES[config.mode]
+    setup = ClassifierSetup(config, classifier, [None] if plain else learnt, eps, teacher)
     batches = LabelledBatches(
         images, pad=config.pad, flip=config.flip, **share(config, accelerator),
     )  # fmt: skip
@@ -103,7 +110,7 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         **common_facts(config, trained, result.network), "network": config.network,
         "options": {**config.options, "num_classes": len(images.classes)},
         "mean": result.mean.flatten().tolist(), "std": result.std.flatten().tolist(), "classes": images.classes,
-        "mode": config.mode, "transforms": [block.model_dump(mode="json") for block in config.transforms],
+        "mode": config.mode, "eps": eps, "transforms": [block.model_dump(mode="json") for block in config.transforms],
         "data": images.name, "images": len(images), "validation_images": len(validation),
     }  # fmt: skip
     if accelerator.is_main_process:
@@ -112,13 +119,54 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
     return facts
 
 
-def _classifier(config: ClassifierConfig, images: LabelledImages) -> Classifier:
-    """The network to begin with, for the classes of the data; CIFAR-10's statistics unless others are given."""
+def _check_batches(config: ClassifierConfig, classes: int, processes: int) -> None:
+    """A class's covariance needs several of its images in a batch."""
+    rows = config.batch_size // processes
+    if config.mode == "gccs" and rows < 4 * classes:
+        raise UserError(
+            f"mode 'gccs' needs several images a class in a batch: raise batch_size {config.batch_size} to "
+            f"{4 * classes * processes} or more for {classes} classes"
+        )
+
+
+def _hidden(keep: float, images: LabelledImages) -> float:
+    """The budget that these images hide, see `largest_hidden`; of 256 of them, evenly chosen."""
+    if images.side is not None and images.side < SSIM_WINDOW:
+        raise UserError(f"imperceptible needs images of {SSIM_WINDOW} px or more, not {images.side}: give `eps`")
+    some = images.spread(256)
+    return largest_hidden(some.batch(range(len(some)))[0], keep)
+
+
+def _teacher(config: ClassifierConfig, images: LabelledImages) -> Classifier:
+    """Whom a distilled classifier or a student learns from; it takes no gradient.
+
+    Raises:
+        UserError: no such classifier, random weights, or other classes.
+    """
+    assert config.teacher is not None
+    here = config.teacher in shipped_classifiers()
+    teacher = load_classifier(ClassifierSpec(config.teacher, weights=None if here else config.teacher))
+    found = teacher(images.batch([0])[0]).shape[1]
+    if not teacher.trained or found != len(images.classes):
+        what = f"answers {found} classes, the data have {len(images.classes)}" if teacher.trained else "is untrained"
+        raise UserError(f"teacher {config.teacher!r} {what}: name a classifier that was trained on such data")
+    return teacher.requires_grad_(False)
+
+
+def _classifier(config: ClassifierConfig, images: LabelledImages, teacher: Classifier | None = None) -> Classifier:
+    """The network to begin with, for the classes of the data; CIFAR-10's statistics unless others are given.
+
+    A student begins as its teacher.
+    """
     spec = ClassifierSpec(
         config.name, config.network, {**config.options, "num_classes": len(images.classes)}, config.weights,
         config.mean or (None if config.weights else CIFAR_MEAN), config.std or (None if config.weights else CIFAR_STD),
     )  # fmt: skip
     classifier = load_classifier(spec, seed=config.seed)
+    if config.mode == "student" and teacher is not None:
+        state = {**classifier.network.state_dict(), **teacher.network.state_dict()}
+        load_into(classifier.network, state, f"teacher {config.teacher!r}")
+        classifier.mean, classifier.std = teacher.mean.cpu(), teacher.std.cpu()
     what, origin = f"network {config.network!r}", config.weights or "options"
     check_it_looks(classifier, what, origin, side=config.patch_size, untrained=not classifier.trained)
     return classifier

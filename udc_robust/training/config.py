@@ -1,4 +1,4 @@
-"""The schemas of the trainings' YAML files."""
+"""The schemas of the YAML files of trainings on pictures; that of classifiers is `classifier_config`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from udc_robust.config_file import FileName, Number, Strict, told
+from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
-from udc_robust.names import Domain
+from udc_robust.names import LEARNT, Domain
+from udc_robust.training.renders import Renders, TrainingPairs
 
 
 def _range(value: Any) -> Any:
@@ -80,12 +81,13 @@ class PairTraining(Training):
     """What trainings on paired folders (``udc-robust synth`` makes them) have.
 
     Attributes:
-        train, validation: folders with ``lq`` and ``gt`` in them.
+        train, validation: folders with ``lq`` and ``gt`` in them; ``train`` may be a block of `Renders`.
         loss: between restoration and ground truth; ``psnr`` is NAFNet's own.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
 
+    train: TrainingPairs  # type: ignore[assignment]
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
 
 
@@ -110,7 +112,8 @@ class DiffusionConfig(Training):
     """Training of a purifier's diffusion model on a folder of images, best degraded ones: what it will purify.
 
     Attributes:
-        train, validation: folders of images in [0,1].
+        train, validation: folders of images in [0,1], or archives of labelled ones (`.npz`, see
+            `classifiers.data.read_archive`); of the latter ``validation_limit``, evenly chosen.
         block_out_channels: width of each level of the U-Net; it has no attention, so it takes any size.
         max_noise_level: timesteps are drawn from 0 to here only: the little noise that purification uses.
         noise_level: what a purification uses that names no level.
@@ -118,6 +121,7 @@ class DiffusionConfig(Training):
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
 
+    validation_limit: Count | None = None
     block_out_channels: list[Annotated[Count, Field(le=2048)]] = Field(
         default_factory=lambda: [16, 32, 48, 64], min_length=1, max_length=12
     )
@@ -179,11 +183,16 @@ class FinetuneConfig(PairTraining):
         domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
-            (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control).
+            (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control),
+            ``optics`` (renders through displays within ``train.tolerances``),
+            ``jammer`` (captures after a ``channel``: what is reached there bounds what any attack training can hold).
+        channel: of ``jammer``, see `attacks.channels`: ``blur``, ``fields``, ``signs``, ``bins``, ``learnt`` beside the
+            restorer, or the file of a learnt one.
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         beta: weight of the distance between clean and attacked restoration (``trades``), or of the first-order damage
             (``gradient_norm``).
+        focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
         plain_share: share of the rows that stay as they are.
         perceptual: weight of the distance of VGG-19 features.
         colour_jitter: largest relative change of a colour channel, the same for capture and ground truth.
@@ -194,13 +203,17 @@ class FinetuneConfig(PairTraining):
     network: str | None = None
     options: dict[str, Any] | None = None
     domain: Domain | None = None
-    recipe: Literal["purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise"]
+    recipe: Literal[
+        "purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer", "optics"
+    ]
+    channel: str | None = None
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
     eps: Range = (4 / 255, 4 / 255)
     inner_steps: Count = 3
     step_size: Annotated[Number, Field(gt=0)] | None = None
     beta: Annotated[Number, Field(gt=0)] = 1.0
+    focal: Annotated[Number, Field(ge=0, le=10)] = 0.0
     plain_share: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     perceptual: Annotated[Number, Field(ge=0)] = 0.0
     colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -223,7 +236,7 @@ class FinetuneConfig(PairTraining):
         return values
 
     @model_validator(mode="after")
-    def _fits(self) -> FinetuneConfig:
+    def _fits(self, info: ValidationInfo) -> FinetuneConfig:
         through = self.recipe in ("purified", "both", "purifier")
         if through and self.purifier is None:
             raise ValueError(f"recipe {self.recipe!r} needs a `purifier`: purifier_mini or the folder of one")
@@ -231,6 +244,11 @@ class FinetuneConfig(PairTraining):
             raise ValueError(f"recipe {self.recipe!r} takes no `purifier`: remove it, or choose purified or both")
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
+        self._check_channel(info)
+        if self.focal and (self.recipe not in ("adversarial", "trades", "both", "purifier") or self.loss == "psnr"):
+            raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
+        if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):
+            raise ValueError("recipe 'optics' needs `train: {sources: hdr, tolerances: {turn: 2}}`, or more tolerances")
         if self.recipe == "trades" and self.loss == "psnr":
             raise ValueError("recipe 'trades' takes loss l1, l2 or charbonnier: psnr has no value for equal images")
         ranges = [("eps", self.eps)] + ([("purifier.noise_level", self.purifier.noise_level)] if self.purifier else [])
@@ -242,59 +260,21 @@ class FinetuneConfig(PairTraining):
             raise ValueError(f"eps {highest:g} is over the range of an image [0,1]: did you mean {highest:g}/255?")
         return self
 
+    def _check_channel(self, info: ValidationInfo) -> None:
+        """A jammer has one, and nobody else."""
+        if (self.channel is None) == (self.recipe == "jammer"):
+            raise ValueError(
+                "recipe 'jammer' needs a `channel`: blur, fields, signs, bins, learnt or the file of a learnt one"
+                if self.channel is None
+                else f"`channel` belongs to recipe 'jammer': leave it out of recipe {self.recipe!r}"
+            )
+        if self.channel is None:
+            return
+        if self.norm != "linf" or self.eps[0] != self.eps[1]:
+            raise ValueError("recipe 'jammer' has one budget, `norm: linf` and one `eps`: a channel is fixed")
+        if self.channel == LEARNT and self.plain_share:
+            raise ValueError("channel 'learnt' sees every row: leave out `plain_share`")
+        if self.channel != LEARNT and may_load(self.channel, info):
+            from udc_robust.attacks.channels import find_channel
 
-class ClassifierConfig(Training):
-    """Training of a classifier.
-
-    Attributes:
-        train, validation: labelled images: a folder with a folder a class, ``.npz`` (`classifiers.data.read_archive`),
-            ``digits:train``, or ``torchvision:CIFAR10:train:ROOT``; of the latter ``validation_limit``, evenly chosen.
-        patch_size: side of the images in pixels; others are resized and cut to their middle.
-        pad, flip: shifts by up to so many pixels, and mirroring.
-        network, options, weights, mean, std: see `classifiers.zoo.ClassifierSpec`; the classes are counted.
-        mode: ``clean``; ``transformed`` (on images in the first of ``transforms``); ``hybrid`` (originals and every
-            transform, in equal parts); ``hybrid_adversarial`` (those attacked); ``madry`` (2018); ``trades`` (Zhang et
-            al. 2019); ``sat`` (Sinkhorn, arXiv 2102.03156); ``xat`` and ``xvat`` (masks, arXiv 1912.01810).
-        transforms: defences whose output is learnt, such as ``{kind: halftone}``; validation shows all of them.
-        eps, inner_steps, step_size: of the inner PGD, Linf; None: 2.5 eps / inner_steps, at least eps/4.
-        beta: weight of TRADES' divergence.
-        mask_share, mask_penalty: weight of the masked images' loss, and of the pixels that masks keep.
-    """
-
-    train: Path | str  # type: ignore[assignment]
-    validation: Path | str  # type: ignore[assignment]
-    validation_limit: Count | None = None
-    patch_size: Side = 32
-    pad: CountOrNone = 4
-    flip: bool = True
-    network: str = "resnet20"
-    options: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
-    mean: tuple[Number, Number, Number] | None = None
-    std: tuple[Number, Number, Number] | None = None
-    mode: Literal["clean", "transformed", "hybrid", "hybrid_adversarial", "madry", "trades", "sat", "xat", "xvat"] = (
-        "clean"
-    )
-    transforms: list[DefenceConfig] = Field(default_factory=list)
-    eps: Annotated[Number, Field(ge=0, le=1)] = 8 / 255
-    inner_steps: Count = 7
-    step_size: Annotated[Number, Field(gt=0)] | None = None
-    beta: Annotated[Number, Field(gt=0)] = 6.0
-    mask_share: Annotated[Number, Field(ge=0, le=1)] = 0.5
-    mask_penalty: Annotated[Number, Field(ge=0)] = 1.0
-    batch_size: Count = 128
-    steps: Count = 3000
-    lr: Annotated[Number, Field(gt=0)] = 5e-3
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.05
-    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.99
-
-    @model_validator(mode="after")
-    def _fits(self) -> ClassifierConfig:
-        learns_transforms = self.mode in ("transformed", "hybrid", "hybrid_adversarial")
-        if learns_transforms and not self.transforms:
-            raise ValueError(f"mode {self.mode!r} needs `transforms`, for example [{{kind: halftone}}]")
-        if self.mode == "transformed" and len(self.transforms) > 1:
-            raise ValueError("mode 'transformed' learns one of `transforms`: name one, or choose hybrid")
-        if self.patch_size <= self.pad:
-            raise ValueError(f"pad {self.pad} must be below patch_size {self.patch_size}")
-        return self
+            find_channel(self.channel)

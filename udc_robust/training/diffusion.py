@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udc_robust.attacks.streams import Streams
+from udc_robust.classifiers.data import load_images
 from udc_robust.data.samples import Sample, SingleFolder
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
@@ -83,7 +84,8 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
     accelerator = start(config, out)
-    train_images, validation_images = (_images(folder) for folder in (config.train, config.validation))
+    train_images = _images(config.train)
+    validation_images = _images(config.validation, config.validation_limit)
     scheduler = _scheduler(config)
     batches = NoisyBatches(
         train_images, scheduler.alphas_cumprod, config.max_noise_level, patch=config.patch_size,
@@ -114,8 +116,16 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
     return facts
 
 
-def _images(folder: Path) -> list[Sample]:
-    samples = list(SingleFolder(folder))
+def _images(source: Path, limit: int | None = None) -> list[Sample]:
+    """The images of a folder or of an archive of labelled ones; with a limit so many, evenly over it."""
+    if source.suffix == ".npz":
+        labelled = load_images(source)
+        labelled = labelled if limit is None else labelled.spread(limit)
+        pictures = zip(labelled.keys, labelled, strict=True)
+        return [Sample(key, image.float() / 255, None, "srgb", str(source)) for key, (image, _) in pictures]
+    samples: Sequence[Sample] = SingleFolder(source)
+    count = len(samples) if limit is None else min(limit, len(samples))
+    samples = [samples[i * len(samples) // count] for i in range(count)]
     for sample in samples:
         if sample.domain == "linear":
             raise UserError(f"{sample.source} is linear light: a purifier learns tone-mapped or sRGB images in [0,1]")

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
-from udc_robust.attacks import Linf, Streams, Victim, answers, attack, frozen, image_seed, objective
-from udc_robust.data.samples import Sample
+from udc_robust.attacks import Streams
+from udc_robust.attacks.channels import Channel, Jammer, find_channel
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import sha256_of, write_text
-from udc_robust.metrics import psnr
+from udc_robust.names import LEARNT
 from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.portable import portable
@@ -27,16 +26,12 @@ from udc_robust.training.config import FinetuneConfig, PurifierConfig
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.loop import Validation, train
 from udc_robust.training.pairs import start_on_pairs
-from udc_robust.training.recipes import RECIPES, FinetuneSetup, jittered
+from udc_robust.training.recipes import RECIPES, FinetuneSetup, Jammed, jittered
+from udc_robust.training.robust_figures import CARD_ROWS, centre_crops, robust_figures
 from udc_robust.training.vgg import load_vgg, weights_file
 
 if TYPE_CHECKING:
     from udc_robust.defences.purifier.pipeline import PurificationPipeline
-
-CARD_ROWS = {
-    "psnr": "clean, whole images", "crop_psnr": "clean, crops", "noise_psnr": "random noise, crops",
-    "attacked_psnr": "PGD-10, crops",
-}  # fmt: skip
 
 
 def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
@@ -61,11 +56,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     perceptual = load_perceptual(config, accelerator.is_main_process)
     for module in (*purifiers, *filter(None, [perceptual])):
         module.to(accelerator.device).eval().requires_grad_(False)
-    learner: nn.Module = restorer
-    if config.recipe == "purifier":
-        (learner,) = purifiers
-        learner.requires_grad_(True)
-        restorer.to(accelerator.device).requires_grad_(False)
+    learner = learner_of(config, restorer, purifiers).to(accelerator.device)
     recipe, setup = RECIPES[config.recipe], FinetuneSetup(config, restorer, purifiers, perceptual)
     crops = centre_crops(pairs.validation, config.validation_crops, config.validation_size)
 
@@ -75,13 +66,11 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         lq, gt = jittered(lq, gt, streams, config.colour_jitter)
         return recipe(setup, network, lq, gt, streams, step)
 
-    def figures_of(restorer: nn.Module, purifier: Purifier | None) -> dict[str, float]:
-        victim = restorer if purifier is None else Defended(purifier, restorer)
-        return robust_figures(victim, pairs.validation, crops, config.validation_eps, accelerator.device)
+    def figures_of(victim: nn.Module, channel: Channel | None) -> dict[str, float]:
+        return robust_figures(victim, pairs.validation, crops, config.validation_eps, accelerator.device, channel)
 
     def check(network: nn.Module) -> Validation:
-        deployed = purifiers[len(purifiers) // 2] if purifiers else None
-        figures = figures_of(restorer, network) if isinstance(network, Purifier) else figures_of(network, deployed)
+        figures = figures_of(deployed(network, restorer, purifiers), channel_of(config, network))
         note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
         return Validation(figures, figures, f"validation {note}")
 
@@ -89,15 +78,49 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     also += [str(weights_file())] if config.perceptual else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        **common_facts(config, trained, learner), **parent.architecture, "domain": parent.network_domain,
+        **common_facts(config, trained, shipped_of(learner)), **parent.architecture, "domain": parent.network_domain,
         "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
-        "parent_validation": figures_of(parent, None), "finetuning": config.recipe,
+        "parent_validation": figures_of(parent, channel_of(config, trained.network)), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
-        "perceptual": perceptual is not None, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
+        "perceptual": perceptual is not None, "data": pairs.told, "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_result(out, config, trained.network, pipeline, facts)
     return facts
+
+
+def learner_of(config: FinetuneConfig, restorer: Restorer, purifiers: Sequence[Purifier]) -> nn.Module:
+    """What learns: the restorer, by itself or with a channel against it, or the purifier before a restorer that stays.
+
+    Raises:
+        UserError: the file of a channel that is none.
+    """
+    if config.channel == LEARNT:
+        return Jammed(restorer, Jammer())
+    if config.recipe != "purifier":
+        return restorer
+    (purifier,) = purifiers
+    restorer.requires_grad_(False)
+    return purifier.requires_grad_(True)
+
+
+def deployed(learnt: nn.Module, restorer: Restorer, purifiers: Sequence[Purifier]) -> nn.Module:
+    """The victim that a validation judges."""
+    if isinstance(learnt, Purifier):
+        return Defended(learnt, restorer)
+    return Defended(purifiers[len(purifiers) // 2], learnt) if purifiers else shipped_of(learnt)
+
+
+def shipped_of(learnt: nn.Module) -> nn.Module:
+    """What of a learner is shipped."""
+    return learnt.restorer if isinstance(learnt, Jammed) else learnt
+
+
+def channel_of(config: FinetuneConfig, learnt: nn.Module) -> Channel | None:
+    """The channel that captures of this training go through, as far as it has been learnt."""
+    if isinstance(learnt, Jammed):
+        return lambda x, threat, streams: learnt.channel.through(x, threat)
+    return find_channel(config.channel) if config.channel else None
 
 
 def save_result(
@@ -116,7 +139,10 @@ def save_result(
             part.register_to_config(_name_or_path=portable(facts["purifier"]["name"]))
         save_pipeline(pipeline, out / config.name, card, facts)
     else:
-        save_weights(out / f"{config.name}.safetensors", learnt.network, metadata(facts))  # type: ignore[arg-type]
+        network = shipped_of(learnt).network
+        save_weights(out / f"{config.name}.safetensors", network, metadata(facts))  # type: ignore[arg-type]
+        if isinstance(learnt, Jammed):
+            save_weights(out / f"{config.name}_jammer.safetensors", learnt.channel, {"licence": config.licence})
         write_text(out / f"{config.name}.md", card)
 
 
@@ -167,51 +193,9 @@ def load_perceptual(config: FinetuneConfig, tell: bool) -> nn.Module | None:
     return found
 
 
-def centre_crops(pairs: Sequence[Sample], count: int, size: int) -> tuple[Tensor, Tensor]:
-    """The centres ``(count,3,size,size)`` of so many pairs, spread evenly over the set.
-
-    Raises:
-        UserError: an image is smaller than that.
-    """
-    rows = []
-    for i in range(min(count, len(pairs))):
-        pair = pairs[i * len(pairs) // min(count, len(pairs))]
-        height, width = pair.lq.shape[-2:]
-        if pair.gt is None or min(height, width) < size:
-            raise UserError(f"{pair.source} is {height} x {width}: lower `validation_size` {size}")
-        top, left = (height - size) // 2, (width - size) // 2
-        rows.append([image[:, top : top + size, left : left + size] for image in (pair.lq, pair.gt)])
-    lq, gt = (torch.stack(images) for images in zip(*rows, strict=True))
-    return lq, gt
-
-
-def robust_figures(
-    victim: Victim, pairs: Sequence[Sample], crops: tuple[Tensor, Tensor], eps: float, device: torch.device
-) -> dict[str, float]:
-    """Mean PSNR in dB of what is deployed: whole clean images, and crops that are clean, noisy and attacked (PGD-10).
-
-    A purifier is attacked through its exact gradient, each step with a draw of its own, and judged on another.
-    """
-    columns: dict[str, list[Tensor]] = {name: [] for name in CARD_ROWS}
-    methods: dict[str, dict[str, Any]] = {"noise": {}, "pgd": {"steps": 10}}
-    with torch.no_grad(), frozen(victim):
-        for i, pair in enumerate(pairs):
-            assert pair.gt is not None
-            restored = answers(victim, pair.lq[None].to(device), [image_seed(0, str(i))])[0]
-            columns["psnr"].append(psnr(restored.double(), pair.gt[None].to(device).double()))
-    for first in range(0, len(crops[0]), 4):
-        lq, gt = (part[first : first + 4].to(device) for part in crops)
-        seeds = [image_seed(0, str(first + i), "crop") for i in range(len(lq))]
-        for (method, options), column in zip(methods.items(), ("noise_psnr", "attacked_psnr"), strict=True):
-            result = attack(victim, lq, objective("mse"), Linf(eps), method, target=gt, seeds=seeds, **options)
-            columns[column].append(psnr(result.adv_output.double(), gt.double()))
-        columns["crop_psnr"].append(psnr(result.clean_output.double(), gt.double()))
-    return {name: torch.cat(rows).mean().item() for name, rows in columns.items()}
-
-
 def _card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
     before, after = facts["parent_validation"], facts["validation"]
-    rows = [[what, f"{before[key]:.2f}", f"{after[key]:.2f}"] for key, what in CARD_ROWS.items()]
+    rows = [[what, f"{before[key]:.2f}", f"{after[key]:.2f}"] for key, what in CARD_ROWS.items() if key in after]
     learner, behind = f"network: `{facts['network']}`", ""
     if config.purifier:
         level = config.purifier.deployed_level
@@ -226,7 +210,7 @@ def _card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
         lines=[
             f"parent: `{facts['parent']}`, sha256 of its weights {facts['parent_sha256']}; recipe: `{config.recipe}`",
             f"{learner}, {facts['parameters']:,} parameters, domain: {facts['domain']}",
-            f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
+            f"data: {facts['data']}; validated on {facts['validation_pairs']} pairs never trained on",
         ],
         figures=f"""PSNR in dB, budget {budget}; this checkpoint{behind}, its parent alone:
 

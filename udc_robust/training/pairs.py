@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from udc_robust.data.samples import PairedFolders
 from udc_robust.errors import UserError
 from udc_robust.progress import note
-from udc_robust.training.batches import SeededPairs
+from udc_robust.training.batches import SeededPairs, StepBatches
 from udc_robust.training.config import PairTraining
 from udc_robust.training.loop import share, start
+from udc_robust.training.renders import FreshPairs, Renders
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,15 +23,15 @@ class Pairs:
     """The data of a training.
 
     Attributes:
-        domain: colour domain of the training pairs.
+        told: the training pairs, in words; ``domain``: their colour domain.
         batches: of the training pairs, with a seed for each row.
     """
 
     accelerator: Accelerator
-    train: PairedFolders
+    told: str
     validation: PairedFolders
     domain: str
-    batches: SeededPairs
+    batches: StepBatches
 
 
 def start_on_pairs(config: PairTraining, out: Path) -> Pairs:
@@ -40,14 +41,25 @@ def start_on_pairs(config: PairTraining, out: Path) -> Pairs:
         UserError: folders without pairs, linear images, images smaller than a patch, or fewer than a batch.
     """
     accelerator = start(config, out)
-    train, validation = (PairedFolders(folder / "lq", folder / "gt") for folder in (config.train, config.validation))
-    for name, folder, pairs in (("training", config.train, train), ("validation", config.validation, validation)):
-        note(f"{name} data {folder}: {len(pairs)} pairs, {pairs.domain_told}")
-    domain = train[0].domain
-    if domain == "linear":
-        raise UserError(
-            f"{config.train}: training pairs must be tone-mapped or sRGB images in [0,1], not linear light: "
-            "`udc-robust synth` makes them"
-        )
-    batches = SeededPairs(train, patch=config.patch_size, **share(config, accelerator))
-    return Pairs(accelerator, train, validation, domain, batches)
+    validation = _pairs_in(config.validation, "validation")
+    batches: StepBatches
+    if isinstance(config.train, Renders):
+        batches, domain = FreshPairs(config.train, patch=config.patch_size, **share(config, accelerator)), "tonemapped"
+        told = batches.told
+        note(f"training data: {told}")
+    else:
+        train = _pairs_in(config.train, "training")
+        told, domain = f"{len(train)} pairs", train[0].domain
+        if domain == "linear":
+            raise UserError(
+                f"{config.train}: training pairs must be tone-mapped or sRGB images in [0,1], not linear light: "
+                "`udc-robust synth` makes them"
+            )
+        batches = SeededPairs(train, patch=config.patch_size, **share(config, accelerator))
+    return Pairs(accelerator, told, validation, domain, batches)
+
+
+def _pairs_in(folder: Path, name: str) -> PairedFolders:
+    pairs = PairedFolders(folder / "lq", folder / "gt")
+    note(f"{name} data {folder}: {len(pairs)} pairs, {pairs.domain_told}")
+    return pairs

@@ -13,13 +13,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from udc_robust.attacks import THREATS, Streams, Threat, Victim, frozen, image_seed, objective, perturb
+from udc_robust.attacks import (
+    THREATS,
+    Linf,
+    Streams,
+    Threat,
+    Victim,
+    frozen,
+    image_seed,
+    objective,
+    perturb,
+    round_to_8_bits,
+)
+from udc_robust.attacks.channels import Jammer, find_channel
 from udc_robust.defences.defence import Defended, fresh
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.metrics import mse
+from udc_robust.names import LEARNT
 from udc_robust.restorers.zoo import Restorer
 from udc_robust.training.config import FinetuneConfig
-from udc_robust.training.restorer import loss_of
+from udc_robust.training.focal import focal_mean
+from udc_robust.training.restorer import loss_of, losses_of
 
 
 @dataclass(frozen=True)
@@ -55,9 +69,15 @@ class FinetuneSetup:
         assert self.config.purifier is not None
         return Defended(purifier, self.restorer, purifier.gradients[self.config.purifier.access])
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def distance(self, output: Tensor, target: Tensor) -> Tensor:
+        """How far attacked answers are from what they should be, weighted by that where ``focal`` says so."""
+        if not self.config.focal:
+            return loss_of(output, target, self.config.loss)
+        return focal_mean(losses_of(output, target, self.config.loss), self.config.focal)
+
+    def loss(self, output: Tensor, target: Tensor, *, attacked: bool = True) -> Tensor:
         """The restoration loss, with the perceptual one where it is wanted."""
-        loss = loss_of(output, target, self.config.loss)
+        loss = self.distance(output, target) if attacked else loss_of(output, target, self.config.loss)
         return loss if self.perceptual is None else loss + self.config.perceptual * self.perceptual(output, target)
 
 
@@ -96,6 +116,11 @@ def jittered(lq: Tensor, gt: Tensor, streams: Streams, amount: float) -> tuple[T
     return (lq * gains).clamp(0, 1), (gt * gains).clamp(0, 1)
 
 
+def optics(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """Captures through displays that are all a little off, which the renders of ``train.tolerances`` are: no attack."""
+    return setup.loss(network(lq), gt)
+
+
 def noise(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Random noise of the attack's norm: what robustness costs nothing clever."""
     threat = setup.threat(step)
@@ -117,7 +142,7 @@ def trades(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, str
         clean = setup.restorer(lq)
     x = attacked(setup, setup.restorer, lq, clean, streams, step)
     restored, moved = network(torch.cat([lq, x])).chunk(2)  # one call: a wrapper for processes expects one a step
-    return setup.loss(restored, gt) + setup.config.beta * loss_of(moved, restored, setup.config.loss)
+    return setup.loss(restored, gt, attacked=False) + setup.config.beta * setup.distance(moved, restored)
 
 
 def gradient_norm(
@@ -162,7 +187,41 @@ def hardened_purifier(
     return setup.loss(setup.restorer(network(x, purifier.draw(x, streams))), gt)
 
 
+def jammer(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """What a channel within the budget makes of the captures, in 8 bits: all that its best restorer will ever see.
+
+    A learnt channel climbs the loss that the restorer descends, in the same step; ``network`` is both, `Jammed`.
+    """
+    threat = setup.threat(step)
+    if setup.config.channel == LEARNT:
+        return setup.loss(network(lq, threat.eps), gt)
+    through = find_channel(setup.config.channel or "")
+
+    def change(rows: Tensor) -> Tensor:
+        x = lq[rows]
+        return round_to_8_bits(threat, x, through(x, threat, streams.of(rows)))
+
+    return setup.loss(network(mixed(lq, streams, setup.config.plain_share, change)), gt)
+
+
+class Jammed(nn.Module):
+    """A restorer behind a channel that is learnt against it, by reversing its gradient (Ganin & Lempitsky 2015)."""
+
+    def __init__(self, restorer: Restorer, channel: Jammer) -> None:
+        super().__init__()
+        self.restorer, self.channel = restorer, channel
+
+    def forward(self, lq: Tensor, eps: float) -> Tensor:
+        """Restorations of what the channel makes of captures, in 8 bits, of which the gradient knows nothing."""
+        threat = Linf(eps)
+        jammed = self.channel.through(lq, threat)
+        reversed_ = 2 * jammed.detach() - jammed
+        rounded = round_to_8_bits(threat, lq, jammed.detach())
+        return self.restorer(reversed_ + (rounded - jammed.detach()))
+
+
 RECIPES: dict[str, Recipe] = {
     "purified": purified, "adversarial": adversarial, "trades": trades, "both": both,
     "purifier": hardened_purifier, "noise": noise, "gradient_norm": gradient_norm,
+    "jammer": jammer, "optics": optics,
 }  # fmt: skip

@@ -35,6 +35,13 @@ def loss_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
     return (output - target).abs().mean() if kind == "l1" else charbonnier(output, target).mean()
 
 
+def losses_of(output: Tensor, target: Tensor, kind: str) -> Tensor:
+    """`loss_of` of each image ``(B,)``; but for ``psnr``, which may be negative."""
+    if kind == "l2":
+        return mse(output, target)
+    return (output - target).abs().flatten(1).mean(1) if kind == "l1" else charbonnier(output, target)
+
+
 @torch.no_grad()
 def validate(restorer: nn.Module, pairs: Sequence[Sample], device: torch.device) -> dict[str, float]:
     """Mean PSNR and SSIM of the restorations and PSNR of the degraded input, clamped, whole images, one at a time."""
@@ -94,7 +101,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     trained = train(accelerator, config, out, restorer, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, trained.network), "network": config.network, "options": config.options,
-        "domain": config.domain, "pairs": len(pairs.train), "validation_pairs": len(pairs.validation),
+        "domain": config.domain, "data": pairs.told, "validation_pairs": len(pairs.validation),
     }  # fmt: skip
     if accelerator.is_main_process:
         save_weights(out / f"{config.name}.safetensors", trained.network.network, metadata(facts))  # type: ignore[arg-type]
@@ -128,7 +135,7 @@ def _card(config: TrainConfig, facts: dict[str, Any]) -> str:
         tags="image-restoration, under-display-camera",
         lines=[
             f"network: `{config.network}`, {facts['parameters']:,} parameters, domain: {config.domain}",
-            f"data: {facts['pairs']} pairs; validated on {facts['validation_pairs']} pairs never trained on",
+            f"data: {facts['data']}; validated on {facts['validation_pairs']} pairs never trained on",
         ],
         figures=table(["validation", "dB"], rows.items()),
     )  # fmt: skip

@@ -168,6 +168,16 @@ def test_luminance_only_keeps_the_colours() -> None:
     assert torch.equal(made(grey, noise_for(made, grey)), Halftone(levels=4)(grey, noise_for(made, grey)))
 
 
+def test_grey_dots_have_no_colour_and_those_of_the_luminance() -> None:
+    from kornia.color import rgb_to_ycbcr
+
+    x = images(1, 12, 12)
+    grey, each = Halftone(channels="grey"), Halftone()
+    made, luminance = grey(x, noise_for(grey, x)), rgb_to_ycbcr(x)[:, :1]
+    assert torch.equal(made, each(luminance, noise_for(each, luminance)).expand(-1, 3, -1, -1))
+    assert set(made.unique().tolist()) == {0.0, 1.0}
+
+
 def test_the_inverse_stage_follows_the_dots() -> None:
     x = images(1, 16, 16)
     nothing = x.new_empty(1, 0)

@@ -14,7 +14,7 @@ from udc_robust.attacks import Linf, Streams, attack, objective
 from udc_robust.defences.defence import Defended, Exact, StraightThrough
 from udc_robust.defences.purifier.core import NoisePredictor, Purifier, draw_noise
 from udc_robust.defences.purifier.gradients import Checkpointed, Surrogate
-from udc_robust.defences.purifier.guidance import gdmp, low_frequency_consistency
+from udc_robust.defences.purifier.guidance import agdm, gdmp, low_frequency_consistency
 from udc_robust.defences.purifier.plan import Plan
 from udc_robust.defences.purifier.samplers import (
     ancestral,
@@ -28,6 +28,15 @@ from udc_robust.defences.purifier.samplers import (
 from udc_robust.errors import UserError
 
 SCHEDULE = linear_schedule()
+
+
+def _robust_view(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and scores of a fixed smooth network."""
+    weights = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(3)).to(x)
+    features = torch.tanh(torch.nn.functional.conv2d(x, weights))
+    return features, 3 * features.mean((2, 3))
+
+
 PLANS = {
     "one_step": plan_of(20),
     "average": plan_of(20, samples=3),
@@ -40,6 +49,7 @@ GUIDED = {
     "low_frequency": {"correct": low_frequency_consistency(1.0)},
     "gdmp_mse": {"shift": gdmp(8 / 255, "mse", scale=600)},
     "gdmp_ssim": {"shift": gdmp(8 / 255, "ssim", scale=10)},
+    "agdm": {"shift": agdm(_robust_view, scale=30, classes=2)},
 }
 CASES = [(name, {}) for name in PLANS] + [("long_steps", guide) for guide in GUIDED.values()]
 IDS = [*PLANS, *GUIDED]
@@ -118,8 +128,11 @@ def test_a_guided_step_is_the_posterior_of_the_corrected_estimate(correct, pull)
     u, first, fresh, x_t, seen = *torch.randn(4, 2, 3, 6, 6, dtype=torch.float64), []
     alpha, alpha_next = 0.6, 0.8
 
-    def shift(x_t: torch.Tensor, u_t: torch.Tensor, alpha: float) -> torch.Tensor:
+    def shift(
+        x_t: torch.Tensor, u_t: torch.Tensor, alpha: float, x_0: torch.Tensor, its_u: torch.Tensor
+    ) -> torch.Tensor:
         seen.append((x_t, u_t, alpha))
+        assert torch.equal(its_u, u) and x_0.shape == u.shape
         return pull * (u_t - x_t)
 
     eps = torch.randn(x_t.shape, dtype=x_t.dtype)
@@ -356,6 +369,26 @@ def test_gdmp_is_as_strong_as_published(eps, scale, alpha) -> None:
     strength = (1 - alpha) ** 0.5 / alpha**0.5 * scale / (2 / 3 * eps)
     slope = 2 * (x_t - u_t) / x_t[0].numel()
     assert torch.allclose(gdmp(eps, "mse", scale)(x_t, u_t, alpha), -strength * slope, rtol=1e-4)
+
+
+def test_agdm_pulls_features_and_classes_of_the_clean_estimate_toward_the_input() -> None:
+    """Its pull is the gradient of the written-out agreement at the clean estimate, over the root of abar."""
+    generator = torch.Generator().manual_seed(0)
+    x_t, u, x_0 = (torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1 for _ in range(3))
+    with torch.no_grad():
+        pulled = agdm(_robust_view, 30.0, 2.0)(x_t, u, 0.81, x_0, u)
+        alone = agdm(_robust_view, 30.0, 2.0)(x_t[:1], u[:1], 0.81, x_0[:1], u[:1])
+        assert torch.allclose(pulled[:1], alone, rtol=1e-4)
+    leaf = x_0.clone().requires_grad_(True)
+    (ours, scores), (theirs, wanted) = _robust_view((leaf + 1) / 2), _robust_view((u + 1) / 2)
+    agreement = -30 * (ours - theirs).square().mean((1, 2, 3))
+    agreement = agreement + 2 * (wanted.softmax(1) * scores.log_softmax(1)).sum(1)
+    (slope,) = torch.autograd.grad(agreement.sum(), leaf)
+    assert torch.allclose(pulled, slope / 0.9, rtol=1e-4) and not pulled.requires_grad
+    # Features alone: the pull does not know classes, and is nothing where both agree.
+    unlabelled = agdm(lambda x: (_robust_view(x)[0], None), 30.0, 2.0)(x_t, u, 0.81, x_0, u)
+    assert torch.equal(unlabelled.detach(), agdm(_robust_view, 30.0)(x_t, u, 0.81, x_0, u).detach())
+    assert torch.equal(agdm(_robust_view, 30.0)(x_t, u, 0.81, u, u).detach(), torch.zeros_like(u))
 
 
 def test_gdmp_pulls_toward_the_input_and_per_image() -> None:

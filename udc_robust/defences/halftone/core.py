@@ -80,7 +80,8 @@ class Halftone(Defence):
     Args:
         method: a kernel of error diffusion, ``bayer`` (ordered) or ``noise`` (white-noise dither, random).
         levels: of a channel, 2..256.
-        channels: ``each``, or ``luminance``: only Y of YCbCr (BT.601) becomes dots, the colour differences stay.
+        channels: ``each``; ``luminance``: only Y of YCbCr (BT.601) becomes dots, the colour differences stay; ``grey``:
+            they go, and all channels are the dots of Y (after Lo & Patel 2021, who show one-bit dots of grey pictures).
         serpentine: turn round at every row; error diffusion only, and slow where few images are done at once.
         size: of the Bayer screen: 2, 4, 8 or 16.
         inverse: ``none``, ``blur`` (of ``sigma`` pixels), ``tv`` (of ``weight``) or ``learned`` (``restorer``).
@@ -94,7 +95,7 @@ class Halftone(Defence):
         self,
         method: str = "floyd_steinberg",
         levels: int = 2,
-        channels: Literal["each", "luminance"] = "each",
+        channels: Literal["each", "luminance", "grey"] = "each",
         serpentine: bool = False,
         size: int = 8,
         inverse: Literal["none", "blur", "tv", "learned"] = "none",
@@ -156,6 +157,8 @@ class Halftone(Defence):
         require(x.shape[1] == 3, "channels of images halftoned by luminance", "1 or 3", x.shape[1])
         luminance, colour = rgb_to_ycbcr(x).split([1, 2], 1)
         dots = self._dots(luminance, noise[:, :1] if self.random else noise, soft=soft)
+        if self.channels == "grey":
+            return dots.expand_as(x)
         # Full dots with the colour of half tones leave the cube.
         return ycbcr_to_rgb(torch.cat([dots, colour], 1)).clamp(0, 1)
 

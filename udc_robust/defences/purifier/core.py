@@ -61,6 +61,7 @@ class Purifier(Defence):
         tile: side of the tiles that are purified one by one from ONE noise field, 0 for whole images. Group norms see
             only their tile, so the answer differs a little from that of the whole image.
         overlap: pixels at a tile's inner borders that are not used.
+        guide: the network that ``shift`` looks at, if any.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Purifier(Defence):
         overlap: int = 16,
         correct: Correction | None = None,
         shift: Shift | None = None,
+        guide: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_tiles(tile, overlap)
@@ -83,6 +85,8 @@ class Purifier(Defence):
         self.tile, self.overlap = tile, overlap
         self.nfe, self.random = plan.nfe, True
         self.correct, self.shift = correct, shift
+        if guide is not None:
+            self.guide = guide  # its weights go where the purifier's go
 
     def draw(self, x: Tensor, streams: Streams) -> Tensor:
         """Noise for these images, see `draw_noise`."""

@@ -17,7 +17,7 @@ from udc_robust.limits import Seed, usable_device
 from udc_robust.lock import sole_writer
 from udc_robust.optics.domains import convert
 from udc_robust.outputs import check_files, note_file
-from udc_robust.progress import progress
+from udc_robust.progress import doing, part_done, progress
 from udc_robust.terminal import shown
 
 
@@ -65,8 +65,9 @@ def purify_files(
             domain = "tonemapped" if picture.domain == "linear" else picture.domain
             x = convert(picture.pixels, picture.domain, domain)
             generator = torch.Generator().manual_seed(image_seed(seed, shown(stem), "purify"))
-            batch = pipeline(x, generator=generator, output_type="pt", return_dict=False, **options)[0]
-            purified = batch[0].cpu()
+            doing(path.name)
+            told: dict[str, Any] = {"on_call": part_done, "output_type": "pt", "return_dict": False}
+            purified = pipeline(x, generator=generator, **told, **options)[0][0].cpu()
             if not purified.isfinite().all():
                 raise UserError(f"purifier {purifier} makes NaN or infinity of {path}: check its files")
             if picture.domain == "linear":

@@ -107,7 +107,7 @@ class PurificationPipeline(DiffusionPipeline):
 
     def purifier(
         self, plan: Plan, *, tile: int = 0, overlap: int = 16, correct: Correction | None = None,
-        shift: Shift | None = None,
+        shift: Shift | None = None, guide: nn.Module | None = None,
     ) -> Purifier:  # fmt: skip
         """The differentiable core over this pipeline's very weights: what an adaptive attack goes through.
 
@@ -116,7 +116,7 @@ class PurificationPipeline(DiffusionPipeline):
         """
         return Purifier(
             NoisePredictor(self.unet), self.schedule, plan, multiple=self.size_multiple, tile=tile, overlap=overlap,
-            correct=correct, shift=shift,
+            correct=correct, shift=shift, guide=guide,
         )  # fmt: skip
 
     def prepare_images(self, images: Any) -> Tensor:
@@ -169,6 +169,7 @@ class PurificationPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
+        on_call: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> PurificationPipelineOutput | tuple[Any, ...]:
         """Purify images of any size.
@@ -179,6 +180,7 @@ class PurificationPipeline(DiffusionPipeline):
             tile, overlap: tiles with one shared noise field, see `Purifier`; 0 takes whole images.
             output_type: ``pil``, ``np`` or ``pt``.
             return_dict: False gives a tuple.
+            on_call: called after each model call with its number, from 1, and that of all.
             callback_on_step_end: called as ``(pipeline, number from 0, timestep, {"x_t": tensor})`` after each call.
             options: those of `PurifyOptions`: how much noise, and how it is taken away.
 
@@ -193,14 +195,17 @@ class PurificationPipeline(DiffusionPipeline):
         purifier = self.purifier(plan, tile=tile, overlap=overlap)
         height, width = noise.shape[-2:]
         tiles = count_tiles(height, width, tile, overlap) if tile else 1
-        numbers = itertools.count()
-        with self.progress_bar(total=plan.steps * tiles) as bar:
+        numbers, calls = itertools.count(), plan.steps * tiles
+        with self.progress_bar(total=calls) as bar:
 
             def after_model_call(module: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
                 bar.update()
+                number = next(numbers)
+                if on_call is not None:
+                    on_call(number + 1, calls)
                 if callback_on_step_end is not None:
                     x_t, t = arguments
-                    callback_on_step_end(self, next(numbers), t, {"x_t": x_t})
+                    callback_on_step_end(self, number, t, {"x_t": x_t})
 
             # The predictor was made for this call, so the hook goes with it.
             assert isinstance(purifier.model, nn.Module)

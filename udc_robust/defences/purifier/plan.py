@@ -103,6 +103,9 @@ class PurifierOptions(PurifyOptions):
         low_frequency: keep the input's frequencies under this radius in pixels; they carry their perturbation along.
         gdmp: pull each noisy step toward the input by this distance; only a sampler with fresh noise has any.
         gdmp_eps, gdmp_scale: see `guidance.gdmp`.
+        agdm: pull each noisy step toward the input in the features of this robust network instead: a shipped
+            classifier or restorer, or a weights file that a training of ours wrote.
+        agdm_scale, agdm_classes: see `guidance.agdm`; only a classifier has classes.
     """
 
     purifier: str
@@ -110,9 +113,15 @@ class PurifierOptions(PurifyOptions):
     gdmp: Literal["mse", "ssim"] | None = None
     gdmp_eps: Annotated[Number, Field(gt=0)] = 4 / 255
     gdmp_scale: Annotated[Number, Field(gt=0)] = 60_000.0
+    agdm: str | None = None
+    agdm_scale: Annotated[Number, Field(ge=0)] = 100.0
+    agdm_classes: Annotated[Number, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _guides_noise(self) -> PurifierOptions:
-        if self.gdmp and self.sampler != "ancestral" and not self.eta:
-            raise ValueError("gdmp guides noisy steps: use sampler ancestral, or ddim with eta above 0")
+        for guide in filter(None, ("gdmp" if self.gdmp else "", "agdm" if self.agdm else "")):
+            if self.sampler != "ancestral" and not self.eta:
+                raise ValueError(f"{guide} guides noisy steps: use sampler ancestral, or ddim with eta above 0")
+        if self.gdmp and self.agdm:
+            raise ValueError("give one of gdmp and agdm")
         return self

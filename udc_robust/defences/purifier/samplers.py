@@ -71,7 +71,7 @@ def reverse_step(
     x_next = math.sqrt(alpha_next) * x_0 + math.sqrt(max(1 - alpha_next - deviation**2, 0)) * eps
     if deviation > 0:
         if shift is not None:
-            x_next = x_next + deviation**2 * shift(x_t, diffuse(u, first, alpha), alpha)
+            x_next = x_next + deviation**2 * shift(x_t, diffuse(u, first, alpha), alpha, x_0, u)
         x_next = x_next + deviation * fresh
     return x_next
 

@@ -1,0 +1,50 @@
+"""A restorer as it is deployed: averaged over flips and quarter turns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from udc_robust.metrics import mse
+from udc_robust.restorers.restorer import Restorer, over_flips
+from udc_robust.restorers.zoo import RestorerSpec, load_restorer
+from udc_robust.tasks.restoration_schema import RestorerConfig
+
+
+class Shift(nn.Module):
+    """Moves an image one px to the right: it sees which way is up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(1, -1) ** 2
+
+
+def test_the_mean_over_flips_puts_every_answer_back() -> None:
+    x = torch.rand(2, 3, 6, 9)
+    assert torch.allclose(over_flips(lambda image: image * 2, x), x * 2)
+    # Each of the four ways to move is met twice.
+    ways = [x.roll(1, -1), x.roll(-1, -1), x.roll(1, -2), x.roll(-1, -2)]
+    assert torch.allclose(over_flips(lambda image: image.roll(1, -1), x), torch.stack(ways).mean(0))
+
+
+def test_the_mean_turns_with_the_image_and_is_no_worse_than_its_parts_are_on_average() -> None:
+    x, truth = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    restorer = Restorer(
+        "r", Shift(), domain="srgb", network_domain=None, trained=True, origin="here", flips=True
+    ).eval()  # fmt: skip
+    turned = restorer(torch.rot90(x, 1, (-2, -1)))
+    assert torch.allclose(turned, torch.rot90(restorer(x), 1, (-2, -1)), atol=1e-6)
+    parts = [
+        torch.rot90(Shift()(torch.rot90(x.flip(mirror), turns, (-2, -1))), -turns, (-2, -1)).flip(mirror)
+        for turns in range(4)
+        for mirror in ((), (-1,))
+    ]
+    assert (mse(restorer(x), truth) <= torch.stack([mse(part, truth) for part in parts]).mean(0)).all()
+
+
+def test_the_way_from_a_config_to_the_restorer() -> None:
+    block = RestorerConfig(name="nafnet_mini", flips=True).model_dump()
+    restorer = load_restorer(RestorerSpec(**block), "tonemapped")
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.allclose(restorer(x), over_flips(lambda image: restorer._padded(image), x).clamp(0, 1))
+    plain = load_restorer(RestorerSpec("nafnet_mini"), "tonemapped")
+    assert not torch.allclose(restorer(x), plain(x))

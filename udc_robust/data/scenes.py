@@ -1,0 +1,164 @@
+"""Pairs of a scene and its capture: views of panoramas, crops of HDR stills and photographs, behind a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from udc_robust.config_file import Number, Strict
+from udc_robust.data.images import read_image
+from udc_robust.data.panorama import perspective_view
+from udc_robust.errors import UserError, unknown_name
+from udc_robust.limits import Count, Side
+from udc_robust.metrics import psnr
+from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
+from udc_robust.optics.domains import convert
+
+FIELD = 256
+"""Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
+
+
+class PairSettings(Strict):
+    """How a pair is made of a source.
+
+    Attributes:
+        psfs: simulated displays by name, or PSF files; each pair draws one, a name given twice twice as often.
+        size: side of the crops in pixels.
+        difficulty: range of the degraded PSNR in dB that a pair must have; the true SYNTH samples lie at 19 to 28.
+        tries: how many views are drawn before a pair is given up.
+        shot, read: noise of the capture (see ``optics.capture``).
+        edge: what lies beyond the scene's border.
+    """
+
+    kind: Literal["panorama", "hdr", "photo"] = "panorama"
+    psfs: Annotated[tuple[str, ...], Field(min_length=1)] = ("phone",)
+    size: Side = 256
+    difficulty: tuple[Number, Number] = (19.0, 28.0)
+    tries: Count = 12
+    shot: Annotated[Number, Field(ge=0)] = 0.0
+    read: Annotated[Number, Field(ge=0)] = 0.0
+    edge: Literal["replicate", "zero"] = "replicate"
+
+    @field_validator("difficulty")
+    @classmethod
+    def _rises(cls, values: tuple[float, float]) -> tuple[float, float]:
+        if values[0] > values[1]:
+            raise ValueError(f"must rise from the first number to the second, not {values[0]:g} {values[1]:g}")
+        return values
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The last pair that was drawn of a source: ``lq`` and ``gt`` (3,size,size), where it lies, and if it will do."""
+
+    lq: Tensor
+    gt: Tensor
+    view: dict[str, Any]
+    kept: bool
+
+
+def make_pair(
+    linear: Tensor,
+    psf: Tensor,
+    *,
+    shot: float = 0.0,
+    read: float = 0.0,
+    generator: torch.Generator | None = None,
+    edge: str = "replicate",
+    round_8_bit: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Capture a scene (3,H,W) of radiance 0..500 through a display: the tone-mapped pair (degraded, clean) in [0,1]."""
+    scene = linear.clamp(0, MAX_RADIANCE)[None]
+    generators = None if generator is None else [generator]
+    captured = capture(scene, psf, shot=shot, read=read, generators=generators, edge=edge)  # type: ignore[arg-type]
+    lq, gt = tone_map(captured)[0], tone_map(scene)[0]
+    return (torch.round(lq * 255) / 255, torch.round(gt * 255) / 255) if round_8_bit else (lq, gt)
+
+
+def draw_pair(source: Tensor, psfs: Mapping[str, Tensor], settings: PairSettings, stream: torch.Generator) -> Drawn:
+    """Draw views of a source's linear light (3,H,W) until one is as hard as asked.
+
+    Raises:
+        UserError: the source is smaller than ``size``.
+    """
+    low, high = settings.difficulty
+    for _ in range(settings.tries):
+        psf_name = settings.psfs[int(torch.randint(len(settings.psfs), (), generator=stream))]
+        scene, view = draw_view(source, settings.kind, settings.size, stream)
+        lq, gt = make_pair(
+            scene, psfs[psf_name], shot=settings.shot, read=settings.read, generator=stream, edge=settings.edge
+        )
+        degraded = psnr(lq[None].double(), gt[None].double()).item()
+        drawn = Drawn(lq, gt, view | {"psf": psf_name, "degraded_psnr": round(degraded, 3)}, low <= degraded <= high)
+        if drawn.kept:
+            break
+    return drawn
+
+
+def chosen_sources(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:
+    """The sources that ``only`` and ``exclude`` leave, by names without endings.
+
+    Raises:
+        UserError: two sources of one name, a name that is not there, or nothing left.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        stem = path.name.split(".")[0]
+        if stem in by_stem:
+            raise UserError(f"{path} and {by_stem[stem].name} have the same name: rename or remove one of them")
+        by_stem[stem] = path
+    for name in (*only, *exclude):
+        if name not in by_stem:
+            raise unknown_name("source", name, by_stem)
+    chosen = [path for stem, path in by_stem.items() if stem not in exclude and (not only or stem in only)]
+    if not chosen:
+        raise UserError(f"--only and --exclude leave none of the {len(by_stem)} sources: name fewer to exclude")
+    return chosen
+
+
+def radiance_of(path: Path, kind: str) -> Tensor:
+    """The linear light (3,H,W) of a source; a photograph becomes pseudo-HDR.
+
+    Raises:
+        UserError: it cannot be read, or is no source of this ``kind``.
+    """
+    picture = read_image(path)
+    if kind == "photo":
+        return expand_highlights(convert(picture.pixels, picture.domain, "linear"))
+    if picture.domain != "linear":
+        raise UserError(f"{path} is a photograph without HDR data: use --kind photo")
+    return at_native_size(picture.pixels, path) if kind == "panorama" else picture.pixels
+
+
+def at_native_size(panorama: Tensor, path: Path) -> Tensor:
+    """Average a larger panorama down to the resolution at which a view of 90 degrees has ``FIELD`` pixels."""
+    height, width = panorama.shape[-2:]
+    if width != 2 * height or width < 1000:
+        raise UserError(f"{path} is {height}x{width}: a panorama is twice as wide as high, and at least 1000 px wide")
+    return F.interpolate(panorama[None], (2 * FIELD, 4 * FIELD), mode="area")[0] if width > 4 * FIELD else panorama
+
+
+def draw_view(source: Tensor, kind: str, size: int, stream: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    """A random view of a panorama, or a random crop of a picture: ``(3,size,size)``, and where it is."""
+
+    def draw(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=stream))
+
+    place: dict[str, Any] = {}
+    if kind == "panorama":
+        place = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}
+        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
+        if size == FIELD:
+            return source, place
+    height, width = source.shape[-2:]
+    if min(height, width) < size:
+        raise UserError(f"a source is {height}x{width}, smaller than --size {size}")
+    top, left = (int(draw(0, length - size + 1 - 1e-6)) for length in (height, width))
+    return source[:, top : top + size, left : left + size], place | {"top": top, "left": left}

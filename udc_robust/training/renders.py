@@ -1,0 +1,116 @@
+"""Pairs rendered while a training runs: a new view every step, so that no capture is learnt by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Unpack
+
+import torch
+from pydantic import Discriminator, Field, Tag
+from torch import Tensor
+
+from udc_robust.config_file import Number
+from udc_robust.data.images import list_images
+from udc_robust.data.psf_files import Tolerated, load_psf
+from udc_robust.data.scenes import Drawn, PairSettings, chosen_sources, draw_pair, radiance_of
+from udc_robust.errors import UserError
+from udc_robust.limits import Count
+from udc_robust.training.batches import Share, StepBatches, draw, eight_bits, random_crops
+
+
+class Renders(PairSettings):
+    """The ``train:`` block of a training whose pairs are rendered as it goes.
+
+    Attributes:
+        sources: folder of panoramas, HDR stills or photographs (``kind``), as ``udc-robust synth`` takes it.
+        only, exclude: names of sources, without endings.
+        tolerances: how far each render's display may be off, by the parameters of `optics.variation`, see
+            ``udc-robust tolerance``; a display is drawn for each.
+        window: renders that a step draws its crops from; every step the oldest gives way to a new one.
+    """
+
+    sources: Path
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    tolerances: dict[str, Number] = Field(default_factory=dict)
+    window: Count = Field(default=256, le=4096)
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.sources.name
+
+
+def _sort(value: Any) -> str:
+    return "a block" if isinstance(value, Mapping | Renders) else "a folder"
+
+
+TrainingPairs = Annotated[Annotated[Path, Tag("a folder")] | Annotated[Renders, Tag("a block")], Discriminator(_sort)]
+"""What ``train:`` may be: a folder with ``lq`` and ``gt`` in it, or a block of `Renders`."""
+
+
+class FreshPairs(StepBatches):
+    """Crops ``(lq, gt, seed of each row)`` of the last ``window`` renders; one new render a step.
+
+    A render depends on (seed, number) alone, so a training that was killed, or that several processes share, sees the
+    very same pairs.
+
+    Raises:
+        UserError: sources that cannot be read or are smaller than ``size``, crops smaller than a patch, or views that
+            are all too easy or too hard.
+    """
+
+    workers = 1  # rendering goes on beside the training
+
+    def __init__(self, renders: Renders, *, patch: int, **share: Unpack[Share]) -> None:
+        super().__init__(**share)
+        if renders.size < patch:
+            raise UserError(f"train.size {renders.size} is smaller than patch_size {patch}: lower patch_size")
+        paths = chosen_sources(list_images(renders.sources), renders.only, renders.exclude)
+        self._sources = [radiance_of(path, renders.kind) for path in paths]
+        self._psfs: Mapping[str, Tensor] = {}
+        if renders.tolerances:
+            self._displays = {name: Tolerated(name, renders.tolerances) for name in renders.psfs}
+        else:
+            self._psfs = {name: load_psf(name) for name in renders.psfs}
+        self._renders, self._patch = renders, patch
+        self._render = lru_cache(maxsize=renders.window)(self._eight_bits)
+        if not any(self._draw(number).kept for number in range(4)):
+            low, high = renders.difficulty
+            raise UserError(
+                f"no view of {renders.sources} has a degraded PSNR of {low:g} to {high:g} dB: widen train.difficulty"
+            )
+
+    @property
+    def told(self) -> str:
+        """What is trained on, in words."""
+        off = " through a display of its own" if self._renders.tolerances else ""
+        return f"a fresh render of {len(self._sources)} sources every step{off}"
+
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        rows = [self._crops(step, self._stream(step, row)) for row in self._rows]
+        lq, gt = (torch.stack(images).float() / 255 for images in zip(*rows, strict=True))
+        return lq, gt, self._row_seeds(step)
+
+    def _crops(self, step: int, stream: torch.Generator) -> Sequence[Tensor]:
+        return random_crops(self._render(step + draw(self._renders.window, stream)), self._patch, stream)
+
+    def _eight_bits(self, number: int) -> tuple[Tensor, Tensor]:
+        """A render (lq, gt) as it is kept."""
+        drawn = self._draw(number)
+        return eight_bits(f"render {number}", drawn.lq, self._patch), eight_bits("its truth", drawn.gt, self._patch)
+
+    def _draw(self, number: int) -> Drawn:
+        """Render ``number``; after eight sources without a view that is as hard as asked the last one has to do."""
+        stream = self._stream(number, 4_098)  # no row of a batch
+        psfs = self._psfs
+        if self._renders.tolerances:
+            psfs = {name: display.drawn(stream) for name, display in self._displays.items()}
+        for _ in range(8):
+            source = self._sources[draw(len(self._sources), stream)]
+            drawn = draw_pair(source, psfs, self._renders, stream)
+            if drawn.kept:
+                break
+        return drawn
