@@ -61,11 +61,11 @@ EVALUATIONS = [
     "transfer",
     "queries",
     "other_displays",
-    "leaderboard",
     "scene",
     "jammer",
     "purifier_verdict",
     "large_study",
+    "leaderboard",
 ]
 
 

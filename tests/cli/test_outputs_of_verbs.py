@@ -21,6 +21,7 @@ VERBS = {
     "purify": ["purify", "S/lq"],
     "noise-level": ["noise-level", "nafnet_mini"],
     "limits": ["limits", "nafnet_mini", "--images", "S/lq", "--gt", "S/gt"],
+    "tolerance": ["tolerance", "nafnet_mini", "--scenes", "S/lq"],
     "synth": ["synth", "S/lq", "--kind", "photo"],
     "fetch": ["fetch"],
     "train": ["train", "restorer", "nafnet_mini", "train=S", "validation=S"],

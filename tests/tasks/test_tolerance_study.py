@@ -50,9 +50,10 @@ def test_a_study_finds_the_cliff_and_writes_all_of_it(small, tmp_path) -> None:
     # All at once is worse than one alone, and the gradient finds what the corners do.
     assert corner.mean("lucy") < min(curve[5], curve[-5])
     assert abs(climbed.mean("lucy") - corner.mean("lucy")) < 0.5
+    assert climbed.mean("lucy") == min(one.mean("lucy") for one in results.found if one.kind == "gradient")
     assert results.worst_of_all("lucy").mean("lucy") == min(corner.mean("lucy"), climbed.mean("lucy"))
     rows = list(csv.DictReader((tmp_path / "out" / "tolerance.csv").read_text().splitlines()))
-    assert len(rows) == (1 + 8 + 8 + 4 + 1) * 2 * 2 and {row["restorer"] for row in rows} == {"lucy", "capture"}
+    assert len(rows) == (1 + 8 + 8 + 4 + 2) * 2 * 2 and {row["restorer"] for row in rows} == {"lucy", "capture"}
     summary = json.loads((tmp_path / "out" / "tolerance.json").read_text())
     assert summary["restorers"]["lucy"]["costs_3_db"]["turn"] == results.that_costs("turn", "lucy")
     page = (tmp_path / "out" / "tolerance.html").read_text()

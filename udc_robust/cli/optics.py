@@ -30,7 +30,7 @@ def tolerance(
     limit: Annotated[int, typer.Option("--limit", help="Number of scenes.")] = 4,
     crop: Annotated[int, typer.Option("--crop", help="Side of what is restored and judged, px.")] = 128,
     steps: Annotated[int, typer.Option("--steps", help="Of the gradient's search; 0: none.")] = 8,
-    restarts: Annotated[int, typer.Option("--restarts", help="Of it.")] = 1,
+    restarts: Annotated[int, typer.Option("--restarts", help="Of it; every second mirrors the one before.")] = 2,
     corners: Annotated[bool, typer.Option(help="Whether to try every corner of the tolerances.")] = True,
     shot: Annotated[float, typer.Option("--shot", help="Shot noise: variance per unit of radiance.")] = 0.0,
     read: Annotated[float, typer.Option("--read", help="Read noise: standard deviation in radiance.")] = 0.0,

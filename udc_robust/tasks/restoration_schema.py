@@ -213,12 +213,9 @@ class RestorationConfig(RunConfig):
             "restorers": [restorer.name for restorer in self.restorers],
         }
         for i, block in enumerate(self.data):
-            wanted = {key: getattr(block, key) for key in known}
-            met = {
-                key: [name for name in known[key] if name in listed] or None if listed else None
-                for key, listed in wanted.items()
-            }
-            self.data[i] = block.model_copy(update=met)
+            wanted = {"attacks": block.attacks or (), "restorers": block.restorers or ()}
+            met = {key: [name for name in labels if name in wanted[key]] for key, labels in known.items()}
+            self.data[i] = block.model_copy(update={key: names or None for key, names in met.items()})
         return self
 
     @field_validator("validation", "clean")

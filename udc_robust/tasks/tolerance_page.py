@@ -98,11 +98,13 @@ def _pictures(results: Results, bench: Bench, psf_at: Callable[[Mapping[str, flo
             scene = next(one for one in bench.scenes if one.key == max(drops, key=lambda key: drops[key]))
             seen = [bench.captured(scene, psf) for psf in (nominal, psf_at(worst.values))]
             answers = [bench.restorers[name](x) for x in seen]
+            figures = [one.figures[name][scene.key] for one in (results.nominal, worst)]
             shown = {
-                f"{name}: as it should be": answers[0], f"{results.nominal.figures[name][scene.key]:.1f} dB, the scene":
-                scene.truth[None], "worst within tolerance": answers[1],
-                f"{worst.figures[name][scene.key]:.1f} dB, its capture": seen[1],
-            }  # fmt: skip
+                "the scene": scene.truth[None],
+                "its capture, worst display": seen[1],
+                f"{name}, {figures[0]:.1f} dB": answers[0],
+                f"worst display, {figures[1]:.1f} dB": answers[1],
+            }
             for panel, (title, picture) in zip(axes, shown.items(), strict=True):
                 panel.imshow(picture[0].cpu().permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
                 panel.set_title(title, fontsize=8)

@@ -132,15 +132,21 @@ class Bench:
                 of_scene[scene.key] = psnr(answer.double(), truth).item()
         return found
 
-    def damage(self, psf: Tensor, name: str, draw: int, draws: int) -> Tensor:
-        """Mean over scenes of 10 log10 of the squared error, over ``draws`` of noise: what an adversary makes large."""
-        total = torch.zeros(())
+    def damage(self, psf: Tensor, name: str, draw: int, draws: int) -> tuple[float, Tensor]:
+        """What an adversary makes large, and its gradient by the PSF; memory stays that of one scene.
+
+        It is the mean over scenes, and over ``draws`` of noise from number ``draw`` on, of the squared error in dB.
+        """
+        psf = psf.detach().requires_grad_(True)
+        total, slope, count = 0.0, torch.zeros_like(psf), len(self.scenes) * draws
         for scene in self.scenes:
-            for number in range(draws):
-                answer = self.restorers[name](self.captured(scene, psf, draw + number, rounded=False))
-                error = (answer - scene.truth[None].to(self.device)).square().mean()
-                total = total + 10 * torch.log10(error.clamp_min(1e-10)).cpu()
-        return total / (len(self.scenes) * draws)
+            truth = scene.truth[None].to(self.device)
+            for number in range(draw, draw + draws):
+                answer = self.restorers[name](self.captured(scene, psf, number, rounded=False))
+                error = 10 * torch.log10((answer - truth).square().mean().clamp_min(1e-10)) / count
+                (part,) = torch.autograd.grad(error, psf)
+                total, slope = total + error.item(), slope + part
+        return total, slope
 
 
 def _around(scene: Scene, reach: int) -> tuple[Tensor, Window]:

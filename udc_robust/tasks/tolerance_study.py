@@ -58,7 +58,7 @@ class ToleranceConfig(Strict):
     limit: Count = 4
     crop: Annotated[Side, Field(ge=2)] = 128
     steps: CountOrNone = 8
-    restarts: Count = 1
+    restarts: Count = 2
     draws: Count = 1
     corners: bool = True
     shot: Annotated[Number, Field(ge=0)] = 0.0
@@ -84,6 +84,9 @@ def study(config: ToleranceConfig, out: Path, command: str = "") -> Results:
         block.name: load_restorer(RestorerSpec(**block.model_dump()), "tonemapped", config.device, config.seed)
         for block in config.restorers
     }
+    for name, one in restorers.items():
+        if not one.trained:
+            note(f"restorer {name} has random weights: give it `weights`, or what falls here is no restoration")
     bench = Bench(scenes, restorers, config.shot, config.read, config.seed, config.device)
     with sole_writer(out):
         weights = {name: file_digest(one.origin) for name, one in restorers.items()}
