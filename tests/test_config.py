@@ -13,6 +13,7 @@ from udc_robust.tasks import load_run_config
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
+from udc_robust.training.filter_config import FilterConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 
@@ -104,6 +105,7 @@ def test_every_shipped_config_is_valid() -> None:
     schemas = {
         "finetune": FinetuneConfig, "network": RestorerConfig,
         "train restorer": TrainConfig, "train classifier": ClassifierConfig, "train diffusion": DiffusionConfig,
+        "train filter": FilterConfig,
     }  # fmt: skip
     for path in paths:
         purpose, schema, *_ = path.read_text().splitlines()
