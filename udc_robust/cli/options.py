@@ -179,6 +179,8 @@ def own_name(values: dict[str, Any], overrides: Sequence[str], out: Path | None)
         return None
     first = values[key][0] if isinstance(values[key], list) and values[key] else values[key]
     named = first.get("name") if isinstance(first, dict) else first
+    if named is None and out is None:
+        return None  # a block that is known by something else
     mine = out.resolve().name if out is not None else Path(str(named)).stem.rpartition(":")[2]
     try:
         return file_name(mine)
