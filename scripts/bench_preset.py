@@ -60,6 +60,8 @@ LONG: Mapping[str, Sequence[Any]] = {
 PURIFIED = {"kind": "purifier", "name": "purified", "purifier": "purifier_mini", "noise_level": 5}
 CHEAP = {"noise", "brightness", "smooth_field", "square"}
 """Methods that follow no gradient of the victim."""
+CLOSE = 0.05
+"""How near, in dB, a preset is to come."""
 SHARES = (0.02, 0.04, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -124,16 +126,22 @@ def curve(options: argparse.Namespace, base: Mapping[str, Any]) -> None:
         for share in SHARES
     ]
     axes.plot(
-        *zip(*alone, strict=True), "-o", color="#5c6068", label=f"parts of {versions[0]}, a tenth to twice their steps"
+        *zip(*alone, strict=True),
+        "-o",
+        color="#5c6068",
+        label=f"parts of {versions[0]}, {SHARES[0]:.0%} to {SHARES[-1]:.0%} of their steps",
     )
     for name, color in zip(versions, ("#0072b2", "#009e73", "#d55e00", "#cc79a7"), strict=False):
         x, y = point(run(options, base, {"name": f"{name}-climbing", "attacks": parts[name]}))
         axes.plot(x, y, "*", markersize=15, color=color, label=f"{name}: {x:.0f} gradients, {y:.2f}")
-    axes.set_xticks(ticks := [10, 20, 50, 100, 200, 500], [str(tick) for tick in ticks])
+    axes.axhspan(
+        least := min(y for _, y in alone), least + CLOSE, color="#0072b2", alpha=0.12, label=f"within {CLOSE:g}"
+    )
+    axes.set_xticks(ticks := [2, 5, 10, 20, 50, 100, 200], [str(tick) for tick in ticks])
     axes.minorticks_off()
     budget = ", ".join(options.eps)
     axes.set_xlabel("gradients an image")
-    axes.set_ylabel(f"{networks[0]} holds at {budget}")
+    axes.set_ylabel(f"{networks[0]} holds at {budget}{', dB' * (options.task == 'restoration')}")
     axes.grid(axis="y", color="#dcd9d2")
     axes.legend(frameon=False)
     options.curve.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ def test_anything_else_is_no_number(text: str) -> None:
         ({"attacks": [{"method": "pgd", "step_size": -1}]}, r"step_size .* positive"),
         ({"attacks": [{"method": "pgd", "objective": "msee"}]}, r"unknown objective 'msee'"),
         ({"attacks": [{"method": "cw"}]}, r"'cw' is defined for norm l2"),
+        ({"attacks": [{"method": "region_pgd", "mask": 3}]}, r"mask of attack 'region_pgd' must be text, .* not 3"),
         ({"attacks": [{"method": "pgd", "eps": "-1/255"}]}, r"eps must be finite and 0 or more"),
         ({"attacks": [{"method": "pgd", "eps": 8}]}, r"did you mean 8/255"),
         ({"attacks": ["pgd", "pgd"]}, r"two attack blocks are called"),

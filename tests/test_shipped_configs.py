@@ -13,6 +13,7 @@ from udc_robust.config_file import load_config
 from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
 from udc_robust.files import shipped
+from udc_robust.grid.presets import full_name
 from udc_robust.metrics import psnr
 from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.zoo import (
@@ -60,9 +61,11 @@ EVALUATIONS = [
     "transfer",
     "queries",
     "other_displays",
+    "scene",
     "jammer",
     "purifier_verdict",
     "large_study",
+    "leaderboard",
 ]
 
 
@@ -74,6 +77,12 @@ def test_evaluations_name_what_ships(name) -> None:
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()
     }
+
+
+def test_the_leaderboard_is_measured_under_the_preset_to_quote_at_its_budgets() -> None:
+    config = load_config(shipped("configs") / "evaluate" / "leaderboard.yaml", RestorationConfig)
+    assert config.preset == full_name("standard")
+    assert config.eps == RestorationConfig.model_fields["eps"].get_default(call_default_factory=True)
 
 
 def test_trainings_begin_with_what_ships_or_with_what_another_leaves() -> None:

@@ -119,6 +119,22 @@ def _psf(path: Path) -> None:
     np.save(path, named_psf("phone", 33).permute(1, 2, 0).numpy())
 
 
+def _cell(path: Path) -> None:
+    """A period of a display: open, but for wires on two sides."""
+    cell = torch.ones(3, 40, 40)
+    cell[:, :6], cell[:, :, :4] = 0, 0
+    write_image(path, cell)
+
+
+def _raw(folder: Path) -> None:
+    """A split in UDC-SIT's layout."""
+    for part, gain in (("GT", 1.0), ("input", 0.6)):
+        (folder / part).mkdir(parents=True)
+        for i in range(2):
+            red, green, blue = (900 * gain * _scene(i, SIDE).clamp(0, 1)).numpy()
+            np.save(folder / part / f"{i}.npy", np.stack([green, red, blue, green], -1).astype(np.uint16))
+
+
 def _downloads(path: Path) -> None:
     """A list of panoramas that are all here already: nothing is fetched."""
     _panoramas(Path("hdr"))
@@ -142,8 +158,17 @@ FILES: dict[str, Callable[[Path], object]] = {
     **dict.fromkeys(("animals/train", "animals/test"), _classes),
     "hdr": _panoramas,
     "downloads.json": _downloads,
-    "measured.npy": _psf,
-    **{f"{name}.npz": _archive for name in ("cifar10_train", "cifar10_test", "cifar10_jpeg_test")},
+    **dict.fromkeys(("measured.npy", "display.npy"), _psf),
+    "cell.png": _cell,
+    **{f"runs/train/{name}/{name}.safetensors": _trained for name in ("mine", "hardened")},
+    "captures/phone": _photographs,
+    "captures/synth": _pairs,
+    "captures/raw": _raw,
+    "captures/annotation_udc_sit.csv": lambda path: path.write_text("Filename,Glare\n0,1\n1,0\n"),
+    **{
+        f"{name}.npz": _archive
+        for name in ("cifar10_train", "cifar10_test", "cifar10_jpeg_test", "ucm10_train", "ucm10_test")
+    },
     **{f"data/{name}.npz": _archive for name in ("cifar10_jpeg_train20k", "cifar10_jpeg_test")},
 }
 TRAINING = ("steps=2", "warmup=0", "validate_every=2", "batch_size=2")
@@ -169,7 +194,19 @@ LARGE = {
     "classical": ("restorers=[wiener]", "data.size=32", "data.limit=1"),
     "nafnet_mini_optics": ("train.psfs=[measured.npy]", "train.tolerances={turn: 2}", "train.difficulty=[0, 99]"),
     "published_networks": ("restorers=[discnet]", "data.size=64"),
+    # Levels need more clean images than these folders have.
+    "detectors": (
+        "data={source: 'digits:test', limit: 3}",
+        "clean={source: 'digits:train', limit: 40}",
+        "detectors=[{kind: residual, defence: median, classifier: digits_mini}]",
+    ),
+    "detectors_captures": (
+        "data={kind: embedded, size: 32, limit: 2}",
+        "clean={kind: embedded, size: 24, limit: 20}",
+        "detectors=[{kind: residual, defence: median, restorer: nafnet_mini}]",
+    ),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
+    "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),
 }
 """What else some configs need for seconds."""
 

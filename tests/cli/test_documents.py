@@ -22,6 +22,7 @@ DOCUMENTS = (
     "README.md",
     "configs/README.md",
     "configs/BRING_YOUR_OWN.md",
+    "configs/YOUR_DISPLAY.md",
     "checkpoints/README.md",
     ".github/CONTRIBUTING.md",
 )

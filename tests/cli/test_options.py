@@ -17,6 +17,7 @@ from udc_robust.cli.options import (
     restorer_block,
     yaml_of,
 )
+from udc_robust.cli.pictures import pictures_block
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 from udc_robust.training.config import FinetuneConfig, TrainConfig
@@ -40,6 +41,25 @@ def test_the_methods_that_help_lists_are_all_there_are() -> None:
 )  # fmt: skip
 def test_which_network(arguments, block) -> None:
     assert restorer_block(*arguments) == block
+
+
+def test_which_pictures() -> None:
+    photos = [Path("photos")]
+    named = {"name": "images"}
+    assert pictures_block(photos, None, None, None) == {**named, "kind": "folder", "lq": photos}
+    assert pictures_block(photos, Path("gt"), "srgb", None)["kind"] == "pairs"
+    scenes = pictures_block(photos, None, None, "{psf: phone, shift_px: 1}")
+    assert scenes == {
+        **named, "kind": "scenes", "hdr": photos, "space": "scene", "psf": "phone", "shift_px": 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "gt, scene, words", [(None, "phone", "must say how"), (Path("gt"), "{}", "--gt goes with captures")]
+)
+def test_scenes_that_are_said_wrongly(gt, scene, words) -> None:
+    with pytest.raises(UserError, match=words):
+        pictures_block([Path("photos")], gt, None, scene)
 
 
 def test_which_attack() -> None:

@@ -31,6 +31,15 @@ def test_the_interval_is_that_of_a_bootstrap_over_images() -> None:
     assert high - low < 0.8 * (apart[1] - apart[0])  # unpaired scores are less certain
 
 
+def test_crops_of_one_scene_count_together() -> None:
+    chance = np.random.default_rng(0)
+    clean, attacked = chance.normal(size=40), chance.normal(size=40) + 1
+    once = auroc_interval(attacked, clean)
+    twice = auroc_interval(np.tile(attacked, 2), np.tile(clean, 2), [str(i) for i in range(40)] * 2)
+    assert twice == pytest.approx(once)  # the same pictures again tell nothing new
+    assert auroc_interval(attacked, clean, ["one", "other"] * 20) is None
+
+
 def test_it_needs_the_same_images_and_enough() -> None:
     assert auroc_interval([1, 2], [0, 1]) is None
     with pytest.raises(ValueError, match="not of the same images"):

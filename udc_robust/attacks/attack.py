@@ -16,7 +16,8 @@ from udc_robust.attacks.objectives import Objective
 from udc_robust.attacks.oracle import Chance, Oracle, Victim, answers
 from udc_robust.attacks.sources import SourceOracle, Sources
 from udc_robust.attacks.streams import Streams, image_seed
-from udc_robust.attacks.threat import Threat, round_to_8_bits
+from udc_robust.attacks.threat import Threat
+from udc_robust.attacks.within import on_8_bits
 
 
 class Milestone(NamedTuple):
@@ -142,7 +143,7 @@ def _made(chosen: Method, oracle: Oracle, x: Tensor, threat: Threat, options: Ma
 def _deliverable(x_adv: Tensor, x: Tensor, threat: Threat, round_8_bit: bool) -> Tensor:
     """Images within the budget, on 8-bit levels where asked."""
     x_adv = threat.project(x, x_adv)
-    return round_to_8_bits(threat, x, x_adv) if round_8_bit else x_adv
+    return on_8_bits(threat, x, x_adv) if round_8_bit else x_adv
 
 
 def _milestones(oracle: Oracle, x_adv: Tensor, x: Tensor, threat: Threat, round_8_bit: bool) -> list[Milestone]:

@@ -27,6 +27,7 @@ def smooth_field(oracle: Oracle, x: Tensor, threat: Threat, *, blur: float = 16.
     answer = oracle.outputs(begin(oracle, x, threat)).requires_grad_(True)
     with torch.enable_grad():
         (rise,) = torch.autograd.grad(oracle.objective.values(answer, oracle.target).sum(), answer)
+    rise = rise.unflatten(1, (-1, x.shape[1])).sum(1)  # of answers that bring their truth along: more light in both
     side = 2 * round(3 * blur) + 1
     for field in (
         rise.mean((2, 3), keepdim=True).expand_as(x),

@@ -78,7 +78,7 @@ class Mean:
     An image counts as broken when it is broken for every network.
     """
 
-    of: Damage | Misclassify | Divergence | Towards
+    of: Damage | Misclassify | Divergence | Towards | OwnTruth
 
     @property
     def name(self) -> str:
@@ -122,7 +122,64 @@ class Mean:
         return self.of.hinge(values, goal)
 
 
-Objective = Damage | Misclassify | Divergence | Towards | Mean
+@dataclass(frozen=True)
+class OwnTruth:
+    """An objective on answers that bring along what they ought to be: ``(B,2C,H,W)``, a picture and then the truth.
+
+    Where the attacker changes a scene, the truth changes with it, and a restorer errs only where it does not follow.
+
+    Attributes:
+        moves: whether distance is measured to the truth that came along; else to the first half of a fixed target.
+    """
+
+    of: Damage | Towards
+    moves: bool
+
+    @property
+    def name(self) -> str:
+        """That of the objective."""
+        return self.of.name
+
+    def check(self, output: Tensor, target: Tensor) -> None:
+        """Raise ValueError unless output and target are pictures of one size, each with a truth."""
+        self.of.check(*self._pair(output, target))
+
+    def own_target(self, outputs: Tensor) -> Tensor:
+        """The mean of the clean outputs ``(draws,B,...)`` with their truths."""
+        return outputs.mean(0)
+
+    def flat(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Whether the gradient at the clean image is zero."""
+        if self.moves:
+            return torch.zeros(len(target), dtype=torch.bool, device=target.device)
+        return self.of.flat(outputs.chunk(2, 2)[0], target.chunk(2, 1)[0])
+
+    def values(self, output: Tensor, target: Tensor) -> Tensor:
+        """The objective of each image ``(B,)``; the attacker maximises it."""
+        return self.of.values(*self._pair(output, target))
+
+    def goal(self, clean_values: Tensor) -> Tensor:
+        """The value at which each image counts as broken."""
+        return self.of.goal(clean_values)
+
+    def broken(self, outputs: Tensor, target: Tensor, values: Tensor, goal: Tensor) -> Tensor:
+        """Whether the mean ``values`` of the answers reaches the goal."""
+        return self.of.broken(outputs, target, values, goal)
+
+    def beyond(self, goal: Tensor, confidence: float) -> Tensor:
+        """A goal that lies further."""
+        return self.of.beyond(goal, confidence)
+
+    def hinge(self, values: Tensor, goal: Tensor) -> Tensor:
+        """How far an image is still short of its goal."""
+        return self.of.hinge(values, goal)
+
+    def _pair(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        picture, truth = output.chunk(2, 1)
+        return picture, truth if self.moves else target.chunk(2, 1)[0]
+
+
+Objective = Damage | Misclassify | Divergence | Towards | OwnTruth | Mean
 
 
 def charbonnier(output: Tensor, target: Tensor, eps: float = 1e-3) -> Tensor:

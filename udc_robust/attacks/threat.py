@@ -123,9 +123,12 @@ class Ball(Protocol):
 class Threat(Ball, Protocol):
     """What an attacker may change: `Linf`, `L2`, or a perceptual distance (`perceptual.Perceptual`)."""
 
-    norm: ClassVar[str]
-
     def __init__(self, eps: float, low: float = 0.0, high: float = 1.0) -> None: ...
+
+    @property
+    def norm(self) -> str:
+        """In which the budget is stated."""
+        ...
 
     @property
     def low(self) -> float:

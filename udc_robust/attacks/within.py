@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from udc_robust.attacks.streams import Streams
-from udc_robust.attacks.threat import Threat
+from udc_robust.attacks.threat import Threat, round_to_8_bits
 
 _ROUNDS = 3
 
@@ -98,6 +98,74 @@ class Region(Within):
             (int(found.min()), int(found.max())) for found in self.inside.nonzero().unbind(1)
         )
         return top, left, bottom - top + 1, right - left + 1
+
+
+@dataclass(frozen=True)
+class Printable(Within):
+    """What a poster or a screen in a scene can show: up to its white, and nothing where the scene itself is brighter.
+
+    Lamps and the sky stay as they are. Without this bound a budget in tone-mapped values would let an attacker turn
+    them up without end, for there the tone map is flat.
+
+    Attributes:
+        white: the largest value; pixels with a larger one in any channel never change.
+        place: top, left, height and width in px of the only part that changes; empty: the whole frame.
+    """
+
+    white: float
+    place: tuple[int, ...] = ()
+
+    def free(self, x: Tensor) -> Tensor:
+        """Which pixels of images may change, ``(B,1,H,W)``; of images within the budget it is the same."""
+        return printable(x, self.white, self.place)
+
+    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """What can be shown first, then ball and box, which only shorten the change."""
+        return self.threat.project(x, torch.where(self.free(x), x_adv.clamp(max=self.white), x))
+
+    def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Steepest ascent of the pixels that may change."""
+        return self.threat.step(x_adv, gradient * self.free(x_adv), size)
+
+    def noise(self, x: Tensor, streams: Streams) -> Tensor:
+        """Noise of the full budget on the pixels that may change."""
+        delta = (self.threat.noise(x, streams) - x) * self.free(x)
+        if self.norm == "l2":
+            delta = delta * (self.eps / torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True).clamp_min(1e-12))
+        return self.project(x, x + delta)
+
+    def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Distance of each image in the threat's norm."""
+        return self.threat.distance(x, x_adv)
+
+    @property
+    def norm(self) -> str:
+        """That of the threat."""
+        return self.threat.norm
+
+    @property
+    def low(self) -> float:
+        """Least value of an image."""
+        return self.threat.low
+
+    @property
+    def high(self) -> float:
+        """Largest value of an image."""
+        return self.threat.high
+
+
+def printable(x: Tensor, white: float, place: tuple[int, ...]) -> Tensor:
+    """Which pixels of scenes may change, ``(B,1,H,W)``, see `Printable`."""
+    dark = x.amax(1, keepdim=True) <= white
+    return dark & area((x.shape[-2], x.shape[-1]), region=place, mask="").to(x.device) if place else dark
+
+
+def on_8_bits(threat: Threat, x: Tensor, x_adv: Tensor) -> Tensor:
+    """See `threat.round_to_8_bits`; what a threat leaves alone stays as it is, be it on no level."""
+    if not isinstance(threat, Printable):
+        return round_to_8_bits(threat, x, x_adv)
+    free = threat.free(x)
+    return torch.where(free, round_to_8_bits(threat.threat, x * free, x_adv * free), x)
 
 
 def area(size: tuple[int, int], *, region: tuple[int, ...], mask: str) -> Tensor:

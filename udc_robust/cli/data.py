@@ -9,6 +9,7 @@ import typer
 
 from udc_robust.cli.next_step import after_synthesis, next_step
 from udc_robust.cli.options import there
+from udc_robust.errors import UserError
 from udc_robust.outputs import output_file, output_folder
 from udc_robust.terminal import say
 
@@ -68,6 +69,44 @@ def fetch(
     output_folder(out)
     say(f"{len(run(out, None if files is None else read_list(files)))} files in {out}")
     next_step("synth", out, "--out", "sets/train")
+
+
+def psf(
+    cell: Annotated[
+        Path, typer.Argument(help="Picture of one period of the display, white where light passes.", callback=there)
+    ],
+    period: Annotated[float, typer.Option("--period", help="Length of its shorter side, in micrometres.", min=8)],
+    out: Annotated[Path, typer.Option("--out", help="The .npy file to write.")] = Path("display.npy"),
+    angle: Annotated[float, typer.Option("--angle", help="How far the display is turned, in degrees.")] = 0.0,
+    field: Annotated[
+        int, typer.Option("--field", help="Width of your images in pixels: the same field of view has so many.", min=32)
+    ] = 256,
+    size: Annotated[int, typer.Option("--size", help="Side of the PSF in pixels, odd.", min=3, max=1601)] = 129,
+) -> None:
+    """Compute a display's PSF from its layout, by wave optics through a pupil of 2 mm.
+
+    Example: `udc-robust psf cell.png --period 131 --out display.npy`
+    """
+    import numpy as np
+
+    from udc_robust.data.images import read_image
+    from udc_robust.files import atomic_path
+    from udc_robust.optics.layout import of_cell
+    from udc_robust.optics.psf import Camera, encircled_energy, simulate_psf
+
+    output_file(out, (".npy",), [cell])
+    try:
+        layout = of_cell(read_image(cell).pixels.mean(0).numpy(), period, angle=angle)
+    except ValueError as error:
+        raise UserError(f"{cell}: {error}") from None
+    found = simulate_psf(layout, size, Camera.for_field(field))
+    with atomic_path(out) as temporary:
+        np.save(temporary, found.permute(1, 2, 0).numpy())
+    say(f"{layout.open_ratio:.0%} of the display lets light through", err=True)
+    shares = ", ".join(f"{share:.0%}" for share in encircled_energy(found, [1.5, 5, 20])[1].tolist())
+    say(f"light within 1.5, 5 and 20 px of a point: {shares}", err=True)
+    say(f"PSF: {out}")
+    next_step("synth", "photos", "--kind", "photo", "--psf", out, "--out", "sets/train")
 
 
 def psf_code(

@@ -57,6 +57,15 @@ def attack(
     steps: Steps = None,
     objective: ObjectiveName = None,
     defence: DefenceBlocks = None,
+    scene: Annotated[
+        str | None,
+        typer.Option(
+            "--scene", help="The images are HDR scenes to change before the optics: YAML of how, '{psf: phone}'."
+        ),
+    ] = None,
+    eot: Annotated[
+        int | None, typer.Option("--eot", help="Photographs, or random answers, averaged a gradient.")
+    ] = None,
     lpips: Lpips = "squeeze",
     tile: Tile = 0,
     overlap: Overlap = None,
@@ -69,19 +78,19 @@ def attack(
     Without `--gt` the damage is measured against the clean restoration. A budget is 4/255 unless `--eps` says others.
     Whole photographs want `--tile 512`: one change of the whole image, whose gradient needs the memory of one tile.
 
+    With `--scene` the budget lives in the light before the display: '{psf: phone, shot: 1e-4, shift_px: 0.5}'.
+
     Example: `udc-robust attack photos/ --restorer nafnet_mini --eps 2/255 --out attacked`
     """
-    data = {"kind": "folder" if gt is None else "pairs", "lq": images, "gt": gt, "domain": domain, "name": "images"}
-    defences = [yaml_of("--defence", text) for text in defence or []]
-    _attack(
-        {
-            "name": "attack", "seed": seed, "device": device, "lpips": None if lpips == "none" else lpips,
-            "data": {key: value for key, value in data.items() if value is not None},
-            "restorers": [restorer_block(restorer, network, options, weights, network_domain)],
-            "defences": ["none", *defences], "attacks": [attack_block(method, norm, eps, steps, objective)],
-            "gallery": 1_000_000, "tile": tile, "overlap": overlap,
-        }, out or Path("attacked"),
-    )  # fmt: skip
+    said = {
+        "name": "attack", "gallery": 1_000_000, "seed": seed, "device": device, "tile": tile, "overlap": overlap,
+        "lpips": None if lpips == "none" else lpips,
+        "data": pictures_block(images, gt, domain, scene),
+        "defences": ["none", *(yaml_of("--defence", text) for text in defence or [])],
+        "restorers": [restorer_block(restorer, network, options, weights, network_domain)],
+        "attacks": [attack_block(method, norm, eps, steps, objective) | ({} if eot is None else {"eot": eot})],
+    }  # fmt: skip
+    _attack(said, out or Path("attacked"))
 
 
 def _attack(values: dict[str, Any], out: Path) -> None:
@@ -96,7 +105,7 @@ def _attack(values: dict[str, Any], out: Path) -> None:
 
     settings = check_config(values, RestorationConfig, "options")
     folder = run_folder(settings, out)
-    if open_images(settings.data[0]).domain == "linear":  # which has no 8-bit levels
+    if open_images(settings.data[0]).stated_in == "linear":  # which has no 8-bit levels
         settings = settings.model_copy(update={"round_8_bit": False})
     run(settings, folder, this_command())
     page = write_report([folder])
@@ -104,6 +113,23 @@ def _attack(values: dict[str, Any], out: Path) -> None:
     say(f"attacked images: {folder / 'images'}")
     say(f"report: {page}")
     next_step("report", folder, "--out", f"{folder.name}.html")
+
+
+def pictures_block(images: list[Path], gt: Path | None, domain: str | None, scene: str | None) -> dict[str, Any]:
+    """The data block of captures, with or without truths, or of scenes.
+
+    Raises:
+        UserError: truths of scenes, or an option that is no block.
+    """
+    known = {"name": "images", **({} if domain is None else {"domain": domain})}
+    if scene is None:
+        return known | {"kind": "folder", "lq": images} | ({} if gt is None else {"kind": "pairs", "gt": gt})
+    block = yaml_of("--scene", scene)
+    if not isinstance(block, dict):
+        raise UserError(f"--scene {scene!r} must say how scenes are photographed, such as '{{psf: phone, size: 160}}'")
+    if gt is not None:
+        raise UserError("--gt goes with captures: the truth of a --scene is the scene itself")
+    return {**known, "kind": "scenes", "hdr": images, "space": "scene", **block}
 
 
 def restore(

@@ -24,7 +24,7 @@ PHOTOGRAPHS = ("astronaut.png", "rocket.jpg", "coffee.png", "chelsea.png", "moto
 # Whole, the one first whose lights and shadows show best what a display does.
 _WHOLE = ("coffee.png", "motorcycle_left.png", "rocket.jpg", "chelsea.png", "astronaut.png")
 # Crops whose degraded PSNR (dB) lies in the range of the published SYNTH captures.
-_DIFFICULTY = (19.0, 28.5)
+DIFFICULTY = (19.0, 28.5)
 
 
 class EmbeddedPairs(Sequence[Sample]):
@@ -149,7 +149,7 @@ def _places(name: str, psf: str, size: int, subject: str) -> list[tuple[int, int
         return []
     crops = [torch.stack([image[:, t : t + size, c : c + size] for t, c in corners]) for image in (lq, gt)]
     degraded = psnr(*(crop.double() for crop in crops)).tolist()
-    low, high = _DIFFICULTY
+    low, high = DIFFICULTY
     hard = [
         (abs(d - (low + high) / 2), corner)
         for d, corner in zip(degraded, corners, strict=True)

@@ -115,8 +115,7 @@ def write_image(path: Path | str, pixels: Tensor, bits: int = 8) -> None:
         ValueError: on another shape or non-finite values.
     """
     path = Path(path)
-    planes = path.suffix.lower() == ".npy"
-    if pixels.ndim != 3 or not (planes or pixels.shape[0] == 3) or not torch.isfinite(pixels).all():
+    if pixels.ndim != 3 or (path.suffix.lower() != ".npy" and len(pixels) != 3) or not torch.isfinite(pixels).all():
         raise ValueError(f"need finite pixels (3,H,W), got {tuple(pixels.shape)}")
     array = pixels.detach().cpu().float().permute(1, 2, 0).contiguous()
     if path.suffix.lower() == ".npy":

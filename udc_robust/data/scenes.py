@@ -91,7 +91,7 @@ def draw_pair(source: Tensor, psfs: Mapping[str, Tensor], settings: PairSettings
     low, high = settings.difficulty
     for _ in range(settings.tries):
         psf_name = settings.psfs[int(torch.randint(len(settings.psfs), (), generator=stream))]
-        scene, view = _view(source, settings, stream)
+        scene, view = draw_view(source, settings.kind, settings.size, stream)
         lq, gt = make_pair(
             scene, psfs[psf_name], shot=settings.shot, read=settings.read, generator=stream, edge=settings.edge
         )
@@ -134,10 +134,10 @@ def radiance_of(path: Path, kind: str) -> Tensor:
         return expand_highlights(convert(picture.pixels, picture.domain, "linear"))
     if picture.domain != "linear":
         raise UserError(f"{path} is a photograph without HDR data: use --kind photo")
-    return _at_native_size(picture.pixels, path) if kind == "panorama" else picture.pixels
+    return at_native_size(picture.pixels, path) if kind == "panorama" else picture.pixels
 
 
-def _at_native_size(panorama: Tensor, path: Path) -> Tensor:
+def at_native_size(panorama: Tensor, path: Path) -> Tensor:
     """Average a larger panorama down to the resolution at which a view of 90 degrees has ``FIELD`` pixels."""
     height, width = panorama.shape[-2:]
     if width != 2 * height or width < 1000:
@@ -145,20 +145,20 @@ def _at_native_size(panorama: Tensor, path: Path) -> Tensor:
     return F.interpolate(panorama[None], (2 * FIELD, 4 * FIELD), mode="area")[0] if width > 4 * FIELD else panorama
 
 
-def _view(source: Tensor, settings: PairSettings, stream: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-    """A random view of a panorama, or a random crop of a picture."""
+def draw_view(source: Tensor, kind: str, size: int, stream: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    """A random view of a panorama, or a random crop of a picture: ``(3,size,size)``, and where it is."""
 
     def draw(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=stream))
 
     place: dict[str, Any] = {}
-    if settings.kind == "panorama":
+    if kind == "panorama":
         place = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}
         source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
-        if settings.size == FIELD:
+        if size == FIELD:
             return source, place
     height, width = source.shape[-2:]
-    if min(height, width) < settings.size:
-        raise UserError(f"a source is {height}x{width}, smaller than --size {settings.size}")
-    top, left = (int(draw(0, length - settings.size + 1 - 1e-6)) for length in (height, width))
-    return source[:, top : top + settings.size, left : left + settings.size], place | {"top": top, "left": left}
+    if min(height, width) < size:
+        raise UserError(f"a source is {height}x{width}, smaller than --size {size}")
+    top, left = (int(draw(0, length - size + 1 - 1e-6)) for length in (height, width))
+    return source[:, top : top + size, left : left + size], place | {"top": top, "left": left}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from udc_robust.attacks import Objective, Result, Sources, Streams, Threat, answers, attack, frozen, rejudged
+from udc_robust.attacks import Objective, Result, Sources, Streams, answers, attack, frozen, rejudged
 from udc_robust.attacks import Victim as Answering
 from udc_robust.grid.cells import Cell
 from udc_robust.grid.images import Batch
@@ -57,10 +57,9 @@ def unattacked(batch: Batch, victim: Victim) -> Judged:
 
 def attacked(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Judged:
     """A batch after the attack of a cell."""
-    threat = cell.threat(batch.domain)
     result = _judged(task, batch, victim, cell, round_8_bit)
     outputs = result.adv_outputs
-    noise = outputs if cell.access == "none" else _noise(batch, victim, cell, result, threat)
+    noise = outputs if cell.access == "none" else _noise(batch, victim, cell, result)
     clean = batch.clean_answers(victim)[: len(outputs)]
     curve = quality_by_queries(task, batch, victim, result)
     return Judged(batch, victim, cell, result.x_adv, outputs, clean, noise, result, curve)
@@ -74,7 +73,7 @@ def quality_by_queries(task: Task, batch: Batch, victim: Victim, result: Result)
     """
     if not result.milestones:
         return []
-    deployed: Answering = victim.deployed
+    deployed = batch.met_by(victim.deployed)
     clean, draws, seeds = batch.clean_answers(victim), len(result.adv_outputs), batch.seeds("judge")
     found = []
     with frozen(deployed):
@@ -110,11 +109,12 @@ def _start(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bo
 
 def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round_8_bit: bool) -> Result:
     """Make the attack that the cell's access allows, and judge it on the victim as deployed."""
-    threat = cell.threat(batch.domain)
+    threat, deployed = batch.threat(cell.attack.norm, cell.eps), batch.met_by(victim.deployed)
     clean, judge = batch.clean_answers(victim), batch.seeds("judge")
     objective, target = task.goal(cell.attack, batch, clean)
 
-    sources = Sources.of(cell.sources, objective, target) if cell.sources else None
+    behind = [batch.met_by(source, plainly=True) for source in cell.sources]
+    sources = Sources.of(behind, objective, target) if behind else None
 
     def made(seen: Answering, goal: Objective = objective, target: Tensor | None = target, **judging: Any) -> Result:
         return attack(
@@ -127,7 +127,7 @@ def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round
     known = ("+".join(source.name for source in cell.sources) or seen.name, cell.seed_key)
     if cell.access == "blind" or (seen is not victim.network and cell.access != "transfer"):
         if known not in batch.bare:
-            batch.bare[known] = made(seen, sources=None if cell.access == "blind" else sources)
+            batch.bare[known] = made(batch.met_by(seen), sources=None if cell.access == "blind" else sources)
         result = batch.bare[known]
     elif cell.access == "transfer":
         assert sources is not None
@@ -136,24 +136,26 @@ def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round
             batch.bare[known].meter.queries.zero_()  # nobody asked the victim
         result = batch.bare[known]
     elif cell.jitter:
-        result = made(victim.seen(cell))  # as the attacker saw it, in noise
+        result = made(batch.met_by(victim.seen(cell)))  # as the attacker saw it, in noise
     else:
-        result = made(victim.seen(cell), draws=batch.draws, clean_outputs=clean, sources=sources)
+        met = batch.met_by(victim.seen(cell))
+        result = made(met, draws=batch.draws, clean_outputs=clean, sources=sources)
         if victim.defence is None:
             batch.bare[known] = result
         return result
-    return rejudged(result, victim.deployed, objective, target=target, judge_seeds=judge, clean_outputs=clean)
+    return rejudged(result, deployed, objective, target=target, judge_seeds=judge, clean_outputs=clean)
 
 
 @torch.no_grad()
-def _noise(batch: Batch, victim: Victim, cell: Cell, result: Result, threat: Threat) -> Tensor:
+def _noise(batch: Batch, victim: Victim, cell: Cell, result: Result) -> Tensor:
     """Answers to noise of each image's own attack norm: what is not adversarial about its damage."""
-    distances = threat.distance(batch.x, result.x_adv)
+    norm = cell.attack.norm
+    distances = batch.threat(norm, cell.eps).distance(batch.x, result.x_adv)
     seeds = [seed + 1 for seed in batch.seeds(cell.seed_key)]
     noisy = [
-        type(threat)(float(distance), threat.low, threat.high).noise(batch.x[i : i + 1], Streams([seeds[i]]))
+        batch.threat(norm, float(distance)).noise(batch.x[i : i + 1], Streams([seeds[i]]))
         for i, distance in enumerate(distances)
     ]
-    deployed: Answering = victim.deployed
+    deployed = batch.met_by(victim.deployed)
     with frozen(deployed):
         return answers(deployed, torch.cat(noisy), batch.seeds("judge"), len(result.adv_outputs))

@@ -49,7 +49,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
     total = sum(len(networks[images.domain]) + len(victims[images.domain]) for images in sets)
     with progress("checking", total, brief=True, quiet=not is_main()) as tick:
         for images in sets:
-            batch = Batch.load(images, [0], config.device, config.seed, 1)
+            batch = Batch.load(images, [0], config.device, config.seed, 1).captured()
             cells = [cell for victim in victims[images.domain] for cell in victim.cells]
             met = [cell for cell in cells if images.meets(cell.attack.label)]
             for cell in met:

@@ -53,7 +53,12 @@ def cells_of(block: CorruptionConfig) -> Iterator[Corrupted]:
 
 
 def possible(blocks: Sequence[CorruptionConfig], images: Images) -> list[Corrupted]:
-    """The corruptions that a set can be shown: before the optics only where its scenes are known."""
+    """The corruptions that a set can be shown: before the optics only where its scenes are known.
+
+    Sets of scenes are for attackers, and meet none.
+    """
+    if images.space is not None:
+        return []
     cells = [cell for block in blocks for cell in cells_of(block)]
     return [cell for cell in cells if cell.place == "after" or images.load_changed is not None]
 
@@ -61,7 +66,10 @@ def possible(blocks: Sequence[CorruptionConfig], images: Images) -> list[Corrupt
 def impossible(blocks: Sequence[CorruptionConfig], sets: Sequence[Images]) -> Iterator[str]:
     """Lines on the sets to which some corruptions cannot be done."""
     for images in sets:
-        if len(possible(blocks, images)) < sum(1 for block in blocks for _ in cells_of(block)):
+        if images.space is not None:
+            if blocks:
+                yield f"data {images.label}: budgets live in its scenes, so it meets no corruptions: use space: capture"
+        elif len(possible(blocks, images)) < sum(1 for block in blocks for _ in cells_of(block)):
             yield (
                 f"data {images.label}: its scenes and optics are not known (only those of embedded data are), so "
                 "nothing is changed before the optics"

@@ -11,7 +11,11 @@ from udc_robust.limits import MOST
 
 def option_of(what: str, value: Any, default: Any, eps: float, *, signed: bool) -> Any:
     """One option of a method, of the type of its default; without a default it is what was written."""
-    if isinstance(default, str) or default is Ellipsis:
+    if default is Ellipsis:
+        return value
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise ValueError(f"{what} must be text, such as a name or a file, not {value!r}")
         return value
     if isinstance(default, tuple):
         return _whole_numbers(what, value)

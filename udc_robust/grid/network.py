@@ -43,5 +43,5 @@ def require_size(images: Images, networks: Iterable[Network]) -> None:
         if smallest < network.min_size:
             raise UserError(
                 f"data {images.label!r} has an image with a side of {smallest} px; "
-                f"{network.name} needs {network.min_size}"
+                f"{network.name} needs {network.min_size}: take larger images, or leave that network out"
             )

@@ -82,7 +82,7 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two data blocks are called {twice!r}: give them different names")
     for images in sets:
-        if images.domain == "linear" and config.round_8_bit:
+        if images.stated_in == "linear" and config.round_8_bit:
             raise UserError(f"data {images.label!r} is linear light, which has no 8-bit levels: set round_8_bit: false")
         if images.domain == "raw" and config.round_8_bit:
             raise UserError(f"data {images.label!r} is RAW, which has more than 8-bit levels: set round_8_bit: false")

@@ -169,9 +169,9 @@ class RunConfig(Strict):
         """
         known = {network.name: network for network in self.networks}
         sources = [source for attack in self.attacks for source in attack.sources or []]
-        sources.sort(key=lambda source: source.model_dump(exclude_none=True).keys() == {"name"})
+        sources.sort(key=lambda source: source.model_dump(exclude_defaults=True).keys() == {"name"})
         for source in sources:  # a name alone means the network that somebody else describes
             there = known.setdefault(source.name, source)
-            if there != source and source.model_dump(exclude_none=True).keys() != {"name"}:
+            if there != source and source.model_dump(exclude_defaults=True).keys() != {"name"}:
                 raise ValueError(f"two networks are called {source.name!r}, one of them a source: rename one")
         return list(known.values())[len(self.networks) :]

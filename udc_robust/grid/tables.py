@@ -57,6 +57,7 @@ def write_tables(task: Task, metrics: Sequence[Metric], out: Path, units: Sequen
     found = {column for unit in units for row in unit["rows"] for column in row}
     changes = [change_column(norm) for norm in NORM_SIGNS if change_column(norm) in found]
     columns = [*(metric.name for metric in metrics), *changes, *sorted(name for name in found if name.startswith(SEEN))]
+    columns += [name for name in task.also if name in found]
     more = [column for column in columns if column not in task.results]
     units = sorted(units, key=lambda unit: unit["unit"])
     every = [row for unit in units for row in unit["rows"]]

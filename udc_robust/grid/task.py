@@ -77,6 +77,7 @@ class Task:
         quality: the one figure of an image that ranks attacks: higher is better. ``metrics``: the other figures of an
             answer, as a run of this config has them. ``few_images``: a set under this size says little about another.
         names, results, summary: columns of the tables; ``names`` name a cell, the first seven order the rows.
+        also: columns of figures that stand in the tables of runs whose rows have them.
         open: a data block's images. ``load``: every network by name, for images of one domain.
         check: a victim's answers ``(draws,B,...)`` to a batch of the data, before any work; UserError where the
             attacks of the run are not defined for them.
@@ -107,6 +108,7 @@ class Task:
     summarise: Callable[[Sequence[Row]], dict[str, Any]]
     columns: Callable[[Any], list[Column]]
     kicker: str
+    also: tuple[str, ...] = ()
     metrics: Callable[[Any], tuple[Sequence[Metric], str]] = lambda config: ([], "")
     check: Callable[[RunConfig, Batch, Any, Tensor], None] = lambda config, batch, network, answer: None
     describe: Callable[[Batch, int], dict[str, Any]] = lambda batch, row: {}

@@ -70,7 +70,7 @@ def run_unit(plan: Plan, batch: Batch, victim: Victim, cell: Cell | None) -> Uni
     doing(f"{where}: scoring")
     figures = plan.task.figures(judged, plan.metrics)
     if cell is not None and judged.result is not None:
-        change = cell.threat(batch.domain).distance(batch.x, judged.inputs)
+        change = batch.threat(cell.attack.norm, cell.eps).distance(batch.x, judged.inputs)
         figures |= {change_column(cell.attack.norm): change.tolist(), **measured(judged.result)}
     doing(f"{where}: writing pictures")
     _keep_pictures(plan, judged)
@@ -139,12 +139,22 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
     }  # fmt: skip
     if cell is None:
         return names | {"attack": "clean", "method": "clean", "norm": "", "eps": 0.0}
+    averages = victim.averages(cell)
+    if judged.batch.random:  # the camera's chance stands before every gradient but those of sources
+        averages = cell.attack.chosen.access == "gradient" and not cell.sources
     return names | {
         "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
         "objective": portable(cell.attack.objective), "access": cell.access,
-        "exactness": victim.exactness(cell, plan.task.network), "eot": cell.attack.eot if victim.averages(cell) else 1,
+        "exactness": _exactness(plan, judged, cell), "eot": cell.attack.eot if averages else 1,
         "known_seed": cell.attack.known_seed,
     }  # fmt: skip
+
+
+def _exactness(plan: Plan, judged: Judged, cell: Cell) -> str:
+    """What the attacker's gradient is."""
+    known = judged.victim.exactness(cell, plan.task.network)
+    scenes = judged.batch.images.space is not None
+    return f"{known} through the optics, rounding straight through" if known == "exact" and scenes else known
 
 
 def measured(result: Result) -> dict[str, list[Any]]:
@@ -172,8 +182,9 @@ def _keep_pictures(plan: Plan, judged: Judged) -> None:
     """Attacked inputs of all images as files that hold them exactly, and all pictures of the gallery's."""
     batch, victim, cell = judged.batch, judged.victim, judged.cell
     shown = spread(plan.gallery, len(batch.images.keys))
-    exact = ".png" if plan.round_8_bit else ".npy"
-    inputs = for_eyes(judged.inputs, batch.domain).cpu()
+    space = batch.images.space
+    exact = ".png" if plan.round_8_bit and space is None else ".npy"  # a scene's lamps lie on no level
+    inputs = (for_eyes(judged.inputs, batch.domain) if space is None else space.toned(judged.inputs)).cpu()
     made = plan.task.pictures(judged) if any(index in shown for index in batch.indices) else {}
     # The images of a blind attack lie with the bare network, but for those that are shown.
     keeps = cell is not None and plan.save_images and cell.access != "blind"
@@ -206,6 +217,6 @@ def _view(judged: Judged, row: int) -> Tensor:
     """What the network sees of an image: the first draw of the defence."""
     defence = judged.victim.defence
     assert defence is not None
-    image = judged.inputs[row : row + 1]
+    image = judged.batch.captures(judged.inputs)[row : row + 1]
     noise = defence.draw(image, Streams([judged.batch.seeds("judge")[row]]))
     return defence(image, noise)[0].clamp(0, 1).cpu()

@@ -16,23 +16,35 @@ def auroc(attacked: Sequence[float], clean: Sequence[float]) -> float:
     return float(_above(attacked, clean).mean())
 
 
-def auroc_interval(attacked: Sequence[float], clean: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the AUROC of images scored before and after an attack, in the same order; None under 3 images.
+def auroc_interval(
+    attacked: Sequence[float], clean: Sequence[float], scenes: Sequence[str] | None = None
+) -> tuple[float, float] | None:
+    """95 % interval of the AUROC of images scored before and after an attack, in the same order.
 
-    DeLong et al. (1988), eq. 4 to 6, with the two scores of an image taken together (Obuchowski 1997), as both are of
-    one picture. It has no width where the scores are apart altogether.
+    DeLong et al. (1988), eq. 4 to 6, with the scores of an image, and of all images of a scene, taken together
+    (Obuchowski 1997), as they are of one picture. It has no width where the scores are apart altogether.
+
+    Args:
+        scenes: of each image; None: each is its own.
+
+    Returns:
+        None under three scenes.
 
     Raises:
         ValueError: not as many clean scores as attacked ones.
     """
     if len(attacked) != len(clean):
         raise ValueError(f"{len(attacked)} attacked scores and {len(clean)} clean ones are not of the same images")
-    if len(clean) < 3:
+    names, places = np.unique(np.arange(len(clean)) if scenes is None else np.asarray(scenes), return_inverse=True)
+    count = len(names)
+    if count < 3:
         return None
     above = _above(attacked, clean)
-    of_image = above.mean(1) + above.mean(0)  # what an image adds by its attacked and by its clean score
-    half = 1.96 * math.sqrt(of_image.var(ddof=1) / len(of_image))
-    return max(0.0, float(above.mean()) - half), min(1.0, float(above.mean()) + half)
+    mean = float(above.mean())
+    of_image = above.mean(1) + above.mean(0) - 2 * mean  # what an image adds by its attacked and by its clean score
+    of_scene = np.bincount(places, of_image)
+    half = 1.96 * math.sqrt(count / (count - 1) * np.square(of_scene).sum()) / len(clean)
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def _above(attacked: Sequence[float], clean: Sequence[float]) -> np.ndarray:

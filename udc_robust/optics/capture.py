@@ -57,15 +57,46 @@ def convolve(linear: Tensor, psf: Tensor, *, edge: Edge = "replicate") -> Tensor
     if edge not in ("replicate", "zero"):
         raise ValueError(f"edge must be 'replicate' or 'zero', got {edge!r}")
 
-    radius = psf.shape[-1] // 2
-    height, width = linear.shape[-2:]
-    padded = functional.pad(linear, [radius] * 4, mode="replicate" if edge == "replicate" else "constant")
-    # The circular wrap of the FFT only reaches the padding, which is cropped.
-    grid = [_fast_length(length) for length in padded.shape[-2:]]
-    kernel = torch.fft.rfft2(psf.to(linear), s=grid)
-    blurred = torch.fft.irfft2(torch.fft.rfft2(padded, s=grid) * kernel, s=grid)
-    first = 2 * radius  # the padding, and the kernel's origin in its corner instead of its centre
-    return blurred[..., first : first + height, first : first + width]
+    return Blur(psf, edge)(linear)
+
+
+class Blur:
+    """A display's blur of many scenes: like `convolve`, and the PSF's spectrum is computed once for each size."""
+
+    def __init__(self, psf: Tensor, edge: Edge = "replicate") -> None:
+        self.psf, self.edge = psf, edge
+        self._spectra: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
+
+    def __call__(self, linear: Tensor) -> Tensor:
+        """The radiance (B,C,H,W) behind the display, differentiable: two Fourier transforms, and two back."""
+        radius = self.psf.shape[-1] // 2
+        height, width = linear.shape[-2:]
+        padded = functional.pad(linear, [radius] * 4, mode="replicate" if self.edge == "replicate" else "constant")
+        # The circular wrap of the FFT only reaches the padding, which is cropped.
+        grid = (_fast_length(padded.shape[-2]), _fast_length(padded.shape[-1]))
+        blurred = torch.fft.irfft2(torch.fft.rfft2(padded, s=grid) * self._spectrum(grid, linear), s=grid)
+        first = 2 * radius  # the padding, and the kernel's origin in its corner instead of its centre
+        return blurred[..., first : first + height, first : first + width]
+
+    def _spectrum(self, grid: tuple[int, int], like: Tensor) -> Tensor:
+        key = (*grid, like.dtype, like.device)
+        if key not in self._spectra:
+            self._spectra[key] = torch.fft.rfft2(self.psf.to(like), s=grid)
+        return self._spectra[key]
+
+
+def recorded(light: Tensor, normal: Tensor | None, shot: float, read: float) -> Tensor:
+    """What a sensor records of the light (B,C,H,W) that reaches it: noisy, in [0,500]; differentiable.
+
+    Args:
+        normal: standard normal numbers of that shape; None: without noise.
+        shot, read: see `capture`.
+    """
+    if normal is None:
+        return light.clamp(max=MAX_RADIANCE)
+    # sqrt has an infinite slope at 0; the floor keeps the gradient finite in black pixels.
+    deviation = (shot * light + read**2).clamp(min=1e-12).sqrt()
+    return (light + deviation * normal).clamp(0, MAX_RADIANCE)
 
 
 def capture(
@@ -94,13 +125,11 @@ def capture(
         raise ValueError(f"noise levels must be at least 0, got shot={shot}, read={read}")
     clean = convolve(linear, psf, edge=edge).clamp(min=0)
     if shot == 0 and read == 0:
-        return clean.clamp(max=MAX_RADIANCE)
+        return recorded(clean, None, shot, read)
     if generators is None or len(generators) != len(linear):
         raise ValueError(f"noise needs one generator per image: {len(linear)} images")
     normal = torch.stack([torch.randn(clean.shape[1:], generator=generator) for generator in generators])
-    # sqrt has an infinite slope at 0; the floor keeps the gradient finite in black pixels.
-    deviation = (shot * clean + read**2).clamp(min=1e-12).sqrt()
-    return (clean + deviation * normal.to(clean)).clamp(0, MAX_RADIANCE)
+    return recorded(clean, normal.to(clean), shot, read)
 
 
 def expand_highlights(photo: Tensor) -> Tensor:

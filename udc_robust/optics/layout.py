@@ -121,6 +121,30 @@ def phone(*, angle: float = 0.0, scale: float = 1.0, island: float = 1.0) -> Lay
     return Display(phone_edges(island), angle, scale).layout
 
 
+def of_cell(cell: NDArray[np.float32], period: float, *, angle: float = 0.0) -> Layout:
+    """A display that repeats one cell, as a microscope's picture or a drawing shows it.
+
+    Args:
+        cell: ``(n,m)`` of one period of the display: 0 is opaque, from 0.5 light passes.
+        period: length of the cell's shorter side in micrometres.
+        angle: rotation of the display, degrees.
+
+    Raises:
+        ValueError: all of it is opaque, or open.
+    """
+    is_open = np.asarray(cell) >= 0.5
+    if is_open.all() or not is_open.any():
+        raise ValueError("it is all open, or all opaque: show one period of the display, white where light passes")
+    height, width = is_open.shape
+    step = period / min(height, width)
+
+    def opening(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        rows, columns = (np.floor(y / step) % height).astype(int), (np.floor(x / step) % width).astype(int)
+        return is_open[rows, columns]
+
+    return rasterise(opening, angle=angle)
+
+
 def rasterise(opening: Opening, *, angle: float = 0.0, scale: float = 1.0) -> Layout:
     """Sample an opening over 2 x 2 mm; every cell of 4 micrometres is the mean of 16 points, so edges stay soft."""
     count = _SAMPLES * _SUBSAMPLES

@@ -60,9 +60,18 @@ class Damage:
         The error is the distance to the ground truth; where there is none, to the picture before.
         """
         before, after = self.pictures()
-        path = self.panel.picture(self.image, "gt.png", of_victim=False)
-        truth = read_pixels(path) if self.answers and path.is_file() else before
-        return (np.abs(after - truth) - np.abs(before - truth)).mean(axis=2)
+        truths = [self._truth(name) for name in ("clean", self.outcome.cell.key)]
+        ought = [before if truth is None else truth for truth in truths]
+        return (np.abs(after - ought[1]) - np.abs(before - ought[0])).mean(axis=2)
+
+    def _truth(self, cell: str) -> Pixels | None:
+        """What an answer ought to be: its own truth where an attack changes that too, or the image's."""
+        own, common = (
+            self.panel.picture(self.image, f"{cell}.truth.png"),
+            self.panel.picture(self.image, "gt.png", of_victim=False),
+        )
+        path = own if own.is_file() else common
+        return read_pixels(path) if self.answers and path.is_file() else None
 
 
 def worst_damage(panels: Sequence[Panel]) -> Damage | None:

@@ -46,7 +46,7 @@ def _named(outcome: Outcome) -> tuple[str, str, str, Row, Outcome | None]:
 
 def _common(panel: Panel) -> list[Column]:
     """What every task's table says of an attack: how far it went, and how its gradient was taken."""
-    levels, unit = (1.0, "") if panel.images["domain"] == "linear" else (255.0, ", levels")
+    levels, unit = (1.0, "") if panel.stated_in == "linear" else (255.0, ", levels")
     found = [
         Column(
             "Mean L2, least to most", lambda row: number(row["l2"]) if row.get("l2") is not None else "0", _l2_range

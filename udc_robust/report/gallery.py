@@ -89,7 +89,9 @@ def choose(panels: Sequence[Panel]) -> tuple[Shown, int]:
 
 def _pictures(panels: Sequence[Panel], data: str) -> int:
     """Pictures that one image of a data block puts on the page."""
-    return sum(_PICTURES_PER_CELL * len(panel.outcomes) + _PICTURES_PER_CARD for panel in panels if panel.data == data)
+    mine = [panel for panel in panels if panel.data == data]
+    more = 2 if any(panel.images.get("space") == "scene" for panel in mine) else 0  # captures, and their differences
+    return sum((_PICTURES_PER_CELL + more) * len(panel.outcomes) + _PICTURES_PER_CARD + more // 2 for panel in mine)
 
 
 def kept(panel: Panel) -> list[str]:
@@ -117,9 +119,11 @@ def _card(panel: Panel, image: str, side: int) -> Card:
     clean = read_pixels(clean_path) if outputs else None
     row = next(row for row in panel.clean_rows if row["image"] == image)
     answer = panel.task.answer(panel, row)
-    fixed = [Picture("input", "Input", "" if outputs else answer, _uri(panel, given, side))]
+    what = "scene" if panel.images.get("space") == "scene" else "input"
+    fixed = [Picture("input", what.capitalize(), "" if outputs else answer, _uri(panel, given, side))]
     for role, name, path in (
         ("gt", "Ground truth", panel.picture(image, "gt.png", of_victim=False)),
+        ("capture", "What the camera sees of it", panel.picture(image, "clean.capture.png")),
         ("view", "What the defence makes of it", panel.picture(image, "clean.view.png")),
     ):
         if path.is_file():
@@ -129,7 +133,8 @@ def _card(panel: Panel, image: str, side: int) -> Card:
     shown = [outcome for outcome in panel.outcomes if attacked_input_path(panel, image, outcome) is not None]
     cells = [_cell(panel, image, outcome, given, clean, side) for outcome in shown]
     names = {
-        "attacked_input": "Attacked input", "input_difference": "Difference of the inputs",
+        "attacked_input": f"Attacked {what}", "input_difference": f"Difference of the {what}s",
+        "attacked_capture": "What the camera sees of that", "capture_difference": "Difference of the captures",
         "attacked_view": "What the defence makes of that", "attacked": f"Attacked {word}",
         "output_difference": f"Difference of the {word}s",
     }  # fmt: skip
@@ -161,6 +166,11 @@ def _cell(
     pictures = {"attacked_input": attacked_input, "input_difference": difference_picture}
     answer = panel.task.answer(panel, row)
     texts = {"attacked_input": "" if clean is not None else answer, "input_difference": note}
+    captures = [panel.picture(image, f"{name}.capture.png") for name in ("clean", outcome.cell.key)]
+    if all(path.is_file() for path in captures):
+        before, after = map(read_pixels, captures)
+        pictures["attacked_capture"], texts["attacked_capture"] = after, ""
+        pictures["capture_difference"], texts["capture_difference"] = difference(after, before)
     view = panel.picture(image, f"{outcome.cell.key}.view.png")
     if view.is_file():
         pictures["attacked_view"], texts["attacked_view"] = read_pixels(view), "one draw" if panel.random else ""

@@ -153,6 +153,11 @@ class Panel:
         return {row["image"]: self.figure(row) for row in rows}
 
     @property
+    def stated_in(self) -> str:
+        """Colour domain in which budgets are stated: of the images, or of the scenes that were photographed."""
+        return self.images.get("scene_domain") or self.images["domain"]
+
+    @property
     def is_bare(self) -> bool:
         """Whether nothing stands before the network."""
         return self.defence == NONE

@@ -75,9 +75,8 @@ def _climbs(outcome: Outcome, attack: str) -> bool:
 
 
 def _is_of(outcome: Outcome, eps: float) -> bool:
-    return not outcome.budget.limited or (
-        outcome.budget.norm == "linf" and math.isclose(outcome.cell.eps, eps, rel_tol=1e-5)
-    )  # tables have seven digits
+    same = math.isclose(outcome.cell.eps, eps, rel_tol=1e-5)  # tables have seven digits
+    return not outcome.budget.limited or (outcome.budget.norm == "linf" and same)
 
 
 def _is_blind(outcome: Outcome) -> bool:

@@ -88,7 +88,7 @@ class Run:
             kind=block.kind,
             role=block.role,
             nfe=facts["nfe"],
-            random=facts["random"],
+            random=facts["random"] or self.facts["data"][data].get("random", False),
             trained=self.facts["networks"][network]["trained"],
             images=self.facts["data"][data],
             clean=self._one(clean),

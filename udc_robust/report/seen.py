@@ -57,7 +57,8 @@ def _seen(panel: Panel, column: str) -> Seen:
     sights = []
     for outcome in panel.outcomes:
         after, before = [row[column] for row in outcome.rows], [clean[row["image"]] for row in outcome.rows]
-        sights.append(Sight(outcome, auroc(after, before), auroc_interval(after, before), _flagged(after)))
+        scenes = [panel.scenes.get(row["image"], row["image"]) for row in outcome.rows]
+        sights.append(Sight(outcome, auroc(after, before), auroc_interval(after, before, scenes), _flagged(after)))
     return Seen(panel, column.removeprefix(SEEN), _flagged(list(clean.values())), sights)
 
 

@@ -58,7 +58,7 @@ class Restorer(nn.Module):
 
         Args:
             side, overlap: of the tiles in px, made to fit the network's strides; 0: whole images after all. An overlap
-                of None is as far as the network looks, and 32 px where it looks at the whole image.
+                of None is as far as the network looks, and 32 px or less where it looks at the whole image.
 
         Raises:
             UserError: impossible tiles, or smaller ones than the network's reach.
@@ -73,7 +73,8 @@ class Restorer(nn.Module):
         if side < least:
             why = f"{self.name} looks {self.reach} px to every side" if self.reach else f"{self.name} takes no less"
             raise UserError(f"`tile` {side} is too small, {why}: set `tile` to {least} or more")
-        overlap = (self.reach or 32) if overlap is None else overlap
+        if overlap is None:
+            overlap = min(32, side // 4 // grid * grid) if self.reach is None else self.reach
         self.tiles = Tiles(side // grid * grid, -(-overlap // grid) * grid, grid)
         check_tiles(self.tiles.side, self.tiles.overlap)
         return self

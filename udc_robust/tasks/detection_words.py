@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from udc_robust.grid.task import Column, Row, Tile
+from udc_robust.metrics.detection import auroc_interval
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import percent
@@ -23,12 +24,20 @@ def least_seen(outcomes: Sequence[Outcome]) -> Outcome | None:
     return min(outcomes, key=lambda outcome: outcome.summary["auroc"], default=None)
 
 
-def area(row: Row) -> str:
+def area(panel: Panel, outcome: Outcome) -> str:
     """An AUROC with its interval."""
-    if row.get("auroc") is None:
+    interval = _interval(panel, outcome)
+    return f"{outcome.summary['auroc']:.2f}" + (f" ({interval})" if interval else "")
+
+
+def _interval(panel: Panel, outcome: Outcome | None) -> str:
+    """Of the AUROC, at 95 %; crops of a scene count together."""
+    if outcome is None:
         return ""
-    told = f"{row['auroc']:.2f}"
-    return told if row["auroc_low"] is None else f"{told} ({row['auroc_low']:.2f} to {row['auroc_high']:.2f})"
+    scenes = [panel.scenes.get(row["image"], row["image"]) for row in outcome.rows]
+    after, before = ([row[name] for row in outcome.rows] for name in ("score", "score_clean"))
+    found = auroc_interval(after, before, scenes)
+    return "" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
 
 
 def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
@@ -39,7 +48,7 @@ def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
     worst = [min((o for o, p in known if p is panel), key=lambda o: o.summary["auroc"]) for panel in _panels(known)]
     best, panel = max(zip(worst, _panels(known), strict=True), key=lambda pair: pair[0].summary["auroc"])
     return (
-        f"Of attackers who know them the detector that still sees most is {panel.label}: AUROC {area(best.summary)} "
+        f"Of attackers who know them the detector that still sees most is {panel.label}: AUROC {area(panel, best)} "
         f"under {best.title}; 0.5 is guessing."
     )
 
@@ -62,7 +71,7 @@ def verdict(panel: Panel) -> str:
         if hardest is not None:
             caught = hardest.summary["caught_5"]
             told = "it broke none" if caught is None else f"{percent(caught)} of what it broke is flagged"
-            parts.append(f"Of attackers {who} it sees {hardest.title} least: AUROC {area(hardest.summary)}, {told}.")
+            parts.append(f"Of attackers {who} it sees {hardest.title} least: AUROC {area(panel, hardest)}, {told}.")
     return " ".join(parts)
 
 
@@ -83,14 +92,18 @@ def columns(panel: Panel) -> list[Column]:
         return Column(head, lambda row: percent(row.get(name)), folded=folded)
 
     return [
-        Column("AUROC (95 %)", area),
-        Column("Noise of its norm", lambda row: "" if row.get("auroc_noise") is None else f"{row['auroc_noise']:.2f}"),
+        Column("AUROC (95 %)", lambda row: _two(row, "auroc"), lambda outcome: _interval(panel, outcome)),
+        Column("Noise of its norm", lambda row: _two(row, "auroc_noise")),
         of("flagged_5", "Flagged at 5 %"),
         of("flagged_1", "Flagged at 1 %"),
         of("caught_5", "Of those it broke"),
         of("holds", "Answer holds"),
         of("safe", "Safe"),
     ]
+
+
+def _two(row: Row, name: str) -> str:
+    return "" if row.get(name) is None else f"{row[name]:.2f}"
 
 
 def answer(panel: Panel, row: Row) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Objective, Towards
-from udc_robust.attacks.objectives import DISTANCES
+from udc_robust.attacks.objectives import DISTANCES, OwnTruth
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
 from udc_robust.grid.attack_schema import AttackConfig
@@ -22,6 +22,7 @@ from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import SEEN
 from udc_robust.grid.task import Pictures, Task
 from udc_robust.metrics import LpipsUnavailable, Metric, records
+from udc_robust.names import PERCEPTUAL
 from udc_robust.optics.domains import for_eyes, for_metrics
 from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
@@ -29,6 +30,8 @@ from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
 from udc_robust.tasks.restoration_images import cropped as cropped
 from udc_robust.tasks.restoration_images import open_images as open_images
+from udc_robust.tasks.restoration_scenes import FIGURES as SCENE_FIGURES
+from udc_robust.tasks.restoration_scenes import survival, told_apart
 from udc_robust.tasks.restoration_schema import RestorationAttack, RestorationConfig
 from udc_robust.tasks.restoration_targets import check_wanted, wanted
 
@@ -61,7 +64,8 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
             try:
                 records.lpips(backbone, config.device)
             except LpipsUnavailable as error:
-                raise UserError(f"an attack on LPIPS needs its weights: {error}") from error
+                mend = f"`udc-robust doctor --fix-lpips {backbone}` gets them"
+                raise UserError(f"an attack on LPIPS needs its weights: {error}: {mend}") from error
     reasons = [] if config.lpips else ["not asked for (lpips: null)"]
     for backbone in config.lpips:
         try:
@@ -73,7 +77,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
 
 
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
-    """Refuse attacks on a ground truth that is not there.
+    """Refuse attacks on a ground truth that is not there, and budgets that scenes do not know.
 
     What tiles change is measured too.
 
@@ -84,6 +88,11 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
         network.compare_tiles(batch.x)
         note(f"network {network.name}: {network.tiles_told}")
     for attack in config.attacks:
+        if batch.images.facts.get("space") == "scene" and attack.norm in PERCEPTUAL:
+            raise UserError(
+                f"attack {attack.label!r} has a budget in {attack.norm}, which data {batch.images.label!r} does not "
+                "know, because budgets live in its scenes: use norm linf or l2, or `space: capture`"
+            )
         if attack.objective == "towards":
             check_wanted(attack, batch)
         if attack.against == "gt" and batch.target is None:
@@ -105,9 +114,15 @@ def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, 
     """The distance to make large (small: ``towards``), and from what (None: the victim's own clean answer)."""
     assert isinstance(attack, RestorationAttack)
     if attack.objective == "towards":
-        return Towards(attack.detail, attack.drop_db), wanted(attack, clean)
-    objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
-    return objective, batch.target if against(attack, batch) == "gt" else None
+        objective: Any = Towards(attack.detail, attack.drop_db)
+        target: Tensor | None = wanted(attack, told_apart(clean, batch, clean)[0])
+    else:
+        objective = find_objective(attack.objective, DISTANCES)(drop_db=attack.drop_db)
+        target = batch.target if against(attack, batch) == "gt" else None
+    if batch.images.space is None:
+        return objective, target
+    # The truth changes with the scene; the pictures that stand still fill both halves of a target.
+    return OwnTruth(objective, against(attack, batch) == "gt"), None if target is None else target.repeat(1, 2, 1, 1)
 
 
 def reference(batch: Batch, clean: Tensor) -> Tensor:
@@ -117,7 +132,14 @@ def reference(batch: Batch, clean: Tensor) -> Tensor:
 
 def score(outputs: Tensor, batch: Batch, clean: Tensor) -> Tensor:
     """PSNR ``(draws,B)`` in dB."""
-    return _psnr(for_metrics(outputs, batch.domain), reference(batch, clean))
+    return _psnr(*_judged_by(outputs, batch, clean))
+
+
+def _judged_by(outputs: Tensor, batch: Batch, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Restorations ``(draws,B,3,H,W)`` and what they are measured against, as metrics see them."""
+    if batch.images.space is not None:
+        return told_apart(outputs, batch, outputs)
+    return for_metrics(outputs, batch.domain), reference(batch, clean)
 
 
 def _psnr(outputs: Tensor, target: Tensor) -> Tensor:
@@ -132,34 +154,42 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
     the PSNR itself, itself, and 0.
     """
     batch, domain = judged.batch, judged.batch.domain
-    outputs, clean, x = (for_metrics(y, domain) for y in (judged.outputs, judged.clean, batch.x))
-    target = reference(batch, judged.clean)
+    outputs, target = _judged_by(judged.outputs, batch, judged.clean)
+    clean, of_clean = _judged_by(judged.clean, batch, judged.clean)
+    x = for_metrics(batch.captures(batch.x), domain)
     # Without a ground truth the only answer to the image as it is is the reference itself.
     itself = judged.outputs is judged.clean and batch.target is None and len(outputs) == 1
     psnrs = torch.full(outputs.shape[:2], math.inf, dtype=torch.float64) if itself else _psnr(outputs, target)
+    own = target.ndim == outputs.ndim  # of scenes: each photograph has a truth of its own
+    average = target.mean(0) if own else target
     found: dict[str, list[Any]] = {
         "psnr": psnrs.mean(0).tolist(),
         "psnr_worst_draw": psnrs.amin(0).tolist(),
-        "psnr_average": (_psnr(outputs.mean(0)[None], target) if len(outputs) > 1 else psnrs)[0].tolist(),
+        "psnr_average": (_psnr(outputs.mean(0)[None], average) if len(outputs) > 1 else psnrs)[0].tolist(),
         "psnr_draw_std": (psnrs.std(0, correction=0) if len(psnrs) > 1 else torch.zeros_like(psnrs[0])).tolist(),
-        "psnr_input": _psnr(x[None], target)[0].tolist(),
+        "psnr_input": _psnr(x[None], of_clean[:1] if own else of_clean)[0].tolist(),
     }
     seen = [(for_eyes(y, domain) if domain == "raw" else y).double() for y in (outputs, target)]  # they are of colours
     for metric in metrics:
         enough = min(x.shape[-2:]) >= metric.smallest_side and not itself
         found[metric.name] = metric.draws(*seen).mean(0).tolist() if enough else [None] * len(x)
     for name, watcher in getattr(judged.victim.network, "watchers", {}).items():
-        found[f"{SEEN}{name}"] = watcher(judged.inputs)
+        found[f"{SEEN}{name}"] = watcher(batch.captures(judged.inputs))
     if judged.result is None or judged.noise is None:
         return found | {"psnr_clean": found["psnr"]}
-    x_adv = for_metrics(judged.inputs, domain)
-    return found | {
-        "psnr_clean": _psnr(clean, target).mean(0).tolist(),
-        "psnr_noise": _psnr(for_metrics(judged.noise, domain), target).mean(0).tolist(),
-        "psnr_to_clean_output": _psnr(outputs, clean).mean(0).tolist(),
-        "psnr_of_attacked_input": _psnr(x_adv[None], x)[0].tolist(),
-        "against": [against(judged.cell.attack, batch)] * len(x) if judged.cell else [],
-    }
+    space = batch.images.space
+    shown = [for_metrics(y, domain) if space is None else space.toned(y) for y in (judged.inputs, batch.x)]
+    return (
+        found
+        | survival(judged, outputs, of_clean)
+        | {
+            "psnr_clean": _psnr(clean, of_clean).mean(0).tolist(),
+            "psnr_noise": _psnr(*_judged_by(judged.noise, batch, judged.clean)).mean(0).tolist(),
+            "psnr_to_clean_output": _psnr(outputs, clean).mean(0).tolist(),
+            "psnr_of_attacked_input": _psnr(shown[0][None], shown[1])[0].tolist(),
+            "against": [against(judged.cell.attack, batch)] * len(x) if judged.cell else [],
+        }
+    )
 
 
 def describe(batch: Batch, row: int) -> dict[str, Any]:
@@ -169,8 +199,11 @@ def describe(batch: Batch, row: int) -> dict[str, Any]:
 
 
 def pictures(judged: Judged) -> dict[str, Tensor]:
-    """Restorations, and ground truths where there are any."""
+    """Restorations, and ground truths where there are any; of scenes the captures, and the truth of each photograph."""
     domain, target = judged.batch.domain, judged.batch.target
+    if judged.batch.images.space is not None:
+        restored, truth = told_apart(judged.outputs, judged.batch, judged.outputs)
+        return {"output": restored[0], "capture": judged.batch.captures(judged.inputs), "truth": truth[0]}
     found = {"output": for_eyes(judged.outputs[0], domain)}
     return found if target is None or judged.cell else found | {"gt": for_eyes(target, domain)}
 
@@ -193,7 +226,7 @@ def family(networks: Mapping[str, Any]) -> dict[str, str]:
 
 RESTORATION = Task(
     name="restoration", schema=RestorationConfig, network="restorer", quality=records.PSNR, few_images=20,
-    names=tables.NAMES, results=tables.RESULT_COLUMNS, summary=tables.SUMMARY_COLUMNS,
+    names=tables.NAMES, results=tables.RESULT_COLUMNS, summary=tables.SUMMARY_COLUMNS, also=SCENE_FIGURES,
     open=open_images, load=load_restorers, metrics=metrics_of, check=check, goal=goal, score=score, figures=figures,
     describe=describe, summarise=tables.summarise, pictures=pictures, facts=facts, family=family,
     shown=Pictures("output", "restoration"), kicker="Robustness of under-display camera restoration",

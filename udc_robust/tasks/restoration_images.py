@@ -1,4 +1,4 @@
-"""The images of a restoration run: captures, with ground truths where there are any."""
+"""The images of a restoration run: captures, with ground truths where there are any, or scenes to be captured."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import Any
 
 from torch import Tensor
 
+from udc_robust.attacks import image_seed
+from udc_robust.attacks.within import check_region
 from udc_robust.corruptions import SceneChange
 from udc_robust.data.annotations import read_annotations
+from udc_robust.data.psf_files import load_psf, psf_told
 from udc_robust.data.raw import RawCaptures, Sensor
 from udc_robust.data.samples import PairedFolders, Sample, SingleFolder
+from udc_robust.data.scene_light import EmbeddedScenes, SceneFiles
 from udc_robust.errors import UserError
 from udc_robust.grid.images import Images
+from udc_robust.optics.capture import Blur
+from udc_robust.optics.photograph import Photograph
+from udc_robust.tasks.restoration_scenes import CAPTURE_DOMAIN, SceneSpace, scene_told
 from udc_robust.tasks.restoration_schema import DataConfig
 
 
@@ -25,6 +32,8 @@ def open_images(block: DataConfig) -> Images:
     Raises:
         UserError: an empty or missing folder, a pair of different sizes, an image smaller than the crop.
     """
+    if block.of_scenes:
+        return open_scenes(block)
     samples, told = _samples(block)
     keys, sizes = list(samples.keys())[: block.limit], list(samples.sizes())[: block.limit]
     for key, size in zip(keys, sizes, strict=True):
@@ -63,7 +72,6 @@ def _samples(block: DataConfig) -> tuple[Any, list[str]]:
     """The images of a block, and lines on what was understood of them."""
     if block.kind == "embedded":
         from udc_robust.data.embedded import EmbeddedPairs
-        from udc_robust.data.psf_files import psf_told
 
         count = block.limit or (1 if block.whole else 8)
         embedded = EmbeddedPairs(count, block.size, block.psf, block.subject, block.whole)
@@ -82,6 +90,66 @@ def _samples(block: DataConfig) -> tuple[Any, list[str]]:
     else:
         samples = SingleFolder(block.lq, domain=block.domain)
     return samples, [samples.domain_told]
+
+
+def open_scenes(block: DataConfig) -> Images:
+    """Open the scenes of a data block, to be attacked before the optics, or once captured.
+
+    Raises:
+        UserError: no linear light, a PSF larger than the scenes, a region that reaches out of them.
+    """
+    what, psf = f"data {block.label!r}", load_psf(block.psf)
+    if psf.shape[-1] > block.size:
+        raise UserError(
+            f"{what}: PSF {block.psf} has {psf.shape[-1]} px and the scenes have {block.size}: most light would come "
+            f"from beyond their border; set `size: {psf.shape[-1]}` or more, or give a smaller PSF"
+        )
+    if block.region:
+        try:
+            check_region((block.size, block.size), region=block.region)
+        except ValueError as error:
+            raise UserError(f"{what}: {error}") from None
+    scenes: SceneFiles | EmbeddedScenes
+    if block.kind == "embedded":
+        scenes = EmbeddedScenes(block.limit or 8, block.size, block.psf, block.subject)
+    else:
+        assert block.hdr is not None
+        white = block.white if block.domain == "srgb" else None
+        scenes = SceneFiles(block.hdr, block.psf, block.size, white=white)
+    camera = Photograph(Blur(psf), block.shot, block.read, block.bits or 8, block.shift_px)
+    space = SceneSpace(camera, block.domain or CAPTURE_DOMAIN, block.white, block.region)
+    return _images(block, scenes, space, psf_told(block.psf, psf, block.size))
+
+
+def _images(block: DataConfig, scenes: SceneFiles | EmbeddedScenes, space: SceneSpace, told: list[str]) -> Images:
+    """Scenes as a set of images."""
+    keys = scenes.keys()[: block.limit]
+
+    def load(index: int) -> tuple[Tensor, Tensor]:
+        x = space.stated(scenes[index])
+        truth = space.toned(x[None])
+        return (x if block.space == "scene" else space.captures(x[None], [_seed(keys[index])])[0]), truth[0]
+
+    facts: dict[str, Any] = {"kind": block.kind}
+    if found := block.scenes(keys, scenes.scenes()[: block.limit]):
+        facts["scenes"] = found
+    if block.space == "scene":
+        facts |= {
+            "space": "scene", "scene_domain": space.domain, "psf": block.psf, "shot": block.shot, "read": block.read,
+            "random": space.random,
+            "bits": block.bits or 8, "shift_px": block.shift_px, "white": block.white, "region": list(block.region),
+        }  # fmt: skip
+        told = [*told, scene_told(facts)]
+    return Images(
+        block.label, keys, [(block.size, block.size)] * len(keys), CAPTURE_DOMAIN, load,
+        lambda: _digest(scenes.files()), truth=True, facts=facts, told=told,
+        attacks=block.attacks, networks=block.restorers, space=space if block.space == "scene" else None,
+    )  # fmt: skip
+
+
+def _seed(key: str) -> int:
+    """Of the one capture of a scene, for attackers who come after the optics."""
+    return image_seed(0, key, "capture")
 
 
 def cropped(sample: Sample, crop: int | None) -> Sample:

@@ -6,43 +6,43 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from udc_robust.config_file import FileName, Number, Strict, may_load, told
+from udc_robust.config_file import FileName, Number
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.detectors.config import DetectorBlock
 from udc_robust.errors import UserError
-from udc_robust.grid.attack_schema import AttackConfig, Eps
+from udc_robust.grid.attack_schema import Eps
 from udc_robust.grid.schema import RunConfig
 from udc_robust.limits import Count, Side, SideOrNone
 from udc_robust.names import Domain
-from udc_robust.networks.short_names import named_by_file
+from udc_robust.tasks.restoration_attack_schema import DETAILS as DETAILS
+from udc_robust.tasks.restoration_attack_schema import RestorationAttack as RestorationAttack
+from udc_robust.tasks.restoration_attack_schema import RestorerConfig as RestorerConfig
+from udc_robust.tasks.restoration_scene_schema import SceneKeys
 from udc_robust.terminal import shown
 
-if TYPE_CHECKING:
-    from udc_robust.metrics import Metric
-
 Backbone = Literal["alex", "vgg", "squeeze"]
-DETAILS = ("line", "erase")
-"""Wanted pictures that are no file: the restoration with a line drawn into a detail, or without the detail."""
-
-
 Gain = Annotated[Number, Field(gt=0, le=16)]
 _HALVES = ("lq", "degraded", "input", "low", "blur")
 
 
-class DataConfig(Strict):
+class DataConfig(SceneKeys):
     """Where images come from.
+
+    Keys of scenes are those of `SceneKeys`.
 
     Attributes:
         kind: ``embedded`` (photographs that ship with scikit-image, made into UDC pairs), ``pairs`` (folders ``lq`` and
             ``gt``), ``folder`` (``lq`` alone: damage is measured against the clean restoration), ``raw`` (RAW captures,
-            with ``gt`` or without; ``lq`` may be a split of UDC-SIT, see `data.raw`).
+            with ``gt`` or without; ``lq`` may be a split of UDC-SIT, see `data.raw`), ``scenes`` (HDR panoramas and
+            stills ``hdr``, captured through ``psf``).
         lq: a folder, or several folders and image files.
         domain: colour domain of the images on disk; None: what the files say (``.hdr`` and ``.exr`` are linear, the
-            rest sRGB).
+            rest sRGB). Of scenes what budgets are stated in, tonemapped unless said; ``srgb``: what a screen that fills
+            the frame shows, and takes plain photographs.
         subject, size, whole: of embedded images: what they show, see `subject_of`; the side of crops in px; or whole
             photographs, whose shorter side it is.
         attacks, restorers: labels of those of the run that these images meet; None, or where it has none of them: all.
@@ -52,11 +52,11 @@ class DataConfig(Strict):
             ``(.+)_\\d+``: intervals draw scenes and not images. None: what the set's manifest says.
         annotations: a CSV that says what each image is, see `read_annotations`: the report tells results by it.
         names: by its column what values are called: ``{Day/Night: {1: day, 2: night}}``.
-        bits, pattern, white_balance: of RAW captures, see `Sensor`.
+        bits, pattern, white_balance: of RAW captures, see `Sensor`; ``bits`` of photographs of scenes: 8 or 10.
         develop: make pictures of RAW captures; false: restorers get the four planes.
     """
 
-    kind: Literal["embedded", "pairs", "folder", "raw"] = "embedded"
+    kind: Literal["embedded", "pairs", "folder", "raw", "scenes"] = "embedded"
     name: str | None = None
     lq: list[Path] | None = None
     gt: Path | None = None
@@ -80,7 +80,7 @@ class DataConfig(Strict):
     @model_validator(mode="after")
     def _for_raw(self) -> DataConfig:
         for key in ("bits", "pattern", "white_balance", "develop"):
-            if self.kind != "raw" and getattr(self, key) is not None:
+            if self.kind != "raw" and getattr(self, key) is not None and (key, self.space) != ("bits", "scene"):
                 raise ValueError(f"`{key}` is for RAW captures: set `kind: raw`")
         if self.kind == "raw" and self.domain is not None:
             raise ValueError("RAW captures take no `domain`: with `develop: false` it is raw, else srgb")
@@ -120,8 +120,9 @@ class DataConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _one_path_is_a_list(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("lq"), str | Path):
-            values = {**values, "lq": [values["lq"]]}
+        if isinstance(values, Mapping):
+            single = {key: [values[key]] for key in ("lq", "hdr") if isinstance(values.get(key), str | Path)}
+            values = {**values, **single}
         if isinstance(values, Mapping) and isinstance(values.get("names"), Mapping):  # YAML reads {1: day} as a number
             names = values["names"].items()
             values = {**values, "names": {
@@ -132,8 +133,10 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _folders(self) -> DataConfig:
-        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",), "raw": ("lq",)}[self.kind]
-        for key in ("lq",) if self.kind == "raw" else ("lq", "gt"):
+        needs = {"embedded": (), "pairs": ("lq", "gt"), "folder": ("lq",), "raw": ("lq",), "scenes": ("hdr",)}[
+            self.kind
+        ]
+        for key in ("lq", "hdr") if self.kind == "raw" else ("lq", "gt", "hdr"):
             if key in needs and not getattr(self, key):
                 raise ValueError(f"data of kind {self.kind!r} needs `{key}`: a folder of images")
             if key not in needs and getattr(self, key) is not None:
@@ -143,100 +146,12 @@ class DataConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the data in tables."""
-        if self.name or self.lq is None:
+        files = self.lq or self.hdr
+        if self.name or files is None:
             return self.name or self.kind
-        folder = Path(os.path.realpath(self.lq[0]))
+        folder = Path(os.path.realpath(files[0]))
         # Of `sets/validation/lq` the set is meant, and not what its half is called in every set.
         return shown(folder.parent.name if folder.name in _HALVES and folder.parent.name else folder.name)
-
-
-class RestorerConfig(Strict):
-    """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class.
-
-    Attributes:
-        flips: answer with the mean over the eight flips and quarter turns of an image, at eight times the cost.
-    """
-
-    name: str
-    network: str | None = None
-    options: dict[str, Any] | None = None
-    weights: str | None = None
-    domain: Domain | None = None
-    flips: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_file_is_a_name(cls, values: Any) -> Any:
-        return named_by_file(values)
-
-
-class RestorationAttack(AttackConfig):
-    """An attack on restorers.
-
-    Attributes:
-        objective: a distance of two images that the attacker makes large; or ``towards``: the nearness to ``target``.
-        against: ``gt`` or ``clean``: what the objective measures distance from; None: gt where the data has one.
-        drop_db: an image counts as broken when its objective is this many dB worse than clean (nearer to the target).
-        target: the picture that ``towards`` wants: a file, or the restoration with a ``line`` drawn into ``detail``, or
-            with ``erase``: without what stands there.
-        detail: top, left, height and width in px of what counts for ``towards``; None: the whole picture.
-    """
-
-    plain_objectives: ClassVar[tuple[str, ...]] = ("mse", "psnr")
-
-    sources: list[RestorerConfig] | None = Field(default=None, min_length=1)
-    objective: str = "mse"
-    against: Literal["gt", "clean"] | None = None
-    drop_db: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = 6.0
-    target: str | None = None
-    detail: tuple[int, ...] = ()
-
-    @property
-    def climbs(self) -> tuple[str, ...]:
-        """The LPIPS columns whose backbones it follows."""
-        from udc_robust.attacks.objectives import LPIPS_OBJECTIVES
-
-        parts = (LPIPS_OBJECTIVES["alex"] if part == "lpips" else part for part in self.objective.split("+"))
-        return tuple(part for part in parts if part in LPIPS_OBJECTIVES.values())
-
-    def aims_at(self, metric: Metric) -> bool:
-        """PSNR ranks as the mean squared error does, and what looks far off to one backbone ought to for another."""
-        if metric.learned:
-            return bool(self.climbs)
-        if metric.name == "psnr":
-            return self.objective in self.plain_objectives
-        return self.objective.rpartition(":")[2] == metric.name
-
-    @model_validator(mode="after")
-    def _for_images(self, info: ValidationInfo) -> RestorationAttack:
-        if not may_load(self.objective, info):
-            return self
-        from udc_robust.attacks.classification import CLASSIFICATION
-        from udc_robust.attacks.objectives import DISTANCES
-        from udc_robust.grid.named import find_objective
-
-        if self.objective in CLASSIFICATION:
-            raise ValueError(
-                f"objective {self.objective!r} of attack {self.label!r} is for classifiers (`task: classification`): "
-                f"restorers take {', '.join(DISTANCES)}"
-            )
-        self._check_target()
-        if self.objective != "towards":
-            told(lambda: find_objective(self.objective, DISTANCES))
-        return self
-
-    def _check_target(self) -> None:
-        """What `towards` needs, and nothing else takes."""
-        if self.objective != "towards":
-            if self.target or self.detail:
-                raise ValueError("`target` and `detail` belong to `objective: towards`")
-            return
-        if self.target is None:
-            raise ValueError(f"objective towards needs `target`: a picture, {' or '.join(DETAILS)}")
-        if self.against:
-            raise ValueError("objective towards takes no `against`: it goes towards its `target`")
-        if self.target in DETAILS and not self.detail:
-            raise ValueError(f"target {self.target} needs `detail`: [top, left, height, width]")
 
 
 class RestorationDefence(DefenceConfig):
@@ -297,11 +212,18 @@ class RestorationConfig(RunConfig):
             "attacks": [attack.label for attack in self.attacks],
             "restorers": [restorer.name for restorer in self.restorers],
         }
-        for block in self.data:
-            for key, labels in known.items():
-                wanted = getattr(block, key)
-                setattr(block, key, [name for name in labels if name in wanted] or None if wanted else None)
+        for i, block in enumerate(self.data):
+            wanted = {"attacks": block.attacks or (), "restorers": block.restorers or ()}
+            met = {key: [name for name in labels if name in wanted[key]] for key, labels in known.items()}
+            self.data[i] = block.model_copy(update={key: names or None for key, names in met.items()})
         return self
+
+    @field_validator("validation", "clean")
+    @classmethod
+    def _of_captures(cls, block: DataConfig | None) -> DataConfig | None:
+        if block is not None and block.space == "scene":
+            raise ValueError("defences are tuned on captures: leave `space: scene` out")
+        return block
 
     @field_validator("lpips", mode="before")
     @classmethod

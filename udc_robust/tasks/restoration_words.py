@@ -14,6 +14,8 @@ from udc_robust.report.comparison import Comparison
 from udc_robust.report.panel import Outcome, Panel, interval_of
 from udc_robust.report.words import count, number, percent, span
 from udc_robust.report.worst import hardest, held, worst_by_image
+from udc_robust.tasks import restoration_scene_words as scenes
+from udc_robust.tasks.restoration_scenes import FIGURES as SCENE_FIGURES
 from udc_robust.tasks.restoration_tables import SUMMARY_COLUMNS
 
 _UNITS = {
@@ -39,8 +41,9 @@ def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
         return f"No attack of this run takes more than {number(row['drop'])} dB from a restoration."
     noise = row["noise_drop"]
     control = "" if noise is None else f"; random noise of the same size takes {number(noise, 1)} dB"
+    what = "A change of the scene" if scenes.of_scene(panel) else "A perturbation"
     return (
-        f"A perturbation of {outcome.budget} takes {number(row['drop'], 1)} dB from {panel.label} "
+        f"{what} of {outcome.budget} takes {number(row['drop'], 1)} dB from {panel.label} "
         f"on {panel.data}{control}.{_holds_most(told, outcome, panel)}"
     )
 
@@ -58,9 +61,11 @@ def _holds_most(panels: Sequence[Panel], outcome: Outcome, panel: Panel) -> str:
 
 def verdict(panel: Panel) -> str:
     """A paragraph about one restorer on one data block."""
-    return " ".join(
-        [_clean_sentence(panel), *(_attack_sentence(o, panel) for o in hardest(panel)), *_free_sentences(panel)]
-    )
+    worst = hardest(panel)
+    found = [_clean_sentence(panel), *(_attack_sentence(o, panel) for o in worst), *_free_sentences(panel)]
+    if scenes.of_scene(panel):
+        found.append(scenes.survival_sentence([*worst, *[o for o in panel.outcomes if o.is_noise][-1:]]))
+    return " ".join(found)
 
 
 def _clean_sentence(panel: Panel) -> str:
@@ -98,7 +103,7 @@ def _free_sentences(panel: Panel) -> list[str]:
     found = []
     for outcome in panel.outcomes:
         row, name = outcome.summary, outcome.cell.label
-        if not math.isinf(outcome.cell.eps) or panel.images["domain"] == "linear":
+        if not math.isinf(outcome.cell.eps) or panel.stated_in == "linear":
             continue
         if not row["broken"]:
             found.append(f"With no budget set, {name} breaks none of the images.")
@@ -165,15 +170,19 @@ def columns(panel: Panel) -> list[Column]:
     if panel.has_truth:
         found.append(Column("Worse than input", lambda row: percent(row["worse_than_input"])))
     found.append(Column("Broken images", lambda row: percent(row["broken"])))
+    if scenes.of_scene(panel):
+        found += scenes.scene_columns()
     more = [of("ms_ssim", 3), of("gmsd", 4)]
-    if not panel.is_bare:
+    if panel.random or not panel.is_bare:
         draws = round(panel.clean["draws"])
         more += [
             Column(f"Worst of {draws} answers, dB", lambda row: number(row["psnr_worst_draw"])),
             Column("Their deviation, dB", lambda row: number(row["psnr_draw_std"])),
             Column("PSNR of their average, dB", lambda row: number(row["psnr_average"])),
         ]
-    own = [name for name in panel.clean if name not in (*SUMMARY_COLUMNS, *LABELS)]  # metrics that the config named
+    own = [
+        name for name in panel.clean if name not in (*SUMMARY_COLUMNS, *LABELS, *SCENE_FIGURES)
+    ]  # metrics that the config named
     return [*found, *(of(name, 3) for name in own), *(Column(c.head, c.text, c.small, folded=True) for c in more)]
 
 
@@ -198,7 +207,10 @@ def answer(panel: Panel, row: Row) -> str:
 
 def notes(panels: Sequence[Panel]) -> list[str]:
     """In which domain eps is stated, and what the norms are measured over."""
-    return [budget_note(domain) for domain in sorted({panel.images["domain"] for panel in panels})]
+    of_scenes = {panel.data: scenes.space_note(panel.images) for panel in panels if scenes.of_scene(panel)}
+    several = len({panel.data for panel in panels}) > 1
+    told = [f"{data}: {note}" if several else note for data, note in of_scenes.items()]
+    return told + [budget_note(domain) for domain in sorted({panel.stated_in for panel in panels})]
 
 
 def budget_note(domain: str) -> str:
@@ -248,6 +260,7 @@ GLOSSARY: Mapping[str, str] = {
         metric.title: metric.words
         for metric in (records.PSNR, records.SSIM, records.MS_SSIM, records.GMSD, *records.LPIPS.values())
     },
+    **scenes.GLOSSARY,
     "Drop": "In dB: PSNR of the clean restoration minus that of the attacked one, both against ground truth; the mean "
     "over images with its 95 % bootstrap interval (seed 0). Compare it with the noise drop, not with 0.",
     "Noise drop": "In dB: the same for random noise of each image's own attack norm. Where it is as large as the drop, "
