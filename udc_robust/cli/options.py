@@ -250,7 +250,7 @@ def restorer_block(
     from udc_robust.tasks.restoration_schema import RestorerConfig
 
     said = {"network": network, "options": yaml_of("--options", options), "weights": weights, "domain": domain}
-    block = check_config({"name": restorer, **said}, RestorerConfig, "options").model_dump(exclude_none=True)
+    block = check_config({"name": restorer, **said}, RestorerConfig, "options").model_dump(exclude_defaults=True)
     if not {"network", "weights"} & set(block) and not {restorer} & {*shipped_checkpoints(), *published_networks()}:
         block["network"] = restorer  # a class of basicsr
     return block
