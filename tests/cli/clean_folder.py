@@ -165,7 +165,10 @@ FILES: dict[str, Callable[[Path], object]] = {
     "captures/synth": _pairs,
     "captures/raw": _raw,
     "captures/annotation_udc_sit.csv": lambda path: path.write_text("Filename,Glare\n0,1\n1,0\n"),
-    **{f"{name}.npz": _archive for name in ("cifar10_train", "cifar10_test", "cifar10_jpeg_test")},
+    **{
+        f"{name}.npz": _archive
+        for name in ("cifar10_train", "cifar10_test", "cifar10_jpeg_test", "ucm10_train", "ucm10_test")
+    },
     **{f"data/{name}.npz": _archive for name in ("cifar10_jpeg_train20k", "cifar10_jpeg_test")},
 }
 TRAINING = ("steps=2", "warmup=0", "validate_every=2", "batch_size=2")
@@ -191,6 +194,17 @@ LARGE = {
     "classical": ("restorers=[wiener]", "data.size=32", "data.limit=1"),
     "nafnet_mini_optics": ("train.psfs=[measured.npy]", "train.tolerances={turn: 2}", "train.difficulty=[0, 99]"),
     "published_networks": ("restorers=[discnet]", "data.size=64"),
+    # Levels need more clean images than these folders have.
+    "detectors": (
+        "data={source: 'digits:test', limit: 3}",
+        "clean={source: 'digits:train', limit: 40}",
+        "detectors=[{kind: residual, defence: median, classifier: digits_mini}]",
+    ),
+    "detectors_captures": (
+        "data={kind: embedded, size: 32, limit: 2}",
+        "clean={kind: embedded, size: 24, limit: 20}",
+        "detectors=[{kind: residual, defence: median, restorer: nafnet_mini}]",
+    ),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
     "large_study": ("data=[{kind: pairs, lq: runs/sets/test/lq, gt: runs/sets/test/gt, limit: 1}]", "preset=null"),
     "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),

@@ -179,6 +179,8 @@ def own_name(values: dict[str, Any], overrides: Sequence[str], out: Path | None)
         return None
     first = values[key][0] if isinstance(values[key], list) and values[key] else values[key]
     named = first.get("name") if isinstance(first, dict) else first
+    if named is None and out is None:
+        return None  # a block that is known by something else
     mine = out.resolve().name if out is not None else Path(str(named)).stem.rpartition(":")[2]
     try:
         return file_name(mine)
@@ -248,7 +250,7 @@ def restorer_block(
     from udc_robust.tasks.restoration_schema import RestorerConfig
 
     said = {"network": network, "options": yaml_of("--options", options), "weights": weights, "domain": domain}
-    block = check_config({"name": restorer, **said}, RestorerConfig, "options").model_dump(exclude_none=True)
+    block = check_config({"name": restorer, **said}, RestorerConfig, "options").model_dump(exclude_defaults=True)
     if not {"network", "weights"} & set(block) and not {restorer} & {*shipped_checkpoints(), *published_networks()}:
         block["network"] = restorer  # a class of basicsr
     return block

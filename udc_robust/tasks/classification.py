@@ -175,8 +175,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     for column in (*SHARES, "margin"):
         known = [row[column] for row in rows if column in row]
         found[column] = fmean(known) if known else None
-    sure = [(row["confidence"], row["top1"]) for row in rows if "confidence" in row]
-    found["ece"] = expected_calibration_error(*zip(*sure, strict=True)) if sure else None
+    told = [row for row in rows if "confidence" in row]
+    sure, right = [row["confidence"] for row in told], [row["top1"] for row in told]
+    found["ece"] = expected_calibration_error(sure, right) if told else None
     found["top1_low"], found["top1_high"] = mean_interval([row["top1"] for row in rows]) or (None, None)
     return found
 

@@ -81,7 +81,7 @@ def _network(block: Any, config: DetectionConfig, domain: str) -> Classifier | R
 
 def known_network(attack: AttackConfig, network: Guard) -> Guard:
     """The victim as an attacker knows it: with the detector only where he says that he evades it."""
-    return network if getattr(attack, "knows", False) or network.detector is None else network.bare
+    return network if getattr(attack, "knows", False) else network.bare
 
 
 def _shape(batch: Batch) -> tuple[int, ...] | None:
