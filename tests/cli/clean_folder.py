@@ -206,6 +206,7 @@ LARGE = {
         "detectors=[{kind: residual, defence: median, restorer: nafnet_mini}]",
     ),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
+    "large_study": ("data=[{kind: pairs, lq: runs/sets/test/lq, gt: runs/sets/test/gt, limit: 1}]", "preset=null"),
     "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),
 }
 """What else some configs need for seconds."""

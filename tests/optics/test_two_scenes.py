@@ -84,6 +84,34 @@ def test_what_is_found_keeps_the_capture_the_variation_and_the_highlights(local_
         assert sizes[0].sqrt() > 3 * EPS  # a shift of brightness would be 2 eps
 
 
+def test_on_a_grid_changes_are_smooth() -> None:
+    view = View(_scene(), _box(5), Window(4, 4, 32))
+    found = second_scenes(view, EPS, steps=60, grid=8)
+    assert found.shape[-1] == 32
+    free = second_scenes(view, EPS, steps=60)
+    for smooth, rough in zip(found[:1], free[:1], strict=True):
+        roughness = [one.diff(dim=-1).diff(dim=-1).abs().mean() / one.abs().mean() for one in (smooth, rough)]
+        assert roughness[0] < 0.3 * roughness[1] and smooth.abs().max() > 1.5 * EPS
+    after = tone_map(capture(_with(_scene(), found[0], Window(4, 4, 32))[None], _box(5)))
+    assert (after - tone_map(capture(_scene()[None], _box(5)))).abs().max() <= 2 * EPS + 1e-5
+
+
+def test_further_starts_are_tried_too_and_the_best_are_climbed_from_again(monkeypatch) -> None:
+    view, begun, climbed = View(_scene(), _box(5), WINDOW), [], two_scenes._climbed
+
+    def spy(view, start, *about):
+        begun.append(start)
+        return climbed(view, start, *about)
+
+    monkeypatch.setattr(two_scenes, "_climbed", spy)
+    more = 0.05 * torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    found = second_scenes(view, EPS, steps=20, starts=more)
+    assert [len(start) for start in begun] == [len(two_scenes._starts(view)) + 2, 2, 2]
+    assert torch.equal(begun[0][-2:], more) and len(found) == 4
+    # What a further climb ends at is no smaller than what it began with.
+    assert found[0].square().mean() >= (begun[1][0] / two_scenes._LARGER).square().mean() - 1e-9
+
+
 def test_the_largest_that_is_calm_comes_first() -> None:
     view = View(_scene(), _box(5), WINDOW)
     towards_grey = view.toned.mean() - view.toned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -194,6 +194,15 @@ def limits(
     search_steps: Annotated[
         int, typer.Option("--search-steps", help="Of the search for second scenes; 0: none.", min=0)
     ] = 400,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(
+            "--scenes", help="Panoramas or pictures that `synth` made --images of: for the ceiling.", callback=there
+        ),
+    ] = None,
+    l2: Annotated[
+        float, typer.Option("--l2", help="Euclidean budget of an image for a certified floor; 0: none.", min=0)
+    ] = 0.1,
     device: Device = "cpu",
     seed: Seed = 0,
     out: OutFolder = None,
@@ -207,6 +216,28 @@ def limits(
     from udc_robust.tasks.limits_study import study
     from udc_robust.tasks.limits_words import sentence
 
+    if scenes is not None and gt is None:
+        raise UserError("--scenes goes with --images and --gt, the pairs that `udc-robust synth` made of them")
+    if not math.isfinite(l2):
+        raise UserError(f"--l2 {l2} must be a finite number, such as 0.1")
+    data = _built_in_or_named(images, gt, domain, psf, crop, limit)
+    victim = restorer_block(restorer, network, options, weights, network_domain)
+    reads = filter(None, [images, gt, Path(victim.get("weights", restorer))])
+    folder = output_folder(out or Path("runs/limits"), reads, apart=True)
+    found = study(
+        victim, data, eps, folder, steps=steps, search_steps=search_steps, scenes=scenes, l2=l2, seed=seed,
+        device=device, command=this_command(),
+    )  # fmt: skip
+    say(sentence(found, eps, victim["name"]))
+    say(f"page, table, plot, words and pairs of scenes: {folder / 'limits.html'}, limits.csv, .png, .md, pairs")
+    next_step("finetune", "nafnet_mini_adversarial", f"parent={restorer}", "train=sets/train",
+              "validation=sets/validation")  # fmt: skip
+
+
+def _built_in_or_named(
+    images: Path | None, gt: Path | None, domain: str | None, psf: str | None, crop: int | None, limit: int | None
+) -> dict[str, Any]:  # fmt: skip
+    """The data block of `limits`: the built-in images behind a display, or the user's as they were captured."""
     if images is None and (gt is not None or domain is not None):
         raise UserError("--gt and --domain go with --images: the built-in images have truths of their own")
     if images is not None and psf is not None:
@@ -214,15 +245,4 @@ def limits(
     where = {"lq": images, "gt": gt, "domain": domain, "psf": psf, "limit": limit}
     kind = "embedded" if images is None else "folder" if gt is None else "pairs"
     where |= {"size" if images is None else "crop": crop}
-    data = {"kind": kind, **{k: v for k, v in where.items() if v is not None}}
-    victim = restorer_block(restorer, network, options, weights, network_domain)
-    reads = filter(None, [images, gt, Path(victim.get("weights", restorer))])
-    folder = output_folder(out or Path("runs/limits"), reads, apart=True)
-    found = study(
-        victim, data, eps, folder, steps=steps, search_steps=search_steps, seed=seed, device=device,
-        command=this_command(),
-    )  # fmt: skip
-    say(sentence(found, eps, victim["name"]))
-    say(f"table, plot, words and pairs of scenes: {folder / 'limits.csv'}, limits.png, limits.md, pairs")
-    next_step("finetune", "nafnet_mini_adversarial", f"parent={restorer}", "train=sets/train",
-              "validation=sets/validation")  # fmt: skip
+    return {"kind": kind, **{k: v for k, v in where.items() if v is not None}}

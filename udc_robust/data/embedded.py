@@ -87,6 +87,11 @@ class EmbeddedPairs(Sequence[Sample]):
         name, top, left = self._places[index]
         return _scene(name, self._subject, self._side), Window(top, left, self._size)
 
+    def placed(self, index: int) -> tuple[Tensor, Tensor, Window]:
+        """See `scene_sets.SceneSet.placed`."""
+        scene, window = self.scene(index)
+        return scene, self.psf, window
+
     def _cut(self, index: int, pair: tuple[Tensor, Tensor]) -> Sample:
         name, top, left = self._places[index]
         window = (..., slice(top, top + self._size), slice(left, left + self._size))

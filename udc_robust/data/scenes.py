@@ -152,13 +152,20 @@ def draw_view(source: Tensor, kind: str, size: int, stream: torch.Generator) -> 
         return low + (high - low) * float(torch.rand((), generator=stream))
 
     place: dict[str, Any] = {}
-    if kind == "panorama":
-        place = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}
-        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
-        if size == FIELD:
-            return source, place
     height, width = source.shape[-2:]
+    if kind == "panorama":
+        place, height, width = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}, FIELD, FIELD
     if min(height, width) < size:
         raise UserError(f"a source is {height}x{width}, smaller than --size {size}")
-    top, left = (int(draw(0, length - size + 1 - 1e-6)) for length in (height, width))
-    return source[:, top : top + size, left : left + size], place | {"top": top, "left": left}
+    if kind != "panorama" or size < FIELD:
+        place["top"], place["left"] = (int(draw(0, length - size + 1 - 1e-6)) for length in (height, width))
+    return view_at(source, kind, size, place), place
+
+
+def view_at(source: Tensor, kind: str, size: int, place: Mapping[str, Any]) -> Tensor:
+    """The light of a view ``(3,size,size)``, at the place that a manifest has of it."""
+    if kind == "panorama":
+        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
+    if "top" not in place:
+        return source
+    return source[:, place["top"] : place["top"] + size, place["left"] : place["left"] + size]

@@ -27,6 +27,8 @@ _ROUND = 20  # steps between updates of the multipliers
 _PENALTY, _RISE = 10.0, 200.0  # of what is too much at first, and how many times more at the end
 _OF_VARIATION = 100.0  # penalty of the total variation, which is one number, beside that of each value
 _LOCAL_TRIES, _SCALINGS = 200, 10
+# To make a change fit leaves room that a further climb takes: so often, from so many, begun so much too large.
+_AGAIN, _KEPT, _LARGER = 2, 2, 1.1
 
 
 @dataclass(frozen=True)
@@ -116,26 +118,44 @@ class View:
         return total_variation(self.with_rim + F.pad(change, self._pads))
 
 
-def second_scenes(view: View, eps: float, *, steps: int = 400) -> Tensor:
+def second_scenes(
+    view: View, eps: float, *, steps: int = 400, grid: int = 1, starts: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """Changes ``(B,3,side,side)`` of a scene that keep its capture within ``2 * eps``, the largest one first.
 
     Adam climbs the size of the change within an augmented Lagrangian (Nocedal & Wright, Numerical Optimization, section
     17.3): a multiplier for every value of the capture, and one for the total variation, which is not to rise. It starts
-    from scenes whose fine detail is turned round, for that is what a display loses.
+    from scenes whose fine detail is turned round, for that is what a display loses. What it ends at is made to fit, and
+    the best are climbed from again: fitting leaves room.
 
     Args:
         eps: budget of the attacker, of tone-mapped values.
         steps: of the search; each costs two FFTs and their gradients.
+        grid: a change is drawn smoothly between points so many px apart; 1: every pixel is free.
+        starts: further changes ``(B,3,side,side)`` to start from; a search on a grid starts from noise as large.
     """
-    change = _starts(view).requires_grad_(True)
-    still = view.variation(torch.zeros_like(change)).detach()
-    optimiser = torch.optim.Adam([change], lr=_STEP_SIZE)
+    free = _starts(view) if starts is None else torch.cat([_starts(view), starts])
+    free = _uneven(view, grid, free) if grid > 1 else free
     with torch.no_grad():
-        change.copy_(view.allowed(change))
+        still = view.variation(torch.zeros_like(_drawn(view, free)))[:1]
+    found = _fitted(view, _climbed(view, free, eps, still, steps), eps)
+    for _ in range(_AGAIN):
+        best = found[_order(view, _drawn(view, found), still)[:_KEPT]]
+        found = torch.cat([best, _fitted(view, _climbed(view, best * _LARGER, eps, still, steps // 2), eps)])
+    return _largest_first(view, _drawn(view, found), still)
+
+
+def _climbed(view: View, start: Tensor, eps: float, still: Tensor, steps: int) -> Tensor:
+    """Where the climb of `second_scenes` ends; ``still`` is the total variation that is not to rise."""
+    free, penalty = start.clone().requires_grad_(True), _PENALTY
+    with torch.no_grad():
+        free.copy_(_within(view, free))
+        change = _drawn(view, free)
         of_capture, of_variation = torch.zeros_like(view.capture_change(change)), torch.zeros(len(change))
-    penalty = _PENALTY
+    optimiser = torch.optim.Adam([free], lr=_STEP_SIZE)
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = _STEP_SIZE * (1.05 - step / steps)
+        change = _drawn(view, free)
         over = view.capture_change(change).abs() / (2 * eps) - 1
         rise = view.variation(change) / still.clamp_min(1e-6) - 1
         size = change.square().flatten(1).mean(1).clamp_min(1e-12).sqrt() / eps
@@ -145,13 +165,32 @@ def second_scenes(view: View, eps: float, *, steps: int = 400) -> Tensor:
         (held + calm - size).sum().backward()
         optimiser.step()
         with torch.no_grad():
-            change.copy_(view.allowed(change))
+            free.copy_(_within(view, free))
             if step % _ROUND == _ROUND - 1:
                 of_capture = F.relu(of_capture + penalty * over)
                 of_variation = F.relu(of_variation + _OF_VARIATION * penalty * rise)
                 penalty *= _RISE ** (_ROUND / steps)
-    with torch.no_grad():
-        return _largest_first(view, _fitted(view, change.detach(), eps), still)
+    return free.detach()
+
+
+def _uneven(view: View, grid: int, changes: Tensor) -> Tensor:
+    """Noise on the points of a grid, as large as changes that on average over its cells are nothing."""
+    points = max(view.toned.shape[-1] // grid, 1)
+    drawn = torch.randn(len(changes), 3, points, points, generator=torch.Generator().manual_seed(0))
+    return drawn * changes.flatten(1).std(1)[:, None, None, None]
+
+
+def _drawn(view: View, free: Tensor) -> Tensor:
+    """The change whose values at the points of a grid, or at every pixel, are free."""
+    side = view.toned.shape[-1]
+    if free.shape[-1] == side:
+        return free
+    return view.allowed(F.interpolate(free, (side, side), mode="bicubic", align_corners=False))
+
+
+def _within(view: View, free: Tensor) -> Tensor:
+    """Values that are allowed: of pixels; what lies between the points of a grid is cut where it is drawn."""
+    return view.allowed(free) if free.shape[-1] == view.toned.shape[-1] else free
 
 
 def _starts(view: View) -> Tensor:
@@ -166,26 +205,35 @@ def _starts(view: View) -> Tensor:
     return torch.cat(found)
 
 
-def _fitted(view: View, change: Tensor, eps: float) -> Tensor:
-    """Changes that keep the capture: made smaller round the places where they do not, and then as a whole."""
-    share = torch.ones_like(change[:, :1])
+@torch.no_grad()
+def _fitted(view: View, free: Tensor, eps: float) -> Tensor:
+    """Values that keep the capture: made smaller round the places where they do not, and then as a whole."""
+    side, points = view.toned.shape[-1], free.shape[-1]
+    reach, soft = (7, 5) if points == side else (3, 1)
+    share = torch.ones_like(free[:, :1])
     for _ in range(_LOCAL_TRIES):
-        over = (view.capture_change(change * share).abs() / (2 * eps) - 1).amax(1, keepdim=True)
-        places = F.max_pool2d(view.inside(over.clamp(0, 1)), 7, 1, 3)
+        over = (view.capture_change(_drawn(view, free * share)).abs() / (2 * eps) - 1).amax(1, keepdim=True)
+        places = F.max_pool2d(F.adaptive_max_pool2d(view.inside(over.clamp(0, 1)), points), reach, 1, reach // 2)
         if not places.any():
             break
-        share = share * (1 - 0.1 * F.avg_pool2d(places, 5, 1, 2))
-    change = change * share
+        share = share * (1 - 0.1 * F.avg_pool2d(places, soft, 1, soft // 2))
+    free = free * share
     for _ in range(_SCALINGS):  # tone curves are no straight lines: one is not enough
-        worst = view.capture_change(change).abs().flatten(1).amax(1) / (2 * eps)
-        change = change / worst.clamp_min(1)[:, None, None, None]
-    return change
+        worst = view.capture_change(_drawn(view, free)).abs().flatten(1).amax(1) / (2 * eps)
+        free = free / worst.clamp_min(1)[:, None, None, None]
+    return free
+
+
+@torch.no_grad()
+def _order(view: View, change: Tensor, still: Tensor) -> Tensor:
+    """Places of those that do not raise the total variation before those that do, each by size."""
+    calm = (view.variation(change) <= still).float()
+    return (calm + change.square().flatten(1).mean(1)).argsort(descending=True)
 
 
 def _largest_first(view: View, change: Tensor, still: Tensor) -> Tensor:
-    """Those that do not raise the total variation before those that do, each by size."""
-    calm = (view.variation(change) <= still).float()
-    return change[(calm + change.square().flatten(1).mean(1)).argsort(descending=True)]
+    """The best first, see `_order`."""
+    return change[_order(view, change, still)]
 
 
 def held_pair(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], window: Window, most: float) -> bool:

@@ -41,6 +41,7 @@ from udc_robust.report.comparison import Comparison
 from udc_robust.report.figures import panel_tables
 from udc_robust.report.flag_rules import aims
 from udc_robust.report.panel import Panel
+from udc_robust.report.pooled import pooled
 from udc_robust.report.query_curves import query_plots
 from udc_robust.report.run_folder import CORRUPTIONS, FILES, Run, damage_told, read_run
 from udc_robust.report.spectrum import spectrum_plots
@@ -182,8 +183,8 @@ def _studied(panels: Sequence[Panel]) -> list[Panel]:
 
 def _judged(panels: Sequence[Panel], prefix: str) -> dict[str, Any]:
     """What the page says of victims in the one figure that they are judged by."""
-    compared = comparison.comparisons(panels)
-    grouped = [(data, [c for c in compared if c.data == data]) for data in dict.fromkeys(p.data for p in panels)]
+    compared = comparison.comparisons([*pooled(panels), *panels])
+    grouped = [(data, [c for c in compared if c.data == data]) for data in dict.fromkeys(c.data for c in compared)]
     matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
     judged = [verdict(found) for found in compared]
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 from udc_robust.attacks import frozen
 from udc_robust.config_file import check_config
 from udc_robust.data.embedded import EmbeddedPairs
+from udc_robust.data.samples import PairedFolders
+from udc_robust.data.scene_sets import SceneSet
 from udc_robust.errors import UserError
 from udc_robust.files import atomic_path, write_text
 from udc_robust.grid.budget import eps_text
@@ -25,6 +27,7 @@ from udc_robust.grid.run import run
 from udc_robust.grid.tables import to_csv
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
+from udc_robust.networks.lipschitz import lipschitz_bound
 from udc_robust.portable import portable
 from udc_robust.progress import note, progress
 from udc_robust.report.comparison import CAPS
@@ -32,17 +35,20 @@ from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.worst import attacked_at, worst_by_image
 from udc_robust.restorers.zoo import Restorer
-from udc_robust.tasks.limits_pairs import FIGURES, find_pairs, levels_of
-from udc_robust.tasks.limits_words import COLUMNS, Limits, limits_page
+from udc_robust.tasks.limits_floor import median_floor
+from udc_robust.tasks.limits_page import write_limits_page
+from udc_robust.tasks.limits_pairs import Scenes, find_pairs, levels_of
+from udc_robust.tasks.limits_words import COLUMNS, Limits, floors, limits_page
 from udc_robust.tasks.restoration import RESTORATION, load_restorers, open_images
 from udc_robust.tasks.restoration_schema import RestorationConfig
 
 
 def study(
     restorer: Mapping[str, Any], data: Mapping[str, Any], eps: str, out: Path, *, steps: int = 20,
-    search_steps: int = 400, seed: int = 0, device: str = "cpu", command: str = "",
+    search_steps: int = 400, scenes: Path | None = None, l2: float = 0.1, seed: int = 0, device: str = "cpu",
+    command: str = "",
 ) -> list[Limits]:  # fmt: skip
-    """Measure caps and ceilings, write ``limits.csv``, ``limits.png`` and ``limits.md``; the same call resumes.
+    """Measure caps and ceilings, write ``limits.csv``, ``.png``, ``.md`` and ``.html``; the same call resumes.
 
     ``out/run`` is a run folder like that of `evaluate`, ``out/pairs`` has the pictures of all pairs.
 
@@ -50,6 +56,8 @@ def study(
         restorer, data: blocks of a `RestorationConfig`.
         eps: Linf budget, such as ``4/255``.
         steps: of PGD; ``search_steps``: of the search for second scenes, 0 for none.
+        scenes: the sources of a set that `synthesise` made, where ``data`` are its pairs; None: of built-in images.
+        l2: Euclidean budget of a whole image for which a certified floor is computed; 0 for none.
 
     Returns:
         One entry an image.
@@ -62,17 +70,21 @@ def study(
     usable_device(device)
     inputs = _checked_images(config)
     loaded = load_restorers(config, inputs.domain)[config.restorers[0].name]
+    known = _scenes(config, inputs, scenes) if search_steps else None
     budget = config.eps[0]
     with sole_writer(out):
         run(RESTORATION, config, out / "run", command)
         (panel,) = read_run(out / "run", {"restoration": RESTORATION}).panels()
         found = caps(panel, mean_errors(inputs, loaded, device), budget)
-        pairs = _pairs(config, inputs, loaded, out / "pairs", search_steps) if search_steps else {}
-        found = [replace(one, **pairs.get(one.image, {})) for one in found]  # type: ignore[arg-type]
+        if known is not None:
+            pairs = find_pairs(known, loaded, out / "pairs", eps=budget, steps=search_steps, device=device)
+            found = [replace(one, **asdict(pairs[one.image])) for one in found]
         rows = [{name: getattr(one, name) for name in COLUMNS} for one in found]
         write_text(out / "limits.csv", to_csv(COLUMNS, rows))
         _plot(found, eps_text(budget), out / "limits.png")
-        write_text(out / "limits.md", portable(limits_page(found, eps_text(budget), loaded.name, command)))
+        told = _floors(inputs, loaded, found, budget, l2, device, seed)
+        write_text(out / "limits.md", portable(limits_page(found, eps_text(budget), loaded.name, command, told)))
+        write_limits_page(found, out, eps=eps_text(budget), restorer=loaded.name, command=command, floors=told)
     return found
 
 
@@ -151,18 +163,37 @@ def mean_errors(inputs: Images, restorer: Restorer, device: str) -> dict[str, fl
     return found
 
 
-def _pairs(
-    config: RestorationConfig, inputs: Images, restorer: Restorer, out: Path, steps: int
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Figures of a pair of scenes by image, or none and a line that says why."""
+def _scenes(config: RestorationConfig, inputs: Images, sources: Path | None) -> Scenes | None:
+    """Where the light of the scenes is, or None and a line that says why it is not known.
+
+    Raises:
+        UserError: sources of images that are no set of ours, or that have scenes of their own.
+    """
     block = config.data[0]
-    if block.kind != "embedded":
-        note(f"data {inputs.label}: no ceiling over two scenes, which needs the light of scenes and the display's PSF; "
-             "only embedded data has both")  # fmt: skip
-        return {}
-    data = EmbeddedPairs(count=block.limit or len(inputs.keys), size=block.size, psf=block.psf)
-    lines = find_pairs(data, restorer, out, eps=config.eps[0], steps=steps, device=config.device)
-    return {key: {name: line[name] for name in FIGURES} for key, line in lines.items()}
+    if block.kind == "embedded":
+        if sources is not None:
+            raise UserError("--scenes goes with --images: the built-in images have scenes of their own")
+        return EmbeddedPairs(count=block.limit or len(inputs.keys), size=block.size, psf=block.psf)
+    if sources is not None:
+        assert block.lq is not None and block.gt is not None
+        pairs = PairedFolders(block.lq, block.gt, domain=block.domain)
+        return SceneSet(pairs, sources, crop=block.crop, limit=block.limit)
+    note(f"data {inputs.label}: no ceiling over two scenes, which needs the light of scenes and the display's PSF; "
+         "built-in images have both, and sets of `udc-robust synth` with --scenes, the folder that they were made "
+         "of")  # fmt: skip
+    return None
+
+
+def _floors(
+    inputs: Images, restorer: Restorer, found: Sequence[Limits], eps: float, l2: float, device: str, seed: int
+) -> list[str]:  # fmt: skip
+    """What is certain from below, in words."""
+    floor, numbers = None, 3 * math.prod(inputs.sizes[0])
+    if l2:
+        images = [(x, truth) for x, truth in map(inputs.load, range(len(inputs.keys))) if truth is not None]
+        with frozen(restorer):
+            floor = median_floor(lambda x: restorer(x.to(device)), images, l2, seed=seed)
+    return floors(found, eps, numbers, lipschitz_bound(restorer.network), floor)
 
 
 def _plot(found: Sequence[Limits], eps: str, path: Path) -> None:

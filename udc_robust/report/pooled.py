@@ -1,0 +1,73 @@
+"""The victims of a run on all of its data blocks together: what evidence from several sources adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from udc_robust.grid.tables import mean_of
+from udc_robust.grid.task import Row
+from udc_robust.report.panel import Outcome, Panel
+
+
+def pooled(panels: Sequence[Panel]) -> list[Panel]:
+    """One panel a victim that met several data blocks of one colour domain with targets: each image counts once.
+
+    Images keep their scenes; those of two blocks are never of one.
+    """
+    groups: dict[tuple[str, str], list[Panel]] = {}
+    for panel in panels:
+        groups.setdefault((str(panel.folder), panel.label), []).append(panel)
+    found = []
+    for group in groups.values():
+        if len({panel.data for panel in group}) > 1 and _alike(group):
+            found.append(_together(group))
+    return found
+
+
+def _alike(group: Sequence[Panel]) -> bool:
+    return all(panel.has_truth for panel in group) and len({panel.images["domain"] for panel in group}) == 1
+
+
+def _together(group: Sequence[Panel]) -> Panel:
+    first, name = group[0], f"all {len(group)} sets"
+    scenes = {
+        _named(panel, row["image"]): _named(panel, panel.scenes.get(row["image"], row["image"]))
+        for panel in group
+        for row in panel.clean_rows
+    }
+    clean = [row for panel in group for row in _rows(panel, panel.clean_rows)]
+    outcomes = []
+    for one in first.outcomes:
+        same = [next((o for o in panel.outcomes if _same(o, one)), None) for panel in group]
+        if None not in same:
+            rows = [row for p, o in zip(group, same, strict=True) if o is not None for row in _rows(p, o.rows)]
+            outcomes.append(replace(one, summary=_summary(rows, one.summary), rows=rows, asked=(), scenes=scenes))
+    images = {**first.images, "images": len(clean), "scenes": scenes}
+    return replace(
+        first, data=name, images=images, clean=_summary(clean, first.clean), clean_rows=clean, outcomes=outcomes,
+        corruptions=(),
+    )  # fmt: skip
+
+
+def _same(a: Outcome, b: Outcome) -> bool:
+    return a.cell.label == b.cell.label and a.budget == b.budget
+
+
+def _named(panel: Panel, image: str) -> str:
+    return f"{panel.data}: {image}"
+
+
+def _rows(panel: Panel, rows: Sequence[Row]) -> list[Row]:
+    return [{**row, "image": _named(panel, row["image"])} for row in rows]
+
+
+def _summary(rows: Sequence[Row], one: Row) -> Row:
+    """The means of all figures over all images; what is no figure of images is left as it is."""
+    made: dict[str, Any] = dict(one)
+    for name in rows[0]:
+        values = [row.get(name) for row in rows]
+        if name in one and all(isinstance(value, float | None) for value in values):
+            made[name] = mean_of(values)
+    return {**made, "images": len(rows)}
