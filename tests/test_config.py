@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udc_robust.config_file import check_config, load_config, number
+from udc_robust.config_file import check_config, load_config, number, read_values
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
 from udc_robust.tasks import load_run_config
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
+from udc_robust.training.filter_config import FilterConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 
@@ -104,6 +105,7 @@ def test_every_shipped_config_is_valid() -> None:
     schemas = {
         "finetune": FinetuneConfig, "network": RestorerConfig,
         "train restorer": TrainConfig, "train classifier": ClassifierConfig, "train diffusion": DiffusionConfig,
+        "train filter": FilterConfig,
     }  # fmt: skip
     for path in paths:
         purpose, schema, *_ = path.read_text().splitlines()
@@ -114,3 +116,12 @@ def test_every_shipped_config_is_valid() -> None:
             load_run_config(path)
         else:
             load_config(path, schemas[schema.removeprefix("# schema: ")])
+
+
+def test_an_override_without_a_number_is_of_every_block_of_a_list(tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("data: [{kind: a}, {kind: b, size: 3}]\neps: [1, 2]\n")
+    values = read_values(tmp_path / "a.yaml", ["data.size=7", "data.0.kind=c"])
+    assert values["data"] == [{"kind": "c", "size": 7}, {"kind": "b", "size": 7}]
+    for override in ("eps.first=3", "data.size.more=3", "data.x.y=1"):
+        with pytest.raises(UserError, match="does not fit the config"):
+            read_values(tmp_path / "a.yaml", [override])

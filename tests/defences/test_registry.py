@@ -117,7 +117,7 @@ def test_options_are_those_of_the_builder() -> None:
         ("none", {"sigma": 1}, "defence 'none': unknown key 'sigma'"),
         ("purifier", {}, "defence 'purifier': purifier is missing"),
         ("purifier", {"purifier": "x", "noise": 3}, "unknown key 'noise': did you mean 'noise_level'"),
-        ("halftone", {"channels": "luma"}, "defence 'halftone': unknown channels 'luma': .*each, luminance"),
+        ("halftone", {"channels": "luma"}, "defence 'halftone': unknown channels 'luma': .*each, grey, luminance"),
         (
             "halftone",
             {"inverse": "learned", "restorer": "nafnet_mni"},

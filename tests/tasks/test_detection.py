@@ -143,13 +143,15 @@ def test_an_attacker_knows_the_detector_only_where_he_says_so(workplace) -> None
 
 
 def test_safe_is_right_or_flagged_and_caught_counts_what_broke() -> None:
+    known = {"score_noise": 0.0, "holds_clean": 1.0}
     rows = [
-        {"score": 2.0, "score_clean": 0.0, "score_noise": 0.0, "flagged_5": 1.0, "holds": 0.0, "safe": 1.0},
-        {"score": 0.0, "score_clean": 0.1, "score_noise": 0.0, "flagged_5": 0.0, "holds": 0.0, "safe": 0.0},
-        {"score": 3.0, "score_clean": 0.2, "score_noise": 0.0, "flagged_5": 1.0, "holds": 1.0, "safe": 1.0},
+        {**known, "score": 2.0, "score_clean": 0.0, "flagged_5": 1.0, "holds": 0.0, "safe": 1.0},
+        {**known, "score": 0.0, "score_clean": 0.1, "flagged_5": 0.0, "holds": 0.0, "safe": 0.0},
+        {**known, "score": 3.0, "score_clean": 0.2, "flagged_5": 1.0, "holds": 1.0, "safe": 1.0},
+        {**known, "score": 0.0, "score_clean": 0.2, "flagged_5": 0.0, "holds": 0.0, "holds_clean": 0.0, "safe": 0.0},
     ]
     found = summarise(rows)
-    assert found["caught_5"] == 0.5 and found["auroc"] == pytest.approx(6.5 / 9)
+    assert found["caught_5"] == 0.5 and found["auroc"] == pytest.approx((4 + 4 + 0.5 + 0.5) / 16)
     assert TASKS["detection"].quality is SAFE
 
 

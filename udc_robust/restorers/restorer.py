@@ -81,8 +81,12 @@ class Restorer(nn.Module):
 
     @property
     def exact_in_tiles(self) -> bool:
-        """Whether tiles give what the whole image would: the network looks no further than they overlap."""
-        return self.tiles is None or (self.reach is not None and self.reach <= self.tiles.overlap)
+        """Whether tiles give what the whole image would: the network looks no further than they overlap.
+
+        Not with flips: the strides of a network begin elsewhere in a flipped tile than in the flipped image.
+        """
+        local = self.reach is not None and self.tiles is not None and self.reach <= self.tiles.overlap
+        return self.tiles is None or (local and not self.flips)
 
     def compare_tiles(self, x: Tensor) -> None:
         """Note what tiles change: nothing, or how far their answer is from the whole one on the middle of images."""

@@ -164,7 +164,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     found["auroc"] = auroc(after, before)
     found["auroc_low"], found["auroc_high"] = auroc_interval(after, before) or (None, None)
     found["auroc_noise"] = auroc([row["score_noise"] for row in rows], before)
-    found["caught_5"] = mean_of([row["flagged_5"] for row in rows if row["holds"] < 1])
+    found["caught_5"] = mean_of([row["flagged_5"] for row in rows if row["holds"] < row["holds_clean"]])
     return found
 
 
