@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from udc_robust.processes import first_to_speak
 
 # What is left half done by these is made again; all the others keep what they have finished.
-STARTS_AGAIN = {"init", "restore", "purify", "report", "leaderboard", "psf-code", "models", "configs", "doctor"}
+STARTS_AGAIN = {"init", "restore", "purify", "report", "leaderboard", "psf", "psf-code", "models", "configs", "doctor"}
 _PATIENCE = 3.0
 """Seconds that a computation outside of Python has to end after a signal."""
 

@@ -71,7 +71,11 @@ def test_of_two_with_one_name_the_verbs_own_is_taken(tmp_path, monkeypatch) -> N
     "given, schema, message",
     [
         ("quikstart", "evaluate", "no config at quikstart: .* did you mean 'quickstart'"),
-        ("nowhere.yaml", "evaluate", "no config at nowhere.yaml: .*known are classifiers_quickstart, corruptions, d"),
+        (
+            "nowhere.yaml",
+            "evaluate",
+            "no config at nowhere.yaml: .*known are captures, classical, classifiers_quickstart, c",
+        ),
         ("elsewhere/quickstart.yaml", "evaluate", "no config at elsewhere/.*there is evaluate/quickstart"),
         (
             "nafnet_mini",

@@ -87,6 +87,8 @@ def test_every_verb_says_what_becomes_of_it() -> None:
         "attack",
         "noise-level",
         "limits",
+        "certify",
+        "tolerance",
         "finetune",
         "interpolate",
         "train",

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from udc_robust.data import scenes
-from udc_robust.data.scenes import PairSettings, make_pair
+from udc_robust.data.pair_settings import PairSettings
+from udc_robust.data.scenes import make_pair
 from udc_robust.optics.capture import inverse_tone_map
 from udc_robust.optics.psf import named_psf
 
@@ -56,17 +57,17 @@ def test_noise_follows_its_generator() -> None:
 
 def test_crops_lie_everywhere_the_last_row_and_column_included() -> None:
     source, stream = night(0, 32, 40), torch.Generator().manual_seed(0)
-    views = [scenes._view(source, PairSettings(kind="hdr", size=31), stream) for _ in range(60)]
+    views = [scenes.draw_view(source, "hdr", 31, stream) for _ in range(60)]
     assert {place["top"] for _, place in views} == {0, 1} and {place["left"] for _, place in views} == set(range(10))
     for crop, place in views:
         assert torch.equal(crop, source[:, place["top"] : place["top"] + 31, place["left"] : place["left"] + 31])
-    whole, place = scenes._view(source, PairSettings(kind="hdr", size=32), stream)
+    whole, place = scenes.draw_view(source, "hdr", 32, stream)
     assert whole.shape == (3, 32, 32) and place["top"] == 0
 
 
 def test_panoramas_are_looked_at_all_round_and_not_far_from_the_horizon() -> None:
     panorama, stream = torch.rand(3, 16, 32), torch.Generator().manual_seed(0)
-    views = [scenes._view(panorama, PairSettings(size=96), stream)[1] for _ in range(100)]
+    views = [scenes.draw_view(panorama, "panorama", 96, stream)[1] for _ in range(100)]
     for angle, furthest in (("yaw", 180), ("pitch", 30)):
         drawn = [view[angle] for view in views]
         assert -furthest <= min(drawn) < -0.8 * furthest and 0.8 * furthest < max(drawn) <= furthest
@@ -74,8 +75,8 @@ def test_panoramas_are_looked_at_all_round_and_not_far_from_the_horizon() -> Non
 
 def test_a_panorama_of_native_size_is_left_and_a_larger_one_averaged(tmp_path: Path) -> None:
     small, fine = torch.rand(3, 512, 1024), torch.rand(3, 1024, 2048)
-    assert scenes._at_native_size(small, tmp_path) is small
-    torch.testing.assert_close(scenes._at_native_size(fine, tmp_path), torch.nn.functional.avg_pool2d(fine, 2))
+    assert scenes.at_native_size(small, tmp_path) is small
+    torch.testing.assert_close(scenes.at_native_size(fine, tmp_path), torch.nn.functional.avg_pool2d(fine, 2))
 
 
 def test_a_pair_is_drawn_until_it_is_as_hard_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:

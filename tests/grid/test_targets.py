@@ -77,7 +77,7 @@ def test_mistakes_in_a_config(attack, message) -> None:
 @pytest.mark.parametrize(
     "attack, message",
     [
-        ({"method": "region_pgd"}, r"must be \[top, left, height, width\]"),
+        ({"method": "region_pgd"}, r"give `region: \[top, left, height, width\]` in px or `mask: FILE`"),
         ({"method": "region_pgd", "region": [0, 0, 0, 4]}, "is empty"),
         ({"method": "region_pgd", "region": [0, 0, 26, 4]}, "reaches out of images of 24x32 px"),
         ({"method": "band_pgd", "low": 0.5, "high": 0.5}, "rise from 0 to 1"),

@@ -9,8 +9,10 @@ import torch
 
 from udc_robust.optics.domains import DOMAINS, convert, linear_to_srgb, srgb_to_linear, value_range
 
+COLOURS = [domain for domain in DOMAINS if domain != "raw"]
 
-@pytest.mark.parametrize("source, target", itertools.product(DOMAINS, DOMAINS))
+
+@pytest.mark.parametrize("source, target", itertools.product(COLOURS, COLOURS))
 def test_there_and_back(source, target) -> None:
     linear = torch.linspace(0, 1, 50).view(1, 1, 5, 10).double()  # sRGB holds no light above 1
     x = convert(linear, "linear", source)
@@ -36,7 +38,7 @@ def test_both_branches_of_srgb() -> None:
         assert srgb_to_linear(torch.tensor(encoded)).item() == pytest.approx(linear, abs=1e-7)
 
 
-@pytest.mark.parametrize("source, target", itertools.permutations(DOMAINS, 2))
+@pytest.mark.parametrize("source, target", itertools.permutations(COLOURS, 2))
 def test_values_outside_the_range_count_as_its_ends(source, target) -> None:
     low, high = value_range(source)
     assert (low, high) == ((0, 500) if source == "linear" else (0, 1))
@@ -44,7 +46,7 @@ def test_values_outside_the_range_count_as_its_ends(source, target) -> None:
     assert torch.equal(convert(outside, source, target), convert(ends, source, target))
 
 
-@pytest.mark.parametrize("source, target", itertools.permutations(DOMAINS, 2))
+@pytest.mark.parametrize("source, target", itertools.permutations(COLOURS, 2))
 def test_gradients_are_finite_and_right(source, target) -> None:
     x = torch.tensor([0.0005, 0.02, 0.3, 0.7], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: convert(v, source, target), x, atol=1e-4)

@@ -100,7 +100,7 @@ def test_the_light_is_what_the_user_says_then_the_file_then_the_network_then_the
         (RestorerSpec("a", "torch.nn:Conv2d", weights=path, domain="linear"), "linear"),
     ):
         assert load_restorer(spec, "srgb").network_domain == expected
-    with pytest.raises(UserError, match="unknown domain 'sRGB': known are linear, srgb, tonemapped"):
+    with pytest.raises(UserError, match="unknown domain 'sRGB': known are linear, raw, srgb, tonemapped"):
         load_restorer(RestorerSpec("a", lit, domain="sRGB"), "srgb")
 
 

@@ -29,7 +29,7 @@ def _config(folder, **changes) -> TrainConfig:
 def test_it_opens_the_sets_fixes_the_seed_and_deals_the_batches(sets) -> None:
     pairs = start_on_pairs(_config(sets), sets / "out")
     first = torch.rand(3)
-    assert (len(pairs.train), len(pairs.validation), pairs.domain) == (8, 2, "srgb")
+    assert (pairs.told, len(pairs.validation), pairs.domain) == ("8 pairs", 2, "srgb")
     lq, gt, seeds = pairs.batches[0]
     assert lq.shape == gt.shape == (4, 3, 16, 16) and len(seeds) == 4 and len(pairs.batches) == 3
     again = start_on_pairs(_config(sets), sets / "out")

@@ -17,7 +17,8 @@ from udc_robust.optics.variation import MeasuredVariation
 from udc_robust.training.batches import loader
 from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import finetune
-from udc_robust.training.renders import FreshPairs, Renders
+from udc_robust.training.render_config import Renders
+from udc_robust.training.renders import FreshPairs
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from udc_robust.data.images import list_images, write_image
+from udc_robust.data.pair_settings import PairSettings
 from udc_robust.data.psf_files import load_psf, psf_told
-from udc_robust.data.scenes import FIELD, PairSettings, chosen_sources, draw_pair, radiance_of
+from udc_robust.data.scenes import FIELD, chosen_sources, draw_pair, radiance_of
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.limits import Count, Seed

@@ -12,7 +12,7 @@ from udc_robust.config_file import FileName, Number, Strict, may_load, told
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
 from udc_robust.names import LEARNT, Domain
-from udc_robust.training.renders import Renders, TrainingPairs
+from udc_robust.training.render_config import Renders, TrainingPairs
 
 
 def _range(value: Any) -> Any:

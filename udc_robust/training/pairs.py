@@ -12,7 +12,8 @@ from udc_robust.progress import note
 from udc_robust.training.batches import SeededPairs, StepBatches
 from udc_robust.training.config import PairTraining
 from udc_robust.training.loop import share, start
-from udc_robust.training.renders import FreshPairs, Renders
+from udc_robust.training.render_config import Renders
+from udc_robust.training.renders import FreshPairs
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -1,0 +1,39 @@
+"""What a pair of scene and capture is made with, in a file of its own: schemas are read without PyTorch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from udc_robust.config_file import Number, Strict
+from udc_robust.limits import Count, Side
+
+
+class PairSettings(Strict):
+    """How a pair is made of a source.
+
+    Attributes:
+        psfs: simulated displays by name, or PSF files; each pair draws one, a name given twice twice as often.
+        size: side of the crops in pixels.
+        difficulty: range of the degraded PSNR in dB that a pair must have; the true SYNTH samples lie at 19 to 28.
+        tries: how many views are drawn before a pair is given up.
+        shot, read: noise of the capture (see ``optics.capture``).
+        edge: what lies beyond the scene's border.
+    """
+
+    kind: Literal["panorama", "hdr", "photo"] = "panorama"
+    psfs: Annotated[tuple[str, ...], Field(min_length=1)] = ("phone",)
+    size: Side = 256
+    difficulty: tuple[Number, Number] = (19.0, 28.0)
+    tries: Count = 12
+    shot: Annotated[Number, Field(ge=0)] = 0.0
+    read: Annotated[Number, Field(ge=0)] = 0.0
+    edge: Literal["replicate", "zero"] = "replicate"
+
+    @field_validator("difficulty")
+    @classmethod
+    def _rises(cls, values: tuple[float, float]) -> tuple[float, float]:
+        if values[0] > values[1]:
+            raise ValueError(f"must rise from the first number to the second, not {values[0]:g} {values[1]:g}")
+        return values
