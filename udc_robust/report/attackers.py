@@ -77,8 +77,7 @@ def attackers(found: Sequence[Comparison]) -> list[Attackers]:
     """A table for each comparison and budget at which somebody attacked without knowing a defence."""
     made = []
     for comparison in found:
-        panels = [standing.panel for standing in comparison.standings]
-        baseline = next((panel for panel in panels if panel.is_baseline), None)
+        panels, baseline = comparison.panels, comparison.baseline
         for place in comparison.shared:
             budget = comparison.budgets[place]
             kinds = {kind for panel in panels for o in panel.outcomes if (kind := _kind(o, budget))}

@@ -94,6 +94,16 @@ class Comparison:
         return self.standings[0].panel.task.quality
 
     @property
+    def panels(self) -> list[Panel]:
+        """Of the victims."""
+        return [standing.panel for standing in self.standings]
+
+    @property
+    def baseline(self) -> Panel | None:
+        """The undefended network, where the run has it."""
+        return next((panel for panel in self.panels if panel.is_baseline), None)
+
+    @property
     def shared(self) -> list[int]:
         """Places of the budgets at which every victim was attacked."""
         return [i for i in range(len(self.budgets)) if all(standing.held[i] for standing in self.standings)]

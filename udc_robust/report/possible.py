@@ -109,8 +109,7 @@ def limits_of(found: Sequence[Comparison]) -> list[Possible]:
     """One for each comparison and budget of a limited norm at which there is a cap or a channel."""
     made = []
     for comparison in found:
-        panels = [standing.panel for standing in comparison.standings]
-        baseline = next((panel for panel in panels if panel.is_baseline), None)
+        panels, baseline = comparison.panels, comparison.baseline
         for place in comparison.shared:
             budget = comparison.budgets[place]
             if budget.norm != "linf" or baseline is None:
