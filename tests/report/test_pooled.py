@@ -66,3 +66,11 @@ def test_what_is_not_alike_is_not_put_together(panels) -> None:
     lacking = replace(other, outcomes=other.outcomes[1:])
     (together,) = pooled([panels[0], lacking])
     assert len(together.outcomes) == len(panels[0].outcomes) - 1
+
+
+def test_sets_that_met_no_attack_in_common_are_not_put_together(panels) -> None:
+    first, night = panels[0], _night(panels[0], 1.0)
+    attacks = sorted({outcome.cell.label for outcome in first.outcomes})
+    day = replace(first, outcomes=[o for o in first.outcomes if o.cell.label == attacks[0]])
+    other = replace(night, outcomes=[o for o in night.outcomes if o.cell.label == attacks[1]])
+    assert pooled([day, other]) == [] and len(pooled([day, night])) == 1

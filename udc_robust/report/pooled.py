@@ -22,7 +22,8 @@ def pooled(panels: Sequence[Panel]) -> list[Panel]:
     found = []
     for group in groups.values():
         if len({panel.data for panel in group}) > 1 and _alike(group):
-            found.append(_together(group))
+            together = _together(group)
+            found += [together] if together.outcomes else []  # nothing attacked all of them: nothing to add up
     return found
 
 
