@@ -58,7 +58,7 @@ def test_tiles_change_nothing_where_the_restorer_is_local(place, capsys, monkeyp
     told = capsys.readouterr().err
     for one, other in zip(whole, tiled, strict=True):
         assert float(one["psnr"]) == pytest.approx(float(other["psnr"]), abs=1e-3)
-    assert "memory for a gradient of restorer 'net' for 1 image of 70 x 120 px" in told
+    assert "memory for restorer 'net' on 1 image of 70 x 120 px: up to" in told
     assert "exact, it looks 3 px to every side" in told
     facts = json.loads((place / "tiles" / "run.json").read_text())["networks"]["net"]
     assert "tiles of 48 px that overlap by 16" in facts["told"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from udc_robust.progress import doing, note, progress
 
 _ENOUGH = 256  # pixels
 _IMAGES = 14  # the images themselves, their truths, starts, best ones, changes, gradients and answers
+_JUDGED = 100  # bytes a pixel of what figures are computed of, in double precision
 _BACKWARD = 1.25  # going back takes a quarter more than what was kept: 5.2 GiB where 3.9 were, mini NAFNet at 768 px
 
 
@@ -123,7 +125,9 @@ def _check_a_gradient_fits(network: Network, part: Tensor, batch: Batch, batch_s
     mend = "lower `batch_size`, set or lower `tile`, or `crop` the data, or attack with square"
     require_memory(needed, f"a gradient of {what} for {images} ({mend})", bytes_each=1)
     if tiles is not None and tiles.needed(batch.x):
-        note(f"memory for a gradient of {what} for {images}: up to {gigabytes(needed)} GiB")
+        whole = needed + _JUDGED * count * height * width + psutil.Process().memory_info().rss
+        ours = f"up to {gigabytes(whole)} GiB in all, {gigabytes(needed)} of it for a gradient"
+        note(f"memory for {what} on {images}: {ours}")
 
 
 def _check_defence(victim: Victim, batch: Batch) -> None:
