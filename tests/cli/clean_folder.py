@@ -207,6 +207,11 @@ LARGE = {
     ),
     "corruptions": ("corruptions=[{kind: fog, severity: 1, place: [before, after]}]", "data.limit=2"),
     "large_study": ("data=[{kind: pairs, lq: runs/sets/test/lq, gt: runs/sets/test/gt, limit: 1}]", "preset=null"),
+    "sources": (
+        "classifiers=[resnet20_clean, resnet20_student]",
+        "defences=[none, {kind: lq_vae, weights: lq_vae_mini}]",
+        "data.limit=4",
+    ),
     "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),
 }
 """What else some configs need for seconds."""
@@ -237,6 +242,7 @@ def run_small(arguments: Sequence[str]) -> None:
         *(less for word in arguments for less in LARGE.get(word, ())),
     ]
     make_files(" ".join(word for before, word in zip(["", *command], command, strict=False) if before != "--out"))
-    if verb in SCHEMAS:
-        make_files(find_config(Path(arguments[len(verb.split())]), verb)[0].read_text())
+    kind = "evaluate" if verb == "classify" else verb
+    if kind in SCHEMAS:
+        make_files(find_config(Path(arguments[len(verb.split())]), kind)[0].read_text())
     run(*command)
