@@ -78,8 +78,7 @@ def attackers(found: Sequence[Comparison]) -> list[Attackers]:
     made = []
     for comparison in found:
         panels, baseline = comparison.panels, comparison.baseline
-        for place in comparison.shared:
-            budget = comparison.budgets[place]
+        for budget in comparison.shared_budgets:
             kinds = {kind for panel in panels for o in panel.outcomes if (kind := _kind(o, budget))}
             if baseline is not None and "unknowing" in kinds:
                 floor = {kind: _worst(baseline, budget, kind) for kind in KINDS}

@@ -108,6 +108,11 @@ class Comparison:
         """Places of the budgets at which every victim was attacked."""
         return [i for i in range(len(self.budgets)) if all(standing.held[i] for standing in self.standings)]
 
+    @property
+    def shared_budgets(self) -> list[Budget]:
+        """The budgets at which every victim was attacked."""
+        return [self.budgets[place] for place in self.shared]
+
 
 def comparisons(panels: Sequence[Panel]) -> list[Comparison]:
     """One for each data block and family of a run, where answers are measured against a target."""

@@ -110,8 +110,7 @@ def limits_of(found: Sequence[Comparison]) -> list[Possible]:
     made = []
     for comparison in found:
         panels, baseline = comparison.panels, comparison.baseline
-        for place in comparison.shared:
-            budget = comparison.budgets[place]
+        for budget in comparison.shared_budgets:
             if budget.norm != "linf" or baseline is None:
                 continue
             images = _images(baseline, panels, budget)
