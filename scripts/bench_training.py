@@ -22,8 +22,8 @@ from udc_robust.attacks import Streams
 from udc_robust.config_file import check_config
 from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.training.batches import SeededPairs, loader
-from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import load_parent, load_purifiers
+from udc_robust.training.finetune_config import FinetuneConfig
 from udc_robust.training.recipes import RECIPES, FinetuneSetup
 from udc_robust.training.render_config import Renders
 from udc_robust.training.renders import FreshPairs

@@ -12,8 +12,9 @@ from udc_robust.files import shipped
 from udc_robust.tasks import load_run_config
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 from udc_robust.training.classifier_config import ClassifierConfig
-from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
+from udc_robust.training.config import DiffusionConfig, TrainConfig
 from udc_robust.training.filter_config import FilterConfig
+from udc_robust.training.finetune_config import FinetuneConfig
 
 GOOD = {"restorers": ["nafnet_mini"], "attacks": ["fgsm", {"method": "pgd", "eps": "4/255", "step_size": "eps/4"}]}
 

@@ -25,7 +25,8 @@ from udc_robust.restorers.zoo import (
     shipped_checkpoints,
 )
 from udc_robust.tasks.restoration_schema import RestorationConfig
-from udc_robust.training.config import FinetuneConfig, TrainConfig
+from udc_robust.training.config import TrainConfig
+from udc_robust.training.finetune_config import FinetuneConfig
 
 MINIS = sorted((shipped("configs") / "train/restorer").glob("*.yaml"))
 

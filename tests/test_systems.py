@@ -14,8 +14,8 @@ from udc_robust.cli.configs import find_config
 from udc_robust.config_file import check_config, read_values
 from udc_robust.tasks import load_run_config
 from udc_robust.training.classifier_config import ClassifierConfig
-from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.filter_config import FilterConfig
+from udc_robust.training.finetune_config import FinetuneConfig
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "configs/SYSTEMS.md").read_text(encoding="utf-8")

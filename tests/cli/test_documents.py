@@ -15,7 +15,8 @@ from clean_folder import VERBS, make_files, run, run_small, verb_of
 
 from udc_robust.cli.options import read_config
 from udc_robust.training.classifier_config import ClassifierConfig
-from udc_robust.training.config import DiffusionConfig, FinetuneConfig, TrainConfig
+from udc_robust.training.config import DiffusionConfig, TrainConfig
+from udc_robust.training.finetune_config import FinetuneConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (

@@ -20,7 +20,8 @@ from udc_robust.cli.options import (
 from udc_robust.cli.pictures import pictures_block
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
-from udc_robust.training.config import FinetuneConfig, TrainConfig
+from udc_robust.training.config import TrainConfig
+from udc_robust.training.finetune_config import FinetuneConfig
 
 
 def test_the_methods_that_help_lists_are_all_there_are() -> None:

@@ -20,8 +20,8 @@ from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import finetune as finetuning
 from udc_robust.training import recipes
-from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import finetune
+from udc_robust.training.finetune_config import FinetuneConfig
 from udc_robust.training.restorer import validate
 from udc_robust.training.robust_figures import centre_crops
 

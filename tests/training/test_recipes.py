@@ -13,10 +13,10 @@ from udc_robust.attacks.channels import CHANNELS, Jammer
 from udc_robust.config_file import check_config
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
-from udc_robust.metrics import mse
+from udc_robust.metrics import LpipsUnavailable, mse, ssim
 from udc_robust.restorers.zoo import Restorer, build_network
-from udc_robust.training import recipes, vgg
-from udc_robust.training.config import FinetuneConfig
+from udc_robust.training import features, recipes
+from udc_robust.training.finetune_config import FinetuneConfig
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
@@ -182,6 +182,13 @@ def test_focal_looks_at_the_images_that_an_attack_broke_most(tiny_purifier) -> N
             _setup(tiny_purifier, **{"recipe": "adversarial", "focal": 2.0, **changes})
 
 
+def test_what_a_recipe_cannot_do_is_told(tiny_purifier) -> None:
+    with pytest.raises(UserError, match="recipe 'noise' makes no attack: leave out `objectives`"):
+        _setup(tiny_purifier, "noise", objectives="ssim")
+    with pytest.raises(UserError, match="takes `mixed_precision: no`"):
+        _setup(tiny_purifier, "gradient_norm", mixed_precision="bf16")
+
+
 def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:
     setup = _setup(tiny_purifier, "trades", loss="l2", beta=3.0)
     loss, (lq, gt, x_adv), ((victim, x, target),) = _learnt(setup, monkeypatch)
@@ -274,6 +281,44 @@ def test_the_perceptual_loss_is_added_with_its_weight(tiny_purifier) -> None:
     assert with_features.loss(output, target).item() == pytest.approx(expected.item())
 
 
+def test_each_step_attacks_one_of_the_objectives(tiny_purifier, monkeypatch) -> None:
+    setup, climbed = _setup(tiny_purifier, "adversarial", objectives=["mse", "ssim", "edge"]), []
+    monkeypatch.setattr(recipes, "objective", lambda name: climbed.append(name) or objective(name))
+    for step in range(12):
+        recipes.adversarial(setup, setup.restorer, *_batch(2), Streams([0, 1]), step)
+    assert set(climbed) == {"mse", "ssim", "edge"} and climbed[5] == setup.one_of(
+        setup.config.objectives, 5, "objective"
+    )
+
+
+def test_an_attack_on_another_objective_is_another_attack(tiny_purifier) -> None:
+    lq, gt = _batch()
+    changed = []
+    for name in ("mse", "ssim"):
+        setup = _setup(tiny_purifier, "adversarial", objectives=name)
+        changed.append(recipes.attacked(setup, setup.restorer, lq, gt, Streams([0, 1, 2, 3]), 0))
+    similar = [ssim(setup.restorer(x), gt).mean() for x in changed]
+    assert similar[1] < similar[0] - 1e-3
+
+
+def test_lpips_as_a_loss_is_its_mean_and_absent_weights_are_refused(monkeypatch) -> None:
+    class Half(nn.Module):
+        def forward(self, a, b):
+            return (a - b).square().mean()
+
+    monkeypatch.setattr(features, "load_lpips", lambda backbone: Half())
+    monkeypatch.setattr(features, "lpips_distance", lambda network, a, b: (a - b).abs().mean((1, 2, 3)))
+    lq, gt = _batch()
+    assert features.LpipsDistance("alex")(lq, gt).item() == pytest.approx((lq - gt).abs().mean().item())
+
+    def absent(backbone):
+        raise LpipsUnavailable("not there")
+
+    monkeypatch.setattr(features, "load_lpips", absent)
+    with pytest.raises(UserError, match="not there: `udc-robust doctor --fix-lpips squeeze`"):
+        features.LpipsDistance("squeeze")
+
+
 def test_the_inner_attack_hurts_more_than_noise_and_asks_for_no_weight_gradient() -> None:
     restorer, (lq, gt), threat = _restorer(), _batch(), Linf(8 / 255)
     with frozen(restorer.network):
@@ -308,7 +353,7 @@ def test_colour_jitter_is_the_same_for_capture_and_truth() -> None:
 def test_the_perceptual_distance_is_zero_for_equal_images_and_sends_gradients_to_the_output_only() -> None:
     layers = [nn.Conv2d(3, 3, 3, padding=1) if i % 2 == 0 else nn.ReLU(inplace=True) for i in range(23)]
     layers[22] = nn.ReLU(inplace=True)
-    distance = vgg.VggDistance(nn.Sequential(*layers))
+    distance = features.VggDistance(nn.Sequential(*layers))
     lq, gt = _batch()
     lq.requires_grad_(True)
     assert distance(gt, gt).item() == 0
@@ -319,7 +364,7 @@ def test_the_perceptual_distance_is_zero_for_equal_images_and_sends_gradients_to
 
 def test_vgg_is_never_downloaded(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert vgg.load_vgg() is None and vgg.weights_file().parent == tmp_path / "checkpoints"
+    assert features.load_vgg() is None and features.weights_file().parent == tmp_path / "checkpoints"
 
 
 def test_the_gradient_norm_is_the_first_order_damage_of_the_budget(tiny_purifier) -> None:

@@ -15,8 +15,8 @@ from udc_robust.errors import UserError
 from udc_robust.optics.capture import tone_map
 from udc_robust.optics.variation import MeasuredVariation
 from udc_robust.training.batches import loader
-from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import finetune
+from udc_robust.training.finetune_config import FinetuneConfig
 from udc_robust.training.render_config import Renders
 from udc_robust.training.renders import FreshPairs
 

@@ -17,8 +17,8 @@ from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import build_network
-from udc_robust.training.config import FinetuneConfig
 from udc_robust.training.finetune import finetune
+from udc_robust.training.finetune_config import FinetuneConfig
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 

@@ -126,7 +126,7 @@ def finetune(config: ConfigPath, overrides: Overrides = None, out: OutFolder = N
     Example: `udc-robust finetune nafnet_mini_adversarial parent=mine.safetensors train=sets/train
     validation=sets/validation`
     """
-    from udc_robust.training.config import FinetuneConfig
+    from udc_robust.training.finetune_config import FinetuneConfig
 
     settings, folder = read_config(config, "finetune", FinetuneConfig, overrides, out)
     from udc_robust.training.finetune import finetune as run

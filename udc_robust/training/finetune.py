@@ -22,13 +22,13 @@ from udc_robust.portable import portable
 from udc_robust.progress import console, note
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
 from udc_robust.training.card import common_facts, metadata, model_card, table
-from udc_robust.training.config import FinetuneConfig, PurifierConfig
 from udc_robust.training.diffusion import save_pipeline
+from udc_robust.training.features import LpipsDistance, load_vgg, weights_file
+from udc_robust.training.finetune_config import FinetuneConfig, PurifierConfig
 from udc_robust.training.loop import Validation, train
 from udc_robust.training.pairs import start_on_pairs
 from udc_robust.training.recipes import RECIPES, FinetuneSetup, Jammed, jittered
 from udc_robust.training.robust_figures import CARD_ROWS, centre_crops, robust_figures
-from udc_robust.training.vgg import load_vgg, weights_file
 
 if TYPE_CHECKING:
     from udc_robust.defences.purifier.pipeline import PurificationPipeline
@@ -75,7 +75,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         return Validation(figures, figures, f"validation {note}")
 
     also = [config.purifier.name] if config.purifier else []
-    also += [str(weights_file())] if config.perceptual else []
+    also += [str(weights_file())] if config.perceptual and config.features == "vgg19" else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
         **common_facts(config, trained, shipped_of(learner)), **parent.architecture, "domain": parent.network_domain,
@@ -184,9 +184,17 @@ def load_purifiers(config: PurifierConfig, domain: str) -> tuple[PurificationPip
 
 
 def load_perceptual(config: FinetuneConfig, tell: bool) -> nn.Module | None:
-    """The perceptual loss where it is wanted and can be had; to ``tell`` is to say where it cannot."""
+    """The perceptual loss where it is wanted and can be had; to ``tell`` is to say where it cannot.
+
+    Raises:
+        UserError: LPIPS is wanted, in the loss or by the inner attacks, and its weights cannot be had.
+    """
+    for backbone in config.lpips_objectives:
+        LpipsDistance(backbone)  # refused now rather than by the first attack that climbs it
     if not config.perceptual:
         return None
+    if config.features != "vgg19":
+        return LpipsDistance(config.features)
     found = load_vgg()
     if found is None and tell:
         console.print(f"no perceptual loss: VGG-19 is not at {weights_file()}; going on without it", soft_wrap=True)

@@ -7,8 +7,9 @@ not clamped, as that would stop the gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from udc_robust.attacks import (
     THREATS,
     Linf,
+    Objective,
     Streams,
     Threat,
     Victim,
@@ -31,9 +33,11 @@ from udc_robust.defences.purifier.core import Purifier
 from udc_robust.metrics import mse
 from udc_robust.names import LEARNT
 from udc_robust.restorers.zoo import Restorer
-from udc_robust.training.config import FinetuneConfig
+from udc_robust.training.finetune_config import FinetuneConfig
 from udc_robust.training.focal import focal_mean
 from udc_robust.training.restorer import loss_of, losses_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,15 @@ class FinetuneSetup:
 
     def purifier(self, step: int) -> Purifier:
         """The purifier at the noise level of this step."""
-        return self.purifiers[min(int(self.between(0, len(self.purifiers), step, "level")), len(self.purifiers) - 1)]
+        return self.one_of(self.purifiers, step, "level")
+
+    def objective(self, step: int) -> Objective:
+        """What the inner attack of this step climbs."""
+        return objective(self.one_of(self.config.objectives, step, "objective"))
+
+    def one_of(self, choices: Sequence[T], step: int, what: str) -> T:
+        """One of several for this step, the same on every process."""
+        return choices[min(int(self.between(0, len(choices), step, what)), len(choices) - 1)]
 
     def behind(self, purifier: Purifier) -> Defended:
         """The restorer behind the purifier, as the inner attack differentiates it."""
@@ -86,13 +98,13 @@ Recipe = Callable[[FinetuneSetup, nn.Module, Tensor, Tensor, Streams, int], Tens
 
 
 def attacked(setup: FinetuneSetup, victim: Victim, lq: Tensor, target: Tensor, streams: Streams, step: int) -> Tensor:
-    """The batch after the inner attack of this step, on the MSE; ``plain_share`` of the rows stay as they are."""
+    """The batch after the inner attack of this step; ``plain_share`` of the rows stay as they are."""
     config, threat = setup.config, setup.threat(step)
 
     def change(rows: Tensor) -> Tensor:
         with frozen(nn.ModuleList([setup.restorer.network, *setup.purifiers])):
             return perturb(
-                victim, lq[rows], objective("mse"), threat, target=target[rows], streams=streams.of(rows),
+                victim, lq[rows], setup.objective(step), threat, target=target[rows], streams=streams.of(rows),
                 steps=config.inner_steps, step_size=config.step_size,
             )  # fmt: skip
 

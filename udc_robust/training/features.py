@@ -1,4 +1,4 @@
-"""The perceptual distance of the fine-tuning recipe: features of VGG-19, where its weights are on disk."""
+"""The perceptual distances that a fine-tuning can add to its loss: features of VGG-19 (the paper's), or LPIPS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from kornia.enhance import Normalize
 from torch import Tensor, nn
+
+from udc_robust.errors import UserError
+from udc_robust.metrics import LpipsUnavailable, load_lpips, lpips_distance
 
 LAYERS = {15: "relu3_3", 22: "relu4_2"}
 """Positions in torchvision's ``vgg19().features``."""
@@ -58,3 +61,23 @@ def load_vgg() -> VggDistance | None:
         network = vgg19()
     network.load_state_dict(torch.load(weights_file(), map_location="cpu", weights_only=True), assign=True)
     return VggDistance(network.features)
+
+
+class LpipsDistance(nn.Module):
+    """Mean LPIPS by one backbone, whose weights do not train.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        try:
+            self.lpips = load_lpips(backbone)
+        except LpipsUnavailable as error:
+            mend = f"`udc-robust doctor --fix-lpips {backbone}` gets them"
+            raise UserError(f"LPIPS in a training needs its weights: {error}: {mend}") from error
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Distance of ``(B,3,H,W)`` images in [0,1], mean over the batch."""
+        return lpips_distance(self.lpips, output, target).mean()
