@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udc_robust.attacks import Linf, Streams, frozen, image_seed, objective, perturb
-from udc_robust.classifiers.data import LabelledImages, load_images
+from udc_robust.classifiers.data import LabelledImages, load_images, torchvision_folder
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier, shipped_classifiers
 from udc_robust.defences.defence import Defence, Defended, fresh
 from udc_robust.defences.filters.defence import LqVaeFilter, MaskedFilter, build_network
@@ -144,7 +144,8 @@ def train_filter(config: FilterConfig, out: Path) -> dict[str, Any]:
         told = f"{found['psnr']:.1f} dB" + (f", {found['top1']:.1%} right" if "top1" in found else "")
         return Validation(found, found, f"validation {told}")
 
-    trained = train(accelerator, config, out, network, batches, loss, check)
+    also = [folder for source in (config.train, config.validation) for folder in torchvision_folder(source)]
+    trained = train(accelerator, config, out, network, batches, loss, check, also)
     facts = {
         **common_facts(config, trained, trained.network), "network": config.kind, "options": config.options,
         "data": images.name, "images": len(images), "validation_images": len(validation),
