@@ -59,6 +59,14 @@ def test_a_mixture_lies_between_and_the_best_in_budget_is_kept(tmp_path) -> None
     assert _study(tmp_path, *ends) == points  # resumed
 
 
+def test_the_frontier_is_there_where_no_mixture_keeps_the_budget(tmp_path) -> None:
+    ends = [_weights(tmp_path, name, seed) for seed, name in enumerate(("before", "after"))]
+    with pytest.raises(UserError, match="no mixture keeps a clean budget of -50 dB"):
+        _study(tmp_path, *ends, clean_budget=-50.0)
+    assert (tmp_path / "out" / "frontier.csv").is_file() and (tmp_path / "out" / "frontier.png").is_file()
+    assert not (tmp_path / "out" / "mixed.safetensors").exists()
+
+
 def test_the_clean_budget_chooses() -> None:
     points = [Point(0, 30, 20, 0), Point(0.5, 29.8, 22, 0.2), Point(1, 29, 23, 1.0)]
     assert [p.kept for p in mixing.chosen(points, 0.5)] == [False, True, False]

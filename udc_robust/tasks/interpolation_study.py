@@ -109,14 +109,20 @@ def study(
             "options",
         )  # fmt: skip
         run(RESTORATION, config, out / "run", command)
-        points = chosen(_points(out / "run", files), clean_budget)
-        rows = [{column: getattr(point, column) for column in COLUMNS} for point in points]
-        write_text(out / "frontier.csv", to_csv(COLUMNS, rows))
-        _plot(points, out / "frontier.png")
+        points = _points(out / "run", files)
+        _save_frontier(points, out)  # before one is chosen: where none keeps the budget it shows what would
+        points = chosen(points, clean_budget)
+        _save_frontier(points, out)
         write_text(out / f"{name}.md", portable(_card(name, ends, points, images.label, attack, command)))
         with atomic_path(out / f"{name}.safetensors") as temporary:
             shutil.copyfile(files[next(point.share for point in points if point.kept)], temporary)
     return points
+
+
+def _save_frontier(points: Sequence[Point], out: Path) -> None:
+    rows = [{column: getattr(point, column) for column in COLUMNS} for point in points]
+    write_text(out / "frontier.csv", to_csv(COLUMNS, rows))
+    _plot(points, out / "frontier.png")
 
 
 def chosen(points: Sequence[Point], clean_budget: float) -> list[Point]:
@@ -210,7 +216,7 @@ Made by `{command}`
 
 
 def _plot(points: Sequence[Point], path: Path) -> None:
-    """Clean against attacked PSNR, the way from the parent to the child, and the point that is kept."""
+    """Clean against attacked PSNR, the way from the parent to the child, and the point that is kept, if any is."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -220,10 +226,10 @@ def _plot(points: Sequence[Point], path: Path) -> None:
         axes.plot([p.clean for p in points], [p.attacked for p in points], color="#0072B2", marker="o")
         for point in points:
             axes.annotate(f"{point.share:g}", (point.clean, point.attacked), (4, 5), textcoords="offset points")
-        (kept,) = (point for point in points if point.kept)
-        axes.plot(kept.clean, kept.attacked, color="#D55E00", marker="*", markersize=15, linestyle="", label="kept")
+        for kept in (point for point in points if point.kept):
+            axes.plot(kept.clean, kept.attacked, color="#D55E00", marker="*", markersize=15, linestyle="", label="kept")
+            axes.legend()
         axes.set(xlabel="PSNR, unattacked (dB)", ylabel="PSNR under attack (dB)")
         axes.grid(color="#dddddd")
-        axes.legend()
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=150)
