@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md",
     "configs/README.md",
+    "configs/STUDIES.md",
     "configs/BRING_YOUR_OWN.md",
     "configs/YOUR_DISPLAY.md",
     "checkpoints/README.md",
