@@ -34,6 +34,7 @@ from udc_robust.report import (
     published,
     seen,
     slide,
+    tradeoff,
     transfer,
     words,
 )
@@ -196,7 +197,10 @@ def _judged(panels: Sequence[Panel], prefix: str) -> dict[str, Any]:
         "held_plots": [
             plot
             for i, (title, found) in enumerate(_plotted(grouped, matrices))
-            for plot in curves.held_plots(title, found, f"{prefix}held{i}")
+            for plot in (
+                *curves.held_plots(title, found, f"{prefix}held{i}"),
+                *tradeoff.tradeoff_plots(title, found, f"{prefix}tradeoff{i}"),
+            )
         ],
         "attack_plots": curves.attack_plots(_studied(panels), f"{prefix}curves"),
         "flags": [(panel, flags.red_flags(panel)) for panel in panels if _aimed_at(panel)],
