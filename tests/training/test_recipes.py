@@ -93,7 +93,7 @@ def test_a_row_does_not_depend_on_its_neighbours(tiny_purifier, name, monkeypatc
     for rows in (range(6), range(0, 6, 2), range(1, 6, 2)):
         picked = list(rows)
         recipes.RECIPES[name](setup, watch, lq[picked], gt[picked], Streams(picked), 9)
-    whole, even, odd = (x.chunk(2)[-1] if name == "trades" else x for x in seen)
+    whole, even, odd = (x.chunk(2)[-1] if name in ("trades", "gradient_norm") else x for x in seen)
     assert torch.allclose(whole[::2], even, atol=2e-6) and torch.allclose(whole[1::2], odd, atol=2e-6)
 
 
@@ -367,7 +367,7 @@ def test_vgg_is_never_downloaded(tmp_path, monkeypatch) -> None:
     assert features.load_vgg() is None and features.weights_file().parent == tmp_path / "checkpoints"
 
 
-def test_the_gradient_norm_is_the_first_order_damage_of_the_budget(tiny_purifier) -> None:
+def test_the_gradient_norm_is_the_first_order_damage_of_the_budget(tiny_purifier, monkeypatch) -> None:
     setup = _setup(tiny_purifier, "gradient_norm", eps="1/255", beta=3.0)
     lq, gt = _batch()
     x = lq.clone().requires_grad_(True)
@@ -375,7 +375,19 @@ def test_the_gradient_norm_is_the_first_order_damage_of_the_budget(tiny_purifier
     (slope,) = torch.autograd.grad(errors.sum(), x)
     expected = 10 * torch.log10(errors + 3 / 255 * slope.abs().flatten(1).sum(1)).mean()
     loss = recipes.gradient_norm(setup, setup.restorer, lq, gt, Streams([0, 1, 2, 3]), 0)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.01)
+    # It is the gradient's, more closely the nearer it is measured; what it teaches is what double backward would.
+    monkeypatch.setattr(recipes, "SLOPE_STEP", 1 / 64)
+    nearer = recipes.gradient_norm(setup, setup.restorer, lq, gt, Streams([0, 1, 2, 3]), 0)
+    assert abs(nearer.item() - expected.item()) < 0.5 * abs(loss.item() - expected.item())
+    x = lq.clone().requires_grad_(True)
+    errors = mse(setup.restorer(x), gt)
+    (live,) = torch.autograd.grad(errors.sum(), x, create_graph=True)
+    exact = 10 * torch.log10(errors + 3 / 255 * live.abs().flatten(1).sum(1)).mean()
+    weights = list(setup.restorer.parameters())
+    pairs = zip(torch.autograd.grad(nearer, weights), torch.autograd.grad(exact, weights), strict=True)
+    flat = [torch.cat([g.flatten() for g in grads]) for grads in zip(*pairs, strict=True)]
+    assert torch.nn.functional.cosine_similarity(flat[0], flat[1], dim=0) > 0.98
     # A tiny step of the sign attack does what it says, so that making it small makes attacks small.
     worse = mse(setup.restorer(lq + 1e-5 * slope.sign()), gt) - errors
     assert torch.allclose(worse.detach(), 1e-5 * slope.abs().flatten(1).sum(1), rtol=0.05)
