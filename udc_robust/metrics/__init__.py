@@ -2,8 +2,9 @@
 
 from udc_robust.metrics.fidelity import gmsd, ms_ssim, mse, psnr, ssim
 from udc_robust.metrics.metric import Metric
-from udc_robust.metrics.perceptual import BACKBONES, LpipsUnavailable, load_lpips, lpips_distance
+from udc_robust.metrics.perceptual import BACKBONES, LpipsUnavailable, load_lpips, lpips_distance, require_lpips
 
 __all__ = [
-    "BACKBONES", "LpipsUnavailable", "Metric", "gmsd", "load_lpips", "lpips_distance", "ms_ssim", "mse", "psnr", "ssim",
+    "BACKBONES", "LpipsUnavailable", "Metric", "gmsd", "load_lpips", "lpips_distance", "ms_ssim", "mse", "psnr",
+    "require_lpips", "ssim",
 ]  # fmt: skip
