@@ -13,7 +13,7 @@ from udc_robust.attacks.channels import CHANNELS, Jammer
 from udc_robust.config_file import check_config
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
-from udc_robust.metrics import LpipsUnavailable, mse, perceptual, ssim
+from udc_robust.metrics import LpipsUnavailable, mse, ssim
 from udc_robust.restorers.zoo import Restorer, build_network
 from udc_robust.training import features, recipes
 from udc_robust.training.finetune_config import FinetuneConfig
@@ -306,7 +306,7 @@ def test_lpips_as_a_loss_is_its_mean_and_absent_weights_are_refused(monkeypatch)
         def forward(self, a, b):
             return (a - b).square().mean()
 
-    monkeypatch.setattr(perceptual, "load_lpips", lambda backbone: Half())
+    monkeypatch.setattr(features, "load_lpips", lambda backbone: Half())
     monkeypatch.setattr(features, "lpips_distance", lambda network, a, b: (a - b).abs().mean((1, 2, 3)))
     lq, gt = _batch()
     assert features.LpipsDistance("alex")(lq, gt).item() == pytest.approx((lq - gt).abs().mean().item())
@@ -314,7 +314,7 @@ def test_lpips_as_a_loss_is_its_mean_and_absent_weights_are_refused(monkeypatch)
     def absent(backbone):
         raise LpipsUnavailable("not there")
 
-    monkeypatch.setattr(perceptual, "load_lpips", absent)
+    monkeypatch.setattr(features, "load_lpips", absent)
     with pytest.raises(UserError, match="not there: `udc-robust doctor --fix-lpips squeeze`"):
         features.LpipsDistance("squeeze")
 

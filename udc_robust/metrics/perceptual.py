@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udc_robust.errors import UserError
-
 BACKBONES = {"alex": "AlexNet", "vgg": "VGG-16", "squeeze": "SqueezeNet"}
 """Of LPIPS, as people call them."""
 _FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
@@ -84,19 +82,6 @@ def load_lpips(backbone: str = "alex", device: str | torch.device = "cpu") -> nn
     if network is None:
         raise LpipsUnavailable(reason)
     return network.to(device)
-
-
-def require_lpips(backbone: str, what: str) -> nn.Module:
-    """LPIPS for ``what`` cannot do without it.
-
-    Raises:
-        UserError: its weights cannot be had, and how to get them.
-    """
-    try:
-        return load_lpips(backbone)
-    except LpipsUnavailable as error:
-        mend = f"`udc-robust doctor --fix-lpips {backbone}` gets them"
-        raise UserError(f"{what} needs its weights: {error}: {mend}") from error
 
 
 def lpips_distance(network: Any, output: Tensor, target: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from udc_robust.grid.named import find_objective
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import SEEN
 from udc_robust.grid.task import Pictures, Task
-from udc_robust.metrics import LpipsUnavailable, Metric, records, require_lpips
+from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.names import PERCEPTUAL
 from udc_robust.optics.domains import for_eyes, for_metrics
 from udc_robust.progress import console, note
@@ -61,7 +61,11 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
     needed = {name for attack in config.attacks for name in (*attack.climbs, attack.norm)}
     for backbone, record in records.LPIPS.items():
         if record.name in needed:
-            require_lpips(backbone, "an attack on LPIPS")
+            try:
+                records.lpips(backbone, config.device)
+            except LpipsUnavailable as error:
+                mend = f"`udc-robust doctor --fix-lpips {backbone}` gets them"
+                raise UserError(f"an attack on LPIPS needs its weights: {error}: {mend}") from error
     reasons = [] if config.lpips else ["not asked for (lpips: null)"]
     for backbone in config.lpips:
         try:

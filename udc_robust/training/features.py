@@ -8,7 +8,8 @@ import torch
 from kornia.enhance import Normalize
 from torch import Tensor, nn
 
-from udc_robust.metrics import lpips_distance, require_lpips
+from udc_robust.errors import UserError
+from udc_robust.metrics import LpipsUnavailable, load_lpips, lpips_distance
 
 LAYERS = {15: "relu3_3", 22: "relu4_2"}
 """Positions in torchvision's ``vgg19().features``."""
@@ -71,7 +72,11 @@ class LpipsDistance(nn.Module):
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.lpips = require_lpips(backbone, "LPIPS in a training")
+        try:
+            self.lpips = load_lpips(backbone)
+        except LpipsUnavailable as error:
+            mend = f"`udc-robust doctor --fix-lpips {backbone}` gets them"
+            raise UserError(f"LPIPS in a training needs its weights: {error}: {mend}") from error
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Distance of ``(B,3,H,W)`` images in [0,1], mean over the batch."""
