@@ -9,7 +9,7 @@ import pytest
 from fake_run import write_fake_run
 
 from udc_robust.report.comparison import comparisons
-from udc_robust.report.pooled import pooled
+from udc_robust.report.pooled import pooled, told_together
 from udc_robust.report.run_folder import read_run
 from udc_robust.tasks import TASKS
 
@@ -44,6 +44,16 @@ def test_every_image_counts_once(panels) -> None:
     days = comparisons(panels)[0]
     held = [standing.at(0).quality for standing in (first.standings[0], days.standings[0])]
     assert held[0] < held[1] and first.data == "all 2 sets"
+
+
+def test_the_first_sentence_speaks_of_all_sets_together(panels) -> None:
+    """Of the hardest set alone it would say more than the evidence does."""
+    shown = [*panels, *(_night(panel, 3.0) for panel in panels)]
+    hardest = max(o.summary["drop"] for panel in pooled(panels) or pooled(shown) for o in panel.outcomes if o.counts)
+    told = TASKS["restoration"].headline(shown, [])
+    assert "on all 2 sets" in told and f"takes {hardest:.1f} dB" in told
+    only_day = replace(panels[0], label="only by day")
+    assert [panel.data for panel in told_together([*shown, only_day])] == ["all 2 sets"] * len(panels) + [only_day.data]
 
 
 def test_scenes_of_two_sets_are_never_one(panels) -> None:

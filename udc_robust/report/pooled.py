@@ -27,6 +27,13 @@ def pooled(panels: Sequence[Panel]) -> list[Panel]:
     return found
 
 
+def told_together(panels: Sequence[Panel]) -> list[Panel]:
+    """Each victim once: on all of its data blocks where they can be added up, else on each; for a sentence on top."""
+    together = pooled(panels)
+    added_up = {(panel.folder, panel.label) for panel in together}
+    return [*together, *(panel for panel in panels if (panel.folder, panel.label) not in added_up)]
+
+
 def _alike(group: Sequence[Panel]) -> bool:
     return all(panel.has_truth for panel in group) and len({panel.images["domain"] for panel in group}) == 1
 

@@ -9,13 +9,14 @@ from udc_robust.grid.task import Column, Row, Tile
 from udc_robust.metrics import records
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.panel import Outcome, Panel
+from udc_robust.report.pooled import told_together
 from udc_robust.report.words import percent
 from udc_robust.report.worst import hardest, held, worst_by_image
 
 
 def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
     """How many answers survive the worst attacks."""
-    rated = [(outcome, panel) for panel in panels for outcome in hardest(panel)]
+    rated = [(outcome, panel) for panel in told_together(panels) for outcome in hardest(panel)]
     if not rated:
         return "How many images small perturbations make these classifiers take for something else."
     outcome, panel = min(rated, key=lambda pair: pair[0].left)

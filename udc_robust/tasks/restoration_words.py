@@ -12,6 +12,7 @@ from udc_robust.metrics import records
 from udc_robust.names import PERCEPTUAL
 from udc_robust.report.comparison import Comparison
 from udc_robust.report.panel import Outcome, Panel, interval_of
+from udc_robust.report.pooled import told_together
 from udc_robust.report.words import count, number, percent, span
 from udc_robust.report.worst import hardest, held, worst_by_image
 from udc_robust.tasks import restoration_scene_words as scenes
@@ -31,7 +32,7 @@ def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
 
     Untrained restorers are left out where there are trained ones.
     """
-    told = [panel for panel in panels if panel.trained] or panels
+    told = told_together([panel for panel in panels if panel.trained] or panels)
     rated = [(outcome, panel) for panel in told if panel.has_truth for outcome in hardest(panel)]
     if not rated:
         return "How far small perturbations of the input move the restorations, measured against the clean restoration."

@@ -25,6 +25,7 @@ from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.features import LpipsDistance, load_vgg, weights_file
 from udc_robust.training.finetune_config import FinetuneConfig, PurifierConfig
+from udc_robust.training.grown import grown
 from udc_robust.training.loop import Validation, train
 from udc_robust.training.pairs import start_on_pairs
 from udc_robust.training.recipes import RECIPES, FinetuneSetup, Jammed, jittered
@@ -49,6 +50,8 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     pairs = start_on_pairs(config, out)
     accelerator, domain = pairs.accelerator, pairs.domain
     restorer, parent = load_parent(config, domain), load_parent(config, domain).to(accelerator.device)
+    if config.grow:
+        restorer = grown(restorer, config.grow, config.parent)
     note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
     restorer.train()
     restorer.network.eval()
@@ -78,7 +81,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     also += [str(weights_file())] if config.perceptual and config.features == "vgg19" else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        **common_facts(config, trained, shipped_of(learner)), **parent.architecture, "domain": parent.network_domain,
+        **common_facts(config, trained, shipped_of(learner)), **restorer.architecture, "domain": parent.network_domain,
         "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
         "parent_validation": figures_of(parent, channel_of(config, trained.network)), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),

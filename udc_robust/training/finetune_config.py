@@ -56,6 +56,7 @@ class FinetuneConfig(PairTraining):
 
     Attributes:
         parent: a shipped checkpoint or a weights file; ``network`` and ``options`` where the file does not say them.
+        grow: options of a larger network that begins as the parent, which is smaller: see `training.grown`.
         domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
             2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
@@ -81,6 +82,7 @@ class FinetuneConfig(PairTraining):
     parent: str
     network: str | None = None
     options: dict[str, Any] | None = None
+    grow: dict[str, Any] | None = None
     domain: Domain | None = None
     recipe: Literal[
         "purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer", "optics"
