@@ -254,6 +254,11 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
     [
         ({"recipe": "both"}, "recipe 'both' needs a `purifier`"),
         ({"purifier": "x"}, "takes no `purifier`"),
+        (
+            {"recipe": "purifier", "purifier": "x", "grow": {"width": 8}},
+            "leaves the restorer as it is: leave out `grow`",
+        ),
+        ({"grow": 5}, "grow"),
         ({"recipe": "trades", "loss": "psnr"}, "takes loss l1, l2 or charbonnier"),
         ({"eps": [0.1, 0.05]}, "eps must rise"),
         ({"eps": 4}, "did you mean 4/255"),

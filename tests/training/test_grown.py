@@ -58,6 +58,7 @@ def test_a_hardened_checkpoint_knows_its_own_size(file, sets) -> None:
     made = _loaded(sets / "out" / "large.safetensors")
     assert made.architecture["options"] == {**SMALL, **MORE} == facts["options"]
     assert made.parent == "small"
+    assert "begun as the parent with more blocks" in (sets / "out" / "large.md").read_text()
     new = made.network.middle_blks[2]
     assert new.beta.abs().max() > 0, "new blocks learn too"
 

@@ -220,6 +220,7 @@ def _card(config: FinetuneConfig, facts: dict[str, Any]) -> str:
         tags="image-restoration, under-display-camera, adversarial-robustness",
         lines=[
             f"parent: `{facts['parent']}`, sha256 of its weights {facts['parent_sha256']}; recipe: `{config.recipe}`",
+            *([f"begun as the parent with more blocks, which were the identity: {config.grow}"] if config.grow else []),
             f"{learner}, {facts['parameters']:,} parameters, domain: {facts['domain']}",
             f"data: {facts['data']}; validated on {facts['validation_pairs']} pairs never trained on",
         ],

@@ -130,6 +130,8 @@ class FinetuneConfig(PairTraining):
             raise ValueError(f"recipe {self.recipe!r} needs a `purifier`: purifier_mini or the folder of one")
         if not through and self.purifier is not None:
             raise ValueError(f"recipe {self.recipe!r} takes no `purifier`: remove it, or choose purified or both")
+        if self.grow and self.recipe == "purifier":
+            raise ValueError("recipe 'purifier' leaves the restorer as it is: leave out `grow`")
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
         self._check_channel(info)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from udc_robust.errors import UserError
+from udc_robust.progress import note
 from udc_robust.restorers.restorer import Restorer
 from udc_robust.restorers.zoo import build_network
 
@@ -43,6 +44,8 @@ def grown(restorer: Restorer, options: Mapping[str, Any], name: str) -> Restorer
         raise UserError(f"`grow` adds nothing to {name!r}: give it more blocks than {restorer.architecture['options']}")
     network.load_state_dict({**large, **small})
     _check_it_answers_alike(restorer.network, network.eval(), max(restorer.min_size, 64), name)
+    sizes = [sum(weights.numel() for weights in one.parameters()) for one in (restorer.network, network)]
+    note(f"{name} grown from {sizes[0]:,} to {sizes[1]:,} parameters")
     restorer.network, restorer.architecture = network, {**restorer.architecture, "options": options}
     return restorer
 
