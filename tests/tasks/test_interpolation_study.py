@@ -59,6 +59,28 @@ def test_a_mixture_lies_between_and_the_best_in_budget_is_kept(tmp_path) -> None
     assert _study(tmp_path, *ends) == points  # resumed
 
 
+def test_the_further_blocks_of_a_grown_network_fade_in(tmp_path) -> None:
+    small, large = _weights(tmp_path, "small"), _weights(tmp_path, "large", seed=1, middle_blk_num=2)
+    network = build_network("NAFNet", {**TINY, "middle_blk_num": 2})
+    learnt = load_file(large["weights"])
+    block = [name for name in learnt if name.startswith("middle_blks.1.")]
+    for name in block:
+        learnt[name] = torch.rand_like(learnt[name])
+    network.load_state_dict(learnt)
+    facts = {"network": "NAFNet", "options": {**TINY, "middle_blk_num": 2}, "domain": "tonemapped"}
+    save_weights(tmp_path / "large.safetensors", network, facts)
+    points = _study(tmp_path, small, large)
+    none, quarter, all_ = (
+        load_file(tmp_path / "out" / "mixtures" / f"{share} of the way.safetensors") for share in ("0", "0.25", "1")
+    )
+    assert torch.equal(none["middle_blks.0.conv1.weight"], load_file(small["weights"])["middle_blks.0.conv1.weight"])
+    for name in block:
+        begins_as_zero = name.endswith(("beta", "gamma", "norm1.bias", "norm2.bias"))
+        assert torch.allclose(quarter[name], learnt[name] * (0.25 if begins_as_zero else 1), atol=1e-6)
+        assert torch.equal(all_[name], learnt[name])
+    assert points[0].cost == 0 and points[-1].cost != 0
+
+
 def test_the_frontier_is_there_where_no_mixture_keeps_the_budget(tmp_path) -> None:
     ends = [_weights(tmp_path, name, seed) for seed, name in enumerate(("before", "after"))]
     with pytest.raises(UserError, match="no mixture keeps a clean budget of -50 dB"):

@@ -31,6 +31,7 @@ from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks.restoration import RESTORATION, open_images
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 from udc_robust.training.card import table
+from udc_robust.training.grown import faded_in
 
 COLUMNS = ("share", "clean", "attacked", "cost", "kept")
 
@@ -74,7 +75,7 @@ def study(
     The same call resumes; ``out/run`` is a run folder like that of `evaluate`, ``out/mixtures`` has all weights.
 
     Args:
-        parent, hardened: blocks of restorers.
+        parent, hardened: blocks of restorers; the hardened one may have more blocks, see `training.grown.faded_in`.
         data: a block of pairs that are tested nowhere else.
         shares: see `parse_shares`.
         clean_budget: clean PSNR in dB that may be lost.
@@ -92,6 +93,8 @@ def study(
     if not images.truth:
         raise UserError(f"data {images.label!r} has no ground truth: a mixture is chosen by PSNR, which needs pairs")
     ends = [_loaded(block, images.domain) for block in (parent, hardened)]
+    if _has_grown(*ends):
+        ends[0] = faded_in(*ends)
     states = [_floating(end) for end in ends]
     _check_same(ends, states)
     own_class = {key: parent[key] for key in ("network", "options") if parent.get(key)}
@@ -153,6 +156,13 @@ def _loaded(block: Mapping[str, Any], domain: str) -> Restorer:
 def _floating(restorer: Restorer) -> dict[str, Tensor]:
     state = restorer.network.state_dict()
     return {name: tensor.clone() for name, tensor in state.items() if tensor.is_floating_point()}
+
+
+def _has_grown(parent: Restorer, hardened: Restorer) -> bool:
+    """Whether the hardened network is the parent's with more blocks, as ``grow`` of a fine-tuning makes it."""
+    before, after = parent.network.state_dict(), hardened.network.state_dict()
+    kept = all(name in after and after[name].shape == tensor.shape for name, tensor in before.items())
+    return kept and len(after) > len(before)
 
 
 def _check_same(ends: Sequence[Restorer], states: Sequence[Mapping[str, Tensor]]) -> None:

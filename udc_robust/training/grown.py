@@ -50,6 +50,24 @@ def grown(restorer: Restorer, options: Mapping[str, Any], name: str) -> Restorer
     return restorer
 
 
+def faded_in(small: Restorer, large: Restorer) -> Restorer:
+    """The smaller network with the larger one's further blocks, which are the identity until their scales are mixed in.
+
+    Of a new block what begins as zero, so its scale, is zero; all else is the larger network's.
+
+    Raises:
+        UserError: see `grown`.
+    """
+    kept = small.network.state_dict().keys()
+    grown(small, large.architecture["options"], small.name)
+    learnt = large.network.state_dict()
+    state = small.network.state_dict()
+    small.network.load_state_dict(
+        {name: learnt[name] if name not in kept and tensor.any() else tensor for name, tensor in state.items()}
+    )
+    return small
+
+
 @torch.no_grad()
 def _check_it_answers_alike(small: nn.Module, large: nn.Module, side: int, name: str) -> None:
     """Refuse a larger network that does not answer as the smaller one.
