@@ -2,7 +2,8 @@
 
 Example: python scripts/make_study_sets.py --panoramas hdr --stills stills --photographs kodak --synth SYNTH/test
 
-- ``panoramas``: four views of each of five HDR panoramas that no shipped checkpoint was trained on, behind `phone`;
+- ``panoramas``: four views of each of five HDR panoramas (those that are there) that no shipped checkpoint was trained
+  on, behind `phone`;
 - ``stills``: two crops of each HDR photograph, behind `phone`;
 - ``photographs``: a crop of each photograph, made pseudo-HDR, behind `phone`;
 - ``synth``: four crops of each published pair of the SYNTH set (Feng et al., CVPR 2021), whose captures are not ours.
@@ -64,6 +65,19 @@ def crop_synth_pairs(folder: Path, out: Path) -> None:
     write_text(out / "manifest.json", json.dumps({"domain": "tonemapped", "pairs": entries}, indent=1))
 
 
+def _test_panoramas(folder: Path) -> list[str]:
+    """Those of the test panoramas that a folder has.
+
+    Raises:
+        UserError: none.
+    """
+    there = {path.name.split(".")[0] for path in list_images(folder)}
+    found = [name for name in TEST_PANORAMAS if name in there]
+    if not found:
+        raise UserError(f"{folder} has none of the test panoramas: {', '.join(TEST_PANORAMAS)}")
+    return found
+
+
 def main() -> None:
     """Make those sets whose sources are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,7 +88,7 @@ def main() -> None:
     out = given.pop("out")
     for name, settings in SETTINGS.items():
         if given[name] is not None:
-            only = TEST_PANORAMAS if name == "panoramas" else ()
+            only = _test_panoramas(given[name]) if name == "panoramas" else ()
             synthesise(given[name], out / name, settings, only=only)
     if given["synth"] is not None:
         crop_synth_pairs(given["synth"], out / "synth")

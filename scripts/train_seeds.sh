@@ -8,4 +8,4 @@ for seed in "${@:2}"; do
   udc-robust finetune "$recipe" name="${recipe}_seed$seed" seed="$seed"
   blocks+=", {name: ${recipe}_$seed, weights: runs/train/${recipe}_seed$seed/${recipe}_seed$seed.safetensors}"
 done
-echo "udc-robust evaluate large_study restorers=\"[nafnet_mini, nafnet_mini_noise, nafnet_mini_interpolated, $recipe$blocks]\""
+echo "udc-robust evaluate large_study restorers=\"[nafnet_mini, nafnet_mini_noise, nafnet_mini_adversarial, nafnet_mini_hardened$blocks]\""

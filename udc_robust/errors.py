@@ -14,9 +14,14 @@ class UserError(Exception):
     """
 
 
+def nearest(name: str, known: Iterable[str], alike: float = 0.5) -> str | None:
+    """The known name that is spelt most like this one; None where none is ``alike`` (1: the same)."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=alike)), None)
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """Build the error for a name that is not in ``known``, with the nearest spelling as a suggestion."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, names)
+    hint = f"did you mean {near!r}? " if near else ""
     return UserError(f"unknown {what} {name!r}: {hint}known are {', '.join(names)}")

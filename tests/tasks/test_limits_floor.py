@@ -42,6 +42,21 @@ def test_what_is_not_proven_has_no_bound() -> None:
     assert lipschitz_bound(nn.Sequential(nn.LeakyReLU(3.0), nn.ReLU())) == 3.0
 
 
+class _Residual(nn.Sequential):
+    """A chain with a way past it, which moves by more than the chain does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + super().forward(x)
+
+
+def test_a_subclass_that_does_something_else_has_no_bound() -> None:
+    assert lipschitz_bound(_Residual(nn.ReLU())) is None
+    assert lipschitz_bound(nn.Sequential(nn.ReLU(), _Residual(nn.ReLU()))) is None
+    layer = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 1))  # a class of its own, and still a convolution
+    norm = torch.linalg.matrix_norm(layer.weight[..., 0, 0], 2).item()
+    assert lipschitz_bound(layer) == pytest.approx(norm, rel=1e-3)
+
+
 def test_the_figures_of_the_facts() -> None:
     assert lipschitz_floor(33.4, 1.0, 4 / 255) == pytest.approx(28.6, abs=0.1)
     assert smoothing_ratio(4 / 255, 3 * 96 * 96) == pytest.approx(26, abs=0.2)

@@ -35,7 +35,7 @@ def certify(
     seed: Seed = 0,
     out: OutFolder = None,
 ) -> None:
-    """Prove what no attack can change: randomized smoothing of a classifier, or a restorer's median; resumes.
+    """Prove what no attack can change: randomized smoothing of a classifier (resumes), or a restorer's median.
 
     A classifier's certificate is a radius for each image (Cohen et al. 2019); a restorer's a PSNR that the median of
     its noisy restorations keeps within an L2 radius (Chiang et al. 2020), or the word vacuous.

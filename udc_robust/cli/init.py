@@ -152,7 +152,7 @@ def restoration_text(name: str, data: dict[str, Any], restorer: dict[str, Any]) 
         typer.echo("no weights said or found: the config takes the shipped nafnet_mini; see --weights", err=True)
     load_restorer(RestorerSpec(**restorer), found.domain)
     return _RESTORATION.format(
-        name=name, data=_lines(data, comments), restorer=json.dumps(restorer),
+        name=json.dumps(name), data=_lines(data, comments), restorer=json.dumps(restorer),
         other="discnet_mini" if restorer["name"] == "nafnet_mini" else "nafnet_mini",
     )  # fmt: skip
 
@@ -172,7 +172,8 @@ def classification_text(name: str, classes: Path, classifier: dict[str, Any]) ->
     classifier = {key: value for key, value in classifier.items() if value}
     load_classifier(ClassifierSpec(**classifier))
     return _CLASSIFICATION.format(
-        name=name, source=json.dumps(str(classes)), count=len(images), classes=", ".join(images.classes[:10]),
+        name=json.dumps(name), source=json.dumps(str(classes)), count=len(images),
+        classes=", ".join(images.classes[:10]),
         side=min(images[0][0].shape[-2:]), classifier=json.dumps(classifier),
     )  # fmt: skip
 
@@ -201,7 +202,7 @@ attacks:
   - noise                         # of the same size: only what is worse than this is adversarial
   - {{method: pgd, steps: 10}}      # 40 and more for figures to publish
   - {{method: square, steps: 100}}  # no gradients: the check for those that lie
-lpips: null                       # alex, vgg or squeeze; `udc-robust doctor --fix-lpips` gets their weights
+lpips: null                       # alex, vgg or squeeze; `udc-robust doctor --fix-lpips squeeze` gets its weights
 """
 _CLASSIFICATION = """\
 # Written by `udc-robust init`: your files, and what to change.

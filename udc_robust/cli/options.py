@@ -214,6 +214,8 @@ def output_board(out: Path, sources: Sequence[Path]) -> Path:
     output_file(out, (".html", ".htm"))
     output_file(out.with_suffix(".json"), (".json",), sources)
     _replaceable(out.with_suffix(".json"), b'"udc_robust leaderboard ', "leaderboard")
+    output_file(out.with_suffix(".csv"), (".csv",), sources)
+    _replaceable(out.with_suffix(".csv"), b"run,data,victim,", "leaderboard")
     return _replaceable(out, b": robustness leaderboard</title>", "leaderboard")
 
 

@@ -14,13 +14,17 @@ from torch import Tensor
 from udc_robust.data.images import read_image
 from udc_robust.data.pair_settings import PairSettings
 from udc_robust.data.panorama import perspective_view
-from udc_robust.errors import UserError, unknown_name
+from udc_robust.errors import UserError, nearest, unknown_name
 from udc_robust.metrics import psnr
 from udc_robust.optics.capture import MAX_RADIANCE, capture, expand_highlights, tone_map
 from udc_robust.optics.domains import convert
+from udc_robust.progress import note
 
 FIELD = 256
 """Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
+
+MISSPELT = 0.8
+"""How alike a name must be to one that is there to be taken for a mistake and not for a source that one lacks."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,11 @@ def draw_pair(source: Tensor, psfs: Mapping[str, Tensor], settings: PairSettings
 def chosen_sources(paths: Sequence[Path], only: Sequence[str], exclude: Sequence[str]) -> list[Path]:
     """The sources that ``only`` and ``exclude`` leave, by names without endings.
 
+    What is to be excluded need not be there: collections differ, and one list of test scenes serves them all.
+
     Raises:
-        UserError: two sources of one name, a name that is not there, or nothing left.
+        UserError: two sources of one name, a name of ``only`` that is not there, one of ``exclude`` that is not there
+            but nearly so, or nothing left.
     """
     by_stem: dict[str, Path] = {}
     for path in paths:
@@ -84,8 +91,10 @@ def chosen_sources(paths: Sequence[Path], only: Sequence[str], exclude: Sequence
             raise UserError(f"{path} and {by_stem[stem].name} have the same name: rename or remove one of them")
         by_stem[stem] = path
     for name in (*only, *exclude):
-        if name not in by_stem:
+        if name not in by_stem and (name in only or nearest(name, by_stem, MISSPELT)):
             raise unknown_name("source", name, by_stem)
+    if absent := [name for name in exclude if name not in by_stem]:
+        note(f"not among the sources, so not left out: {', '.join(absent)}")
     chosen = [path for stem, path in by_stem.items() if stem not in exclude and (not only or stem in only)]
     if not chosen:
         raise UserError(f"--only and --exclude leave none of the {len(by_stem)} sources: name fewer to exclude")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -124,7 +125,9 @@ def _made_and_judged(task: Task, batch: Batch, victim: Victim, cell: Cell, round
         )  # fmt: skip
 
     seen = task.known(cell.attack, victim.network)
-    known = ("+".join(source.name for source in cell.sources) or seen.name, cell.seed_key)
+    # What is climbed towards may be made of this victim's own answer: then another victim's images are not its own.
+    own = "" if target is None or target is batch.target else hashlib.sha256(target.cpu().numpy().tobytes()).hexdigest()
+    known = ("+".join(source.name for source in cell.sources) or seen.name, cell.seed_key + own)
     if cell.access == "blind" or (seen is not victim.network and cell.access != "transfer"):
         if known not in batch.bare:
             batch.bare[known] = made(batch.met_by(seen), sources=None if cell.access == "blind" else sources)

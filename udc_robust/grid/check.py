@@ -164,7 +164,15 @@ def _check_options(cell: Cell, domain: str, sizes: Sequence[tuple[int, int]]) ->
 
 
 def _check_measures(task: Task, config: RunConfig, batch: Batch, answer: Tensor) -> None:
-    """Try the user's metrics and objectives on an answer."""
+    """Try the user's metrics and objectives on an answer.
+
+    Raises:
+        UserError: a metric that has the name of a column that is there without it, or either of them fails.
+    """
+    ours = {*task.names, *task.results, *task.summary, *task.also, *(metric.name for metric in task.metrics(config)[0])}
+    for metric in (block.found() for block in config.metrics):
+        if metric.name in ours:
+            raise UserError(f"metric {metric.name!r} is a column of ours: give your metric another `name`")
     target = answer[0] * 0.9 if batch.target is None else batch.target
     for metric in (block.found() for block in config.metrics):
         if min(batch.x.shape[-2:]) >= metric.smallest_side:

@@ -36,8 +36,8 @@ class CorruptionConfig(Strict):
     @field_validator("severity")
     @classmethod
     def _in_range(cls, values: list[int]) -> list[int]:
-        if wrong := next((value for value in values if value not in SEVERITIES), None):
-            raise ValueError(f"must be of 1 to 5, not {wrong}")
+        if wrong := [value for value in values if value not in SEVERITIES]:
+            raise ValueError(f"must be of 1 to 5, not {wrong[0]}")
         return values
 
     @model_validator(mode="after")

@@ -17,7 +17,6 @@ from pydantic import AfterValidator, Field
 from udc_robust.config_file import Strict
 from udc_robust.errors import UserError
 from udc_robust.grid.budget import Budget
-from udc_robust.grid.identity import digest
 from udc_robust.metrics import Metric
 from udc_robust.metrics.records import BESIDE
 from udc_robust.names import Domain, Norm
@@ -153,8 +152,7 @@ def of_run(run: Run, page: Path) -> Board:
     about = run.facts["data"]
     return Board(
         format=FORMAT, task=run.task.name, preset=run.facts.get("preset") or NO_PRESET,
-        # The embedded photographs are the same behind every display.
-        digest=digest([run.fingerprint.get("images"), [block.get("psf") for block in run.settings["data"]]]),
+        digest=run.images,
         data=[Data(name=portable(n), images=found["images"], domain=found["domain"]) for n, found in about.items()],
         rows=rows,
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -12,10 +11,11 @@ from udc_robust.report.panel import Outcome, Panel
 
 def costs(panel: Panel) -> list[dict[str, Any]]:
     """What each attack cost an image on average over its budgets, and the largest memory peak."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in panel.outcomes:
+        groups.setdefault((outcome.cell.label, outcome.budget.sign), []).append(outcome)
     found = []
-    # The budgets of one attack lie side by side.
-    for (label, norm), cells in groupby(panel.outcomes, lambda o: (o.cell.label, o.budget.sign)):
-        outcomes = list(cells)
+    for (label, norm), outcomes in groups.items():
         means = {
             name: _mean([outcome.summary[name] for outcome in outcomes])
             for name in ("forwards", "backwards", "queries")

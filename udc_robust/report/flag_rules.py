@@ -121,7 +121,7 @@ def reach(panel: Panel) -> Iterable[Gap]:
         if "step_size" in told and outcome.cell.attack.method in ("pgd", "ifgsm"):
             eps = outcome.cell.eps
             way = float(told.get("steps", 20)) * float(number(told["step_size"], eps=eps))
-            yield 1 - way / eps - 1e-9, f"{outcome.title}: {way / eps:.2f} of eps"
+            yield 1 - way / eps - 1e-6, f"{outcome.title}: {way / eps:.2f} of eps"
 
 
 def monotone(panel: Panel) -> Iterable[Gap]:
@@ -159,15 +159,8 @@ def gradients(panel: Panel) -> Iterable[Gap]:
 
 def _settings(outcome: Outcome, *but: str) -> Settings:
     """What an attack is, but for some of its settings and its name."""
-    attack = outcome.cell.attack
-    options = {
-        **(attack.model_extra or {}),
-        "eot": attack.eot,
-        "known_seed": attack.known_seed,
-        "jitter": attack.jitter,
-    }
-    kept = sorted((key, str(value)) for key, value in options.items() if key not in but)
-    return (attack.method, attack.objective, outcome.budget, outcome.cell.access, *kept)
+    block = outcome.cell.attack.model_dump(exclude={"name", "eps", "access", "defences", *but})
+    return (outcome.budget, outcome.cell.access, *sorted((key, str(value)) for key, value in block.items()))
 
 
 def _twins(panel: Panel, *but: str) -> list[Sequence[Outcome]]:

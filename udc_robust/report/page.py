@@ -90,7 +90,8 @@ def write_slide(runs: Sequence[Path], tasks: Mapping[str, Task], out: Path) -> P
     read, panels = _read(runs, tasks)
     task = read[0].task
     mine = [panel for panel in panels if panel.task.name == task.name]
-    return slide.draw(mine, headline(task, mine, comparison.comparisons(mine)), _title(read), out)
+    compared = comparison.comparisons([*pooled(mine), *mine])
+    return slide.draw(mine, headline(task, mine, compared), _title(read), out)
 
 
 def _read(runs: Sequence[Path], tasks: Mapping[str, Task]) -> tuple[list[Run], list[Panel]]:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from udc_robust.grid.tables import mean_of
-from udc_robust.grid.task import Row
+from udc_robust.grid.tables import BAD, mean_of
+from udc_robust.grid.task import Row, Task
 from udc_robust.report.panel import Outcome, Panel
 
 
 def pooled(panels: Sequence[Panel]) -> list[Panel]:
-    """One panel a victim that met several data blocks of one colour domain with targets: each image counts once.
+    """One panel a victim that met several data blocks with targets and budgets of one kind: each image counts once.
 
+    Blocks are of one kind where they have one colour domain and are attacked in the same place, capture or scene.
     Images keep their scenes; those of two blocks are never of one.
     """
     groups: dict[tuple[str, str], list[Panel]] = {}
@@ -35,7 +36,8 @@ def told_together(panels: Sequence[Panel]) -> list[Panel]:
 
 
 def _alike(group: Sequence[Panel]) -> bool:
-    return all(panel.has_truth for panel in group) and len({panel.images["domain"] for panel in group}) == 1
+    kinds = {(panel.images["domain"], panel.images.get("space"), panel.stated_in) for panel in group}
+    return len(kinds) == 1 and all(panel.has_truth for panel in group)
 
 
 def _together(group: Sequence[Panel]) -> Panel:
@@ -51,11 +53,13 @@ def _together(group: Sequence[Panel]) -> Panel:
         same = [next((o for o in panel.outcomes if _same(o, one)), None) for panel in group]
         if None not in same:
             rows = [row for p, o in zip(group, same, strict=True) if o is not None for row in _rows(p, o.rows)]
-            outcomes.append(replace(one, summary=_summary(rows, one.summary), rows=rows, asked=(), scenes=scenes))
+            outcomes.append(
+                replace(one, summary=_summary(first.task, rows, one.summary), rows=rows, asked=(), scenes=scenes)
+            )
     images = {**first.images, "images": len(clean), "scenes": scenes}
     return replace(
-        first, data=name, images=images, clean=_summary(clean, first.clean), clean_rows=clean, outcomes=outcomes,
-        corruptions=(),
+        first, data=name, images=images, clean=_summary(first.task, clean, first.clean), clean_rows=clean,
+        outcomes=outcomes, corruptions=(),
     )  # fmt: skip
 
 
@@ -71,11 +75,13 @@ def _rows(panel: Panel, rows: Sequence[Row]) -> list[Row]:
     return [{**row, "image": _named(panel, row["image"])} for row in rows]
 
 
-def _summary(rows: Sequence[Row], one: Row) -> Row:
-    """The means of all figures over all images; what is no figure of images is left as it is."""
+def _summary(task: Task, rows: Sequence[Row], one: Row) -> Row:
+    """What a run's own summary of a cell would say of all these images; ``one`` set's says what the cell is."""
     made: dict[str, Any] = dict(one)
     for name in rows[0]:
         values = [row.get(name) for row in rows]
         if name in one and all(isinstance(value, float | None) for value in values):
             made[name] = mean_of(values)
-    return {**made, "images": len(rows)}
+    known = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    bad = sum(row.get(BAD) or 0 for row in rows)
+    return {**made, **task.summarise(known), "images": len(rows), BAD: bad}

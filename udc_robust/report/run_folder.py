@@ -19,6 +19,7 @@ import yaml
 from udc_robust.config_file import NO_CODE, check_config
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import ACCESSES, Cell
+from udc_robust.grid.identity import digest
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.tables import QUERIES
 from udc_robust.grid.task import Row, Task
@@ -31,6 +32,10 @@ from udc_robust.report.panel import Outcome, Panel
 FILES = ("config.yaml", "run.json", "results.csv", "summary.csv", "timings.csv")
 CORRUPTIONS = "corruptions.csv"
 """Only of runs that have some."""
+_USUALLY: Mapping[str, Any] = {
+    "subject": "photographs", "whole": False, "space": "capture", "shot": 0, "read": 0, "shift_px": 0, "white": 1,
+    "region": [], "bits": None, "pattern": None, "white_balance": None, "develop": None,
+}  # fmt: skip
 _NUMBERS = {"eot", "draws", "known_seed", "nfe"}
 Key = tuple[str, ...]
 
@@ -55,6 +60,19 @@ class Run:
     timings: Mapping[Key, Sequence[Row]]
     asked: Mapping[Key, Sequence[Row]]
     corruptions: Mapping[Key, Sequence[Row]]
+
+    @property
+    def images(self) -> str:
+        """A digest of what its victims were shown: the files of all blocks, and how each was photographed.
+
+        What is as usual is not written into it, so that it stays what it was when these keys came.
+        """
+        blocks = self.settings["data"]
+        how = [
+            {key: block[key] for key, usual in _USUALLY.items() if block.get(key, usual) != usual} for block in blocks
+        ]
+        shown = [self.fingerprint.get("images"), [block.get("psf") for block in blocks]]
+        return digest([*shown, how] if any(how) else shown)
 
     def panels(self, prefix: str = "") -> Iterator[Panel]:
         """One panel for each data block and victim, labelled ``prefix + victim``, bare networks first."""

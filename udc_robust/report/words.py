@@ -115,7 +115,7 @@ def _other_images(runs: Iterable[Run]) -> list[str]:
     """A warning where runs of one task that are shown together were not made on the same images."""
     seen: dict[str, set[str]] = {}
     for run in runs:
-        seen.setdefault(run.task.name, set()).add(str(run.fingerprint.get("images")))
+        seen.setdefault(run.task.name, set()).add(run.images)
     if all(len(images) < 2 for images in seen.values()):
         return []
     return ["These runs did not use the same images, so their figures must not be compared directly."]

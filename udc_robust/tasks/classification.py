@@ -122,9 +122,9 @@ def goal(attack: AttackConfig, batch: Batch, clean: Tensor) -> tuple[Objective, 
 
 
 def score(outputs: Tensor, batch: Batch, clean: Tensor) -> Tensor:
-    """Whether each answer ``(draws,B)`` is right."""
+    """Whether the vote of all draws is right, as the tables have it, for each of them ``(draws,B)``."""
     assert batch.target is not None
-    return records.TOP1.draws(outputs, batch.target)
+    return records.TOP1.measure(outputs.mean(0), batch.target).expand(len(outputs), -1)
 
 
 def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:

@@ -20,7 +20,7 @@ from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.statistics import mean_interval
 from udc_robust.grid.tables import BAD, COSTS, cell_names, mean_of
 from udc_robust.grid.task import Pictures, Row, Task
-from udc_robust.metrics import Metric
+from udc_robust.metrics import Metric, records
 from udc_robust.metrics.detection import auroc, auroc_interval
 from udc_robust.metrics.metric import Scale, not_measured
 from udc_robust.names import NONE
@@ -121,7 +121,8 @@ def holds(outputs: Tensor, batch: Batch, clean: Tensor) -> Tensor:
     """Whether each answer ``(draws,B)`` is still what it should be."""
     answers, unattacked = (apart(y, _shape(batch))[0] for y in (outputs, clean))
     if _labelled(batch):
-        return classification.score(answers, batch, unattacked) > 0
+        assert batch.target is not None
+        return records.TOP1.draws(answers, batch.target) > 0
     target = restoration.reference(batch, unattacked)
     lost = Damage("mse", lambda a, b: (a - b).square().flatten(1).mean(1), 1e-4)
     before, after = (

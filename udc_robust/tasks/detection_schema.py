@@ -154,14 +154,23 @@ class DetectionConfig(RunConfig):
             raise ValueError(
                 "`data` and `clean` mix labelled images (`source`) with captures (`kind`): one run, one kind"
             )
+        known: dict[str, Any] = {}
         for detector in self.detectors:
             if getattr(detector, "beside", self.beside) != self.beside:
                 raise ValueError(f"detector {detector.name!r} watches no {self.beside}, which the data is for")
+            beside = getattr(detector, self.beside, None)
+            if beside is not None and known.setdefault(beside.name, beside) != beside:
+                raise ValueError(f"two different {self.beside}s are called {beside.name!r}: give them different names")
             if self.clean is None and getattr(detector, "kind", NONE) != NONE:
                 raise ValueError(
                     f"detector {detector.name!r} has no `clean` images to learn from and to set its levels on: name "
                     "some that are not in `data`"
                 )
+        if any("before" in block.place for block in self.corruptions):
+            raise ValueError(
+                "a detection run takes corruptions after the optics only: whether an answer holds is told by the truth "
+                "of the image as it was"
+            )
         if any(block.kind != NONE for block in self.defences) or self.metrics:
             raise ValueError(
                 "a detection run takes no `defences` and no `metrics`: make a defence a `residual` detector"

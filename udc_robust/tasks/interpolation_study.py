@@ -111,6 +111,8 @@ def study(
             RestorationConfig,
             "options",
         )  # fmt: skip
+        if not any(config.attacks[0].eps or config.eps):
+            raise UserError("--eps must be above 0: a mixture is chosen by what it holds under attack")
         run(RESTORATION, config, out / "run", command)
         points = _points(out / "run", files)
         _save_frontier(points, out)  # before one is chosen: where none keeps the budget it shows what would

@@ -218,10 +218,18 @@ def facts(restorer: Restorer) -> dict[str, Any]:
 
 
 def family(networks: Mapping[str, Any]) -> dict[str, str]:
-    """Fine-tuned restorers are compared with their parents, which they know by name or by a digest of the weights."""
+    """Fine-tuned restorers are compared with the first of their line that the run has.
+
+    They know their parents by name or by a digest of the weights.
+    """
     by_digest = {facts["sha256"]: name for name, facts in networks.items() if facts.get("sha256")}
     parents = {name: by_digest.get(facts.get("parent_sha256"), facts.get("parent")) for name, facts in networks.items()}
-    return {name: parent if parent in networks else name for name, parent in parents.items()}
+
+    def first(name: str, seen: tuple[str, ...] = ()) -> str:
+        parent = parents[name]
+        return name if parent not in networks or parent in (name, *seen) else first(parent, (*seen, name))
+
+    return {name: first(name) for name in networks}
 
 
 RESTORATION = Task(

@@ -39,7 +39,7 @@ def headline(panels: Sequence[Panel], compared: Sequence[Comparison]) -> str:
     outcome, panel = max(rated, key=lambda pair: pair[0].summary["drop"])
     row = outcome.summary
     if row["drop"] < 0.5:
-        return f"No attack of this run takes more than {number(row['drop'])} dB from a restoration."
+        return f"No attack within a budget of this run takes more than {number(row['drop'])} dB from a restoration."
     noise = row["noise_drop"]
     control = "" if noise is None else f"; random noise of the same size takes {number(noise, 1)} dB"
     what = "A change of the scene" if scenes.of_scene(panel) else "A perturbation"
