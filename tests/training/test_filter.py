@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from udc_robust.attacks import Streams
 from udc_robust.classifiers.data import load_images
@@ -97,6 +98,28 @@ def test_atop_learns_attacks_through_itself_once_it_is_warm(monkeypatch) -> None
     assert told[0].defence.network is network and told[0].network is classifier
     warm.backward()
     assert all(p.grad is None for p in classifier.parameters())
+
+
+class Wrapper(nn.Module):
+    """As of several processes: gradients are averaged over them only where a call goes through it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.rows = module, list[int]()
+
+    def forward(self, *seen: torch.Tensor) -> torch.Tensor:
+        self.rows.append(len(seen[0]))
+        return self.module(*seen)
+
+
+@pytest.mark.parametrize("kind, rows", [("lq_vae", 4), ("atop", 8)])
+def test_what_is_learnt_goes_through_the_wrapper_of_several_processes(kind, rows) -> None:
+    config, (x, labels) = _config(kind), load_images("digits:test", 8).batch(range(4))
+    network = training.build_network(kind, OPTIONS[kind])
+    setup = training.FilterSetup(config, network, training._classifier(config, load_images("digits:test", 8)))
+    wrapper = Wrapper(network)
+    training.LOSSES[kind](setup, wrapper, x, labels, [1, 2, 3, 4], 4).backward()
+    assert wrapper.rows == [rows]  # once, and no attack
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ def test_what_a_recipe_is_given(sets, monkeypatch) -> None:
     assert abs(facts["validation"]["psnr"] - figures["psnr"]) > 0.1
 
 
-def test_a_range_of_levels_is_validated_at_its_middle(sets, tiny_purifier, monkeypatch) -> None:
+@pytest.mark.parametrize("low, high, middle", [(5, 9, 7), (5, 8, 6)])
+def test_a_range_of_levels_is_validated_at_its_middle(low, high, middle, sets, tiny_purifier, monkeypatch) -> None:
     levels, true_figures = [], finetuning.robust_figures
 
     def spy(victim, *about):
@@ -118,10 +119,11 @@ def test_a_range_of_levels_is_validated_at_its_middle(sets, tiny_purifier, monke
         return true_figures(victim, *about)
 
     monkeypatch.setattr(finetuning, "robust_figures", spy)
-    purifier = {"name": str(tiny_purifier), "noise_level": [5, 9]}
+    purifier = {"name": str(tiny_purifier), "noise_level": [low, high]}
     config = _config(sets, recipe="purified", purifier=purifier, steps=2)
     finetune(config, sets / "out")
-    assert levels == [7, None] and config.purifier is not None and config.purifier.deployed_level == 7
+    assert levels == [middle, None]
+    assert config.purifier is not None and config.purifier.deployed_level == middle
 
 
 def test_a_recipe_through_a_purifier_is_validated_through_it(sets, tiny_purifier, capsys, monkeypatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,15 +50,21 @@ class Transformation(Defence):
 
     @property
     def gradients(self) -> Mapping[str, Gradient]:
-        """Its own gradient where it has one."""
+        """Its own gradient where it has one that is not zero everywhere, as that of rounding is."""
         return {"bpda": StraightThrough(), "adaptive": Exact() if self._differentiable else StraightThrough()}
 
     @functools.cached_property
     def _differentiable(self) -> bool:
-        probe = torch.full((1, 3, _PROBE, _PROBE), 0.5, requires_grad=True)
+        stream = torch.Generator().manual_seed(0)
+        held = next(itertools.chain(self.parameters(), self.buffers()), torch.empty(0))
+        probe, weights = torch.rand(2, 1, 3, _PROBE, _PROBE, generator=stream).to(held.device)
+        probe.requires_grad_(True)
         with torch.enable_grad():
             answer = self(probe, probe.new_empty(1, 0))
-        return answer.requires_grad
+            if not answer.requires_grad:
+                return False
+            (slope,) = torch.autograd.grad(answer, probe, weights, allow_unused=True)
+        return slope is not None and bool(slope.any())
 
 
 def builder(path: str) -> Callable[..., Defence]:

@@ -16,7 +16,7 @@ from udc_robust.classifiers.data import LabelledImages, load_images, torchvision
 from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier, shipped_classifiers
 from udc_robust.defences.defence import Defence, Defended, fresh
 from udc_robust.defences.filters.defence import LqVaeFilter, MaskedFilter, build_network
-from udc_robust.defences.filters.networks import LqVae, MaskedAutoencoder
+from udc_robust.defences.filters.networks import LqVae
 from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import psnr
@@ -41,11 +41,10 @@ class FilterSetup:
     classifier: Classifier | None
 
     def defence(self, network: nn.Module | None = None) -> Defence:
-        """The filter as deployed, of these weights or of others."""
-        network, config = network or self.network, self.config
-        if isinstance(network, MaskedAutoencoder):
+        """The filter as deployed, of these weights, of others, or of the wrapper around these."""
+        config, network = self.config, network or self.network
+        if config.kind == "atop":
             return MaskedFilter(network, config.hidden, config.patch, config.sigma)
-        assert isinstance(network, LqVae)
         return LqVaeFilter(network)
 
 
@@ -88,9 +87,7 @@ def atop(setup: FilterSetup, network: nn.Module, x: Tensor, labels: Tensor, seed
             )  # fmt: skip
         batch = torch.cat([x, moved])
     streams = Streams([image_seed(seed, "filter") for seed in seeds * (2 if attacked else 1)])
-    filtered = setup.defence(network if isinstance(network, MaskedAutoencoder) else setup.network)(
-        batch, defence.draw(batch, streams)
-    )
+    filtered = setup.defence(network)(batch, defence.draw(batch, streams))
     loss = config.reconstruction * F.mse_loss(filtered[: len(x)], x)
     if attacked:
         # Gradients go through the classifier, whose weights stay, to the filter.
@@ -105,13 +102,14 @@ LOSSES: dict[str, Loss] = {"lq_vae": lq_vae, "atop": atop}
 def figures(defence: Defence, classifier: Classifier | None, images: LabelledImages) -> dict[str, float]:
     """Mean PSNR in dB of filtered images, and the share that the classifier recognises behind the filter."""
     decibels, right = [], []
+    device = next(defence.parameters()).device
     for first in range(0, len(images), 250):
         rows = range(first, min(first + 250, len(images)))
-        x, labels = images.batch(rows)
+        x, labels = (part.to(device) for part in images.batch(rows))
         y = fresh(defence, x, Streams([image_seed(0, images.keys[i], "filter") for i in rows])).clamp(0, 1)
-        decibels.append(psnr(y.double(), x.double()))
+        decibels.append(psnr(y.double(), x.double()).cpu())
         if classifier is not None:
-            right.append(classifier(y).argmax(1) == labels)
+            right.append((classifier(y).argmax(1) == labels).cpu())
     found = {"psnr": torch.cat(decibels).mean().item()}
     return found | ({"top1": torch.cat(right).double().mean().item()} if right else {})
 
@@ -140,7 +138,7 @@ def train_filter(config: FilterConfig, out: Path) -> dict[str, Any]:
         return LOSSES[config.kind](setup, network, x, labels, seeds.tolist(), step)
 
     def check(network: nn.Module) -> Validation:
-        found = figures(setup.defence(network.cpu().eval()), classifier, validation)
+        found = figures(setup.defence(network.eval()), classifier, validation)
         told = f"{found['psnr']:.1f} dB" + (f", {found['top1']:.1%} right" if "top1" in found else "")
         return Validation(found, found, f"validation {told}")
 

@@ -53,7 +53,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     if config.grow:
         restorer = grown(restorer, config.grow, config.parent)
     note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
-    restorer.train()
+    restorer.train().to(accelerator.device)  # also where it does not learn: a purifier is judged through it
     restorer.network.eval()
     pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
     perceptual = load_perceptual(config, accelerator.is_main_process)
@@ -111,7 +111,7 @@ def deployed(learnt: nn.Module, restorer: Restorer, purifiers: Sequence[Purifier
     """The victim that a validation judges."""
     if isinstance(learnt, Purifier):
         return Defended(learnt, restorer)
-    return Defended(purifiers[len(purifiers) // 2], learnt) if purifiers else shipped_of(learnt)
+    return Defended(purifiers[(len(purifiers) - 1) // 2], learnt) if purifiers else shipped_of(learnt)
 
 
 def shipped_of(learnt: nn.Module) -> nn.Module:

@@ -34,7 +34,7 @@ class LqVaeFilter(Defence):
 
     nfe = 1
 
-    def __init__(self, network: LqVae) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -52,7 +52,7 @@ class MaskedFilter(Defence):
     """Noise and hidden patches, and a network that undoes both; random (after AToP, Lin et al., ICLR 2024).
 
     Args:
-        network: its weights belong to the defence.
+        network: a `MaskedAutoencoder`; its weights belong to the defence.
         hidden: share of the patches that it does not see.
         patch: their side in pixels.
         sigma: noise on what it sees, in [0,1] image units.
@@ -61,7 +61,7 @@ class MaskedFilter(Defence):
     nfe, random = 1, True
 
     def __init__(
-        self, network: MaskedAutoencoder, hidden: float = 0.2, patch: int = 4, sigma: float = 0.1
+        self, network: nn.Module, hidden: float = 0.2, patch: int = 4, sigma: float = 0.1
     ) -> None:  # fmt: skip
         super().__init__()
         require(0 <= hidden < 1, "hidden", "in [0,1)", hidden)
