@@ -36,6 +36,12 @@ def test_pairs_weights_and_class_are_found_and_the_config_runs(capsys) -> None:
     assert Path("runs/mine/report.html").is_file()
 
 
+def test_a_name_that_yaml_takes_for_a_number_stays_a_name() -> None:
+    write_image("captures/1.png", torch.rand(3, 64, 64))
+    run("init", "2024.yaml", "--images", "captures", "--domain", "srgb")
+    assert yaml.safe_load(Path("2024.yaml").read_text())["name"] == "2024"
+
+
 def test_it_never_overwrites_and_asks_where_there_are_several(capsys) -> None:
     Path("mine.yaml").write_text("mine")
     run("init", "mine.yaml", code=2)

@@ -100,11 +100,14 @@ def test_a_leaderboard_replaces_leaderboards_only(capsys) -> None:
     run(*VERBS["evaluate"], "--out", "one")
     Path("index.html").write_text("mine")
     Path("notes.json").write_text("{}")
+    Path("figures.csv").write_text("a,b\n1,2\n")
     run("leaderboard", "one", "--out", "board.html")
     before = _files()
     for arguments in (
         ["one", "--out", "index.html"],
         ["one", "--out", "notes.html"],  # whose .json is not ours
+        ["one", "--out", "figures.html"],  # whose .csv is not ours
+        ["one", "--out", "one/results.html"],
         ["one", "--out", "one/report.html"],
         ["board.json", "--out", "board.html"],  # which is read
         ["one", "--out", "board.csv"],

@@ -102,6 +102,7 @@ def test_a_run_without_an_attack_has_a_report(workplace) -> None:
     [
         ({"corruptions": "fogg"}, "did you mean 'fog'"),
         ({"corruptions": [{"kind": "fog", "severity": 6}]}, "corruptions.0.severity: must be of 1 to 5, not 6"),
+        ({"corruptions": [{"kind": "fog", "severity": [0, 1]}]}, "corruptions.0.severity: must be of 1 to 5, not 0"),
         (
             {"corruptions": [{"kind": "jpeg", "place": "before"}]},
             "jpeg does not happen before the optics; these",

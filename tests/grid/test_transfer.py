@@ -87,6 +87,20 @@ def test_a_network_is_not_attacked_with_itself_under_another_name(workplace, net
     assert "attack square from other+twin on tiny: made on other alone" in told
 
 
+def test_an_image_towards_which_an_attack_goes_is_the_victims_own(workplace, networks) -> None:
+    """Made of each victim's own answer, it is not the other's, whichever came first."""
+    attacks = [_transfer(networks["third"], objective="towards", target="line", detail=[2, 2, 8, 8], name="made")]
+    both, alone = (
+        run(workplace, name, restorers=[networks[name] for name in names], attacks=attacks, **ONE_EPS)
+        for name, names in (("both", ("tiny", "other")), ("alone", ("other",)))
+    )
+    found = [
+        [row for row in rows_of(out / "results.csv") if (row["restorer"], row["attack"]) == ("other", "made")]
+        for out in (both, alone)
+    ]
+    assert found[0] == found[1] and found[0]
+
+
 def test_batch_size_and_kills_change_nothing(workplace, networks) -> None:
     data = {**values(workplace)["data"][0], "limit": 3}
     attacks = [

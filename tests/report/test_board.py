@@ -142,6 +142,10 @@ def _display(settings) -> None:
     settings["data"][0]["psf"] = "poled"
 
 
+def _subject(settings) -> None:
+    settings["data"][0]["subject"] = "night"
+
+
 @pytest.mark.parametrize(
     "facts, settings, message",
     [
@@ -149,6 +153,7 @@ def _display(settings) -> None:
         (_preset, None, r"one and two differ in their preset \(none and standard-1\)"),
         (None, _images, r"one and two differ in their images \([0-9a-f]{16} and [0-9a-f]{16}\)"),
         (None, _display, r"one and two differ in their images"),
+        (None, _subject, r"one and two differ in their images"),
     ],
 )
 def test_what_may_not_be_compared_is_refused(one, facts, settings, message) -> None:

@@ -93,6 +93,14 @@ def test_stronger_twins_show_whether_an_attack_had_converged(tmp_path, twin, cha
     assert _flags(_edited(panel, "twin adaptive", 0, **changes))[flag].state == "raised"
 
 
+@pytest.mark.parametrize("other", [{"against": "clean"}, {"norm": "l2", "eps": 2.0}])
+def test_attacks_that_differ_in_more_than_steps_are_no_twins(tmp_path, other) -> None:
+    attacks = [{"method": "pgd", "steps": 20}, {"method": "pgd", "name": "twin", "steps": 40, **other}]
+    write_fake_run(tmp_path / "run", **{**DEFENDED, "attacks": attacks})
+    panel = _edited(_panels(tmp_path / "run")["pure"], "twin adaptive", 0, psnr=5.0, backwards=40)
+    assert _flags(panel)["still falling with more steps"].state == "not measured"
+
+
 def test_an_attack_without_bounds_must_leave_nothing(tmp_path) -> None:
     write_fake_run(tmp_path / "run", **{**DEFENDED, "eps": ["64/255"]})
     panel = _panels(tmp_path / "run")["pure"]
@@ -139,8 +147,10 @@ def test_a_shift_or_field_that_beats_the_gradient_raises_its_flag(tmp_path, monk
         assert _flags(_panels(tmp_path / state)["none"])["brightness beats the gradient"].state == state
 
 
-@pytest.mark.parametrize("step_size, state", [("eps/20", "clear"), ("eps/21", "raised")])
-def test_steps_that_cannot_reach_the_border_raise_their_flag(tmp_path, step_size, state) -> None:
-    attacks = [{"method": "pgd", "steps": 20, "step_size": step_size}]
+@pytest.mark.parametrize(
+    "steps, step_size, state", [(20, "eps/20", "clear"), (20, "eps/21", "raised"), (8, "1/255", "clear")]
+)
+def test_steps_that_cannot_reach_the_border_raise_their_flag(tmp_path, steps, step_size, state) -> None:
+    attacks = [{"method": "pgd", "steps": steps, "step_size": step_size, "eps": ["8/255"]}]
     write_fake_run(tmp_path / "run", **{**DEFENDED, "attacks": attacks})
     assert _flags(_panels(tmp_path / "run")["none"])["steps too short"].state == state

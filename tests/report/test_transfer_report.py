@@ -153,4 +153,8 @@ def test_calls_of_a_defence_are_those_of_the_victims_answers(tmp_path) -> None:
     write_fake_run(tmp_path / "run", restorers=["nafnet_mini"], defences=["none", pure], attacks=attacks)
     panel = _panels(tmp_path / "run")[1]
     calls = {cost["attack"]: cost["calls"] for cost in costs(panel)}
+    attacks = [{"method": "pgd", "access": ["blind", "bpda", "adaptive"]}]
+    write_fake_run(tmp_path / "two", restorers=["nafnet_mini"], defences=["none", pure], attacks=attacks)
+    met = [cost["attack"] for cost in costs(_panels(tmp_path / "two")[1])]
+    assert len(met) == len(set(met)) == 3  # of all budgets together
     assert calls == {"pgd from discnet_mini": 0, "square from discnet_mini": 4 * 30, "pgd adaptive": 4 * 41}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -20,7 +21,7 @@ from udc_robust.defences.registry import build_defence
 from udc_robust.grid.identity import file_digest
 from udc_robust.grid.victims import Jittered
 from udc_robust.restorers.zoo import shipped_checkpoints
-from udc_robust.tasks.classification import votes
+from udc_robust.tasks.classification import score, votes
 
 DEFENCES = {"halftone": ("halftone", {"levels": 4}), "noisy": ("noise", {"sigma": 0.1})}
 
@@ -132,6 +133,8 @@ def test_the_average_votes_and_single_answers_are_told(draws, classes, seed) -> 
     figures = votes(scores, labels)
     right = scores.argmax(2) == labels
     assert figures["top1"] == (scores.mean(0).argmax(1) == labels).double().tolist()
+    judged = score(scores, SimpleNamespace(target=labels), scores)
+    assert judged.shape == right.shape and judged.mean(0).tolist() == figures["top1"]  # what controls are tuned by
     assert figures["top1_worst_draw"] == right.all(0).double().tolist()
     assert figures["top1_one_draw"] == pytest.approx(right.double().mean(0).tolist())
     assert all((margin < 0) == bool(top1) for margin, top1 in zip(figures["margin"], figures["top1"], strict=True))

@@ -169,6 +169,16 @@ def test_safe_is_right_or_flagged_and_caught_counts_what_broke() -> None:
         ({"attacks": {"method": "ddn", "norm": "l2", "objective": "undetected"}}, "takes no `\\+undetected`"),
         ({"attacks": {"method": "pgd", "objective": "mse"}}, "did you mean|known are|margin"),
         ({"attacks": {"method": "pgd", "evade": 0}}, "greater than 0"),
+        ({"corruptions": {"kind": "fog", "place": "before"}}, "corruptions after the optics only"),
+        (
+            {
+                "detectors": [
+                    {"kind": "residual", "defence": "blur", "classifier": {"name": "net", "network": "a.py:A"}},
+                    {"kind": "residual", "defence": "median", "classifier": {"name": "net", "network": "b.py:B"}},
+                ]
+            },
+            "two different classifiers are called 'net'",
+        ),
         ({"defences": ["blur"]}, "make a defence a `residual` detector"),
     ],
 )

@@ -89,6 +89,12 @@ def test_the_frontier_is_there_where_no_mixture_keeps_the_budget(tmp_path) -> No
     assert not (tmp_path / "out" / "mixed.safetensors").exists()
 
 
+def test_a_mixture_is_not_chosen_without_an_attack(tmp_path) -> None:
+    ends = [_weights(tmp_path, name, seed) for seed, name in enumerate(("before", "after"))]
+    with pytest.raises(UserError, match="--eps must be above 0"):
+        _study(tmp_path, *ends, attack={"method": "pgd", "steps": 1, "eps": 0})
+
+
 def test_the_clean_budget_chooses() -> None:
     points = [Point(0, 30, 20, 0), Point(0.5, 29.8, 22, 0.2), Point(1, 29, 23, 1.0)]
     assert [p.kept for p in mixing.chosen(points, 0.5)] == [False, True, False]

@@ -133,6 +133,14 @@ def test_mistakes_are_told_with_the_key(mine, changes, message) -> None:
         check_config(values(mine, **filled(changes)), RestorationConfig, "test")
 
 
+@pytest.mark.parametrize("name", ["psnr", "eps", "drop", "linf"])
+def test_a_metric_does_not_take_the_place_of_a_column_of_ours(mine, tmp_path, name) -> None:
+    taken = values(mine, attacks=["noise"], metrics=[{"metric": f"{mine}red_error", "name": name}])
+    with pytest.raises(UserError, match=f"metric '{name}' is a column of ours"):
+        evaluate(check_config(taken, RestorationConfig, "test"), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_a_defence_that_changes_the_shape_is_told_before_any_work(mine, tmp_path) -> None:
     config = check_config(values(mine, defences=[f"{mine}shape_changer"]), RestorationConfig, "test")
     with pytest.raises(UserError, match=r"shape_changer' makes \(1, 3, 32, 31\) of images \(1, 3, 32, 32\)"):

@@ -30,10 +30,15 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
         "by name": {"sha256": "cc", "parent": "as trained"},
         "orphan": {"sha256": "dd", "parent": "net_g", "parent_sha256": "ee"},
         "untrained": {"sha256": None, "parent": None, "parent_sha256": None},
+        "hardened again": {"sha256": "ff", "parent": "hardened", "parent_sha256": "bb"},
+        "its own parent": {"sha256": "gg", "parent": "its own parent", "parent_sha256": "gg"},
+        "a": {"sha256": "hh", "parent": "b"},
+        "b": {"sha256": "ii", "parent": "a"},
     }
     first = "as trained"
     assert family(networks) == {
-        first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained"
+        first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained",
+        "hardened again": first, "its own parent": "its own parent", "a": "b", "b": "a",
     }  # fmt: skip
 
 

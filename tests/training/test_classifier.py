@@ -123,7 +123,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(tmp_path, monkeypatch) -
 def test_every_mode_lowers_its_own_loss_on_one_batch(mode) -> None:
     config = _config(mode=mode, transforms=[LOW], **OF_MODE.get(mode, {}))
     images = load_images("digits:train", 8)
-    teacher = training._teacher(config, images) if config.teacher else None
+    teacher = fixed_classifier("teacher", config.teacher, images) if config.teacher else None
     classifier = training._classifier(config, images)
     network = training.MaskedClassifier(classifier) if mode in ("xat", "xvat") else classifier
     network.train()
@@ -206,7 +206,7 @@ def test_batches_hold_every_image_once_an_epoch() -> None:
 def test_shipped_configs_take_a_step(path) -> None:
     config = load_config(path, ClassifierConfig, ["weights=null", "inner_steps=1"])
     images = load_images("digits:train", config.patch_size)
-    teacher = training._teacher(config, images) if config.teacher else None
+    teacher = fixed_classifier("teacher", config.teacher, images) if config.teacher else None
     classifier = training._classifier(config, images, teacher).train()
     learnt = [training.build_defence(block.kind, block.options) for block in config.transforms]
     alone = config.mode in ("transformed", "on_manifold")
@@ -260,7 +260,7 @@ def test_what_a_mode_misses_is_told_before_it_trains(changes, message, tmp_path)
 def test_a_student_begins_as_its_teacher_and_answers_differently_each_time(tmp_path) -> None:
     config = _config(mode="student", **OF_MODE["student"])
     images = load_images("digits:test", 8)
-    teacher = training._teacher(config, images)
+    teacher = fixed_classifier("teacher", config.teacher, images)
     classifier = training._classifier(config, images, teacher).eval()
     x = images.batch(range(4))[0]
     assert torch.equal(classifier(x), teacher(x)) and classifier.random and not teacher.random

@@ -12,6 +12,7 @@ from torch import nn
 from udc_robust.attacks import Streams
 from udc_robust.classifiers.data import load_images
 from udc_robust.config_file import check_config
+from udc_robust.data.images import write_image
 from udc_robust.defences.filters.defence import load_atop, load_lq_vae
 from udc_robust.errors import UserError
 from udc_robust.networks.weights import read_weights
@@ -85,7 +86,7 @@ def test_the_loss_of_lq_vae_is_that_of_its_public_code() -> None:
 def test_atop_learns_attacks_through_itself_once_it_is_warm(monkeypatch) -> None:
     config, (x, labels) = _config("atop", sigma=0, hidden=0), load_images("digits:test", 8).batch(range(4))
     network = training.build_network("atop", OPTIONS["atop"])
-    classifier = training._classifier(config, load_images("digits:test", 8))
+    classifier = fixed_classifier("classifier", "digits_mini", load_images("digits:test", 8))
     setup, told = training.FilterSetup(config, network, classifier), []
     moved = (x + 0.1).clamp(0, 1)
     monkeypatch.setattr(training, "perturb", lambda victim, *about, **more: told.append(victim) or moved)
@@ -116,7 +117,7 @@ class Wrapper(nn.Module):
 def test_what_is_learnt_goes_through_the_wrapper_of_several_processes(kind, rows) -> None:
     config, (x, labels) = _config(kind), load_images("digits:test", 8).batch(range(4))
     network = training.build_network(kind, OPTIONS[kind])
-    setup = training.FilterSetup(config, network, training._classifier(config, load_images("digits:test", 8)))
+    setup = training.FilterSetup(config, network, fixed_classifier("classifier", "digits_mini", load_images("digits:test", 8)))
     wrapper = Wrapper(network)
     training.LOSSES[kind](setup, wrapper, x, labels, [1, 2, 3, 4], 4).backward()
     assert wrapper.rows == [rows]  # once, and no attack
@@ -137,6 +138,10 @@ def test_bad_settings(kind, changes, message) -> None:
 
 
 def test_a_classifier_of_other_classes_is_refused(tmp_path) -> None:
+    for name in ("cat", "dog"):
+        write_image(tmp_path / "set" / name / "0.png", torch.zeros(3, 8, 8))
+    with pytest.raises(UserError, match="different classes: 0, 1, 2"):
+        training.train_filter(_config("lq_vae", validation=tmp_path / "set"), tmp_path)
     with pytest.raises(UserError, match="resnet8"):
         training.train_filter(_config("atop", classifier="resnet8"), tmp_path)
     assert replace(training.FilterSetup(_config("lq_vae"), torch.nn.Identity(), None)).classifier is None
