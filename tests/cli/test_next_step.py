@@ -79,6 +79,10 @@ def test_a_classifier_is_hardened_on_the_folder_beside_the_one_it_was_tested_on(
     Path("scenes/train").mkdir(parents=True)
     after_evaluation(config)
     assert {"train=scenes/train", "validation=scenes/test"} <= set(_told(capsys))
+    Path("archives").mkdir()
+    Path("archives/cifar_train20k.npz").touch()
+    after_evaluation(check_config({**values, "data": "archives/cifar_test.npz"}, ClassificationConfig, "t"))
+    assert {"train=archives/cifar_train20k.npz", "validation=archives/cifar_test.npz"} <= set(_told(capsys))
 
 
 def test_random_weights_are_not_to_be_hardened(capsys) -> None:

@@ -88,6 +88,14 @@ def after_finetuning(settings: Any, result: Path) -> None:
     next_step("evaluate", "quickstart", *changed, f"data={data}", "--out", out)
 
 
+def _learnt_from(tested: Path) -> Path:
+    """Labelled images to learn from: not those of the test where a folder or an archive called train lies beside them."""
+    if (tested.parent / "train").is_dir():
+        return tested.parent / "train"
+    named = sorted(tested.parent.glob(f"{tested.stem.replace('test', 'train')}*{tested.suffix}"))
+    return named[0] if named and "test" in tested.stem else tested
+
+
 def after_evaluation(settings: Any) -> None:
     """Networks were attacked: harden the first of them on pairs like those it was attacked on; detectors are not."""
     if settings.network_key == "detectors":
@@ -95,9 +103,8 @@ def after_evaluation(settings: Any) -> None:
     first, data = getattr(settings, settings.network_key)[0], settings.data[0]
     if settings.network_key == "classifiers":
         named = {"network": first.network, "weights": first.weights or (None if first.network else first.name)}
-        beside = Path(data.source).parent / "train"  # not on what it was tested on, where there is more
         sets = (
-            f"train={beside if beside.is_dir() else data.source}",
+            f"train={_learnt_from(Path(data.source))}",
             f"validation={data.source}",
             *([f"patch_size={data.side}"] if data.side else []),
         )
