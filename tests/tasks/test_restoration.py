@@ -70,3 +70,12 @@ def test_scenes_are_those_of_the_pattern_or_of_the_set(tmp_path) -> None:
 def test_data_is_called_by_the_users_folder(lq, label, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert check_config({"kind": "folder", "lq": lq}, DataConfig, "test").label == label
+
+
+def test_a_folder_of_several_domains_is_told_with_both_files(tmp_path) -> None:
+    write_image(tmp_path / "a.png", torch.rand(3, 8, 8))
+    write_image(tmp_path / "b.npy", 9 * torch.rand(3, 8, 8))
+    images = open_images(check_config({"kind": "folder", "lq": str(tmp_path), "name": "mixed"}, DataConfig, "test"))
+    images.load(0)
+    with pytest.raises(UserError, match=r"a\.png is srgb but \S*b\.npy is linear: state `domain` of data 'mixed'"):
+        images.load(1)

@@ -89,6 +89,27 @@ def test_noisy_crops_are_the_crops_under_their_noise() -> None:
     assert levels == {0, 1, 2, 3, 4}  # the highest level included
 
 
+@pytest.mark.parametrize("kind", ["pairs", "noisy"])
+def test_images_of_several_domains_and_beyond_white_are_refused(kind) -> None:
+    def make(*samples: Sample) -> object:
+        if kind == "pairs":
+            return PairBatches(samples, patch=4, batch=1, steps=1, seed=0)
+        return NoisyBatches(samples, torch.linspace(0.99, 0.2, 10), 4, patch=4, batch=1, steps=1, seed=0)
+
+    def sample(domain: str, most: float = 1.0) -> Sample:
+        image = torch.full((3, 4, 4), most)
+        return Sample("it", image, image, domain, f"{domain}.png")
+
+    make(sample("srgb"), sample("srgb", 1.0019))  # what rounding makes white
+    with pytest.raises(UserError, match=r"tonemapped\.png is tonemapped, but srgb\.png is srgb"):
+        make(sample("srgb"), sample("tonemapped"))
+    with pytest.raises(UserError, match=r"linear\.png is linear light"):
+        make(sample("srgb"), sample("linear"))
+    for most in (1.01, -0.01):
+        with pytest.raises(UserError, match=r"it holds values outside of \[0,1\]"):
+            make(sample("srgb", most))
+
+
 def test_what_cannot_be_cut_is_named() -> None:
     small = Sample("tiny", torch.rand(3, 4, 9), torch.rand(3, 4, 9), "srgb", "")
     with pytest.raises(UserError, match=r"tiny is \(4, 9\), smaller than patch_size 5"):

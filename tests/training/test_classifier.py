@@ -20,6 +20,7 @@ from udc_robust.training import classifier as training
 from udc_robust.training import classifier_losses
 from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
+from udc_robust.training.labelled import fixed_classifier
 from udc_robust.training.labelled_batches import LabelledBatches
 
 LOW = {"kind": "low_resolution", "factor": 2}

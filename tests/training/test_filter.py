@@ -18,6 +18,7 @@ from udc_robust.errors import UserError
 from udc_robust.networks.weights import read_weights
 from udc_robust.training import filter as training
 from udc_robust.training.filter_config import FilterConfig
+from udc_robust.training.labelled import fixed_classifier
 
 OPTIONS = {"lq_vae": {"latents": 16, "width": 8}, "atop": {"width": 8}}
 
@@ -34,7 +35,7 @@ def _config(kind: str, **changes) -> FilterConfig:
 
 @pytest.mark.parametrize("kind, load", [("lq_vae", load_lq_vae), ("atop", load_atop)])
 def test_it_learns_and_its_weights_serve(kind, load, tmp_path) -> None:
-    facts = training.train_filter(_config(kind, steps=80, sigma=0.05, warm_steps=40), tmp_path)
+    facts = training.train_filter(_config(kind, steps=120, sigma=0.05, warm_steps=40), tmp_path)
     images = load_images("digits:test", 8).spread(100)
     setup = training.FilterSetup(_config(kind), training.build_network(kind, OPTIONS[kind]), None)
     untrained = training.figures(setup.defence(), None, images)["psnr"]
@@ -117,7 +118,9 @@ class Wrapper(nn.Module):
 def test_what_is_learnt_goes_through_the_wrapper_of_several_processes(kind, rows) -> None:
     config, (x, labels) = _config(kind), load_images("digits:test", 8).batch(range(4))
     network = training.build_network(kind, OPTIONS[kind])
-    setup = training.FilterSetup(config, network, fixed_classifier("classifier", "digits_mini", load_images("digits:test", 8)))
+    setup = training.FilterSetup(
+        config, network, fixed_classifier("classifier", "digits_mini", load_images("digits:test", 8))
+    )
     wrapper = Wrapper(network)
     training.LOSSES[kind](setup, wrapper, x, labels, [1, 2, 3, 4], 4).backward()
     assert wrapper.rows == [rows]  # once, and no attack

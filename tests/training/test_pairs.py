@@ -41,8 +41,21 @@ def test_it_opens_the_sets_fixes_the_seed_and_deals_the_batches(sets) -> None:
 def test_linear_pairs_are_refused(sets) -> None:
     for part in ("lq", "gt"):
         write_image(sets / "linear" / part / "a.npy", torch.rand(3, 16, 16) * 9)
-    with pytest.raises(UserError, match=r"linear: training pairs must be tone-mapped or sRGB.*`udc-robust synth`"):
+    with pytest.raises(UserError, match=r"a\.npy is linear light: .* tone-mapped or sRGB.*`udc-robust synth`"):
         start_on_pairs(_config(sets, train=str(sets / "linear")), sets / "out")
+    for part in ("train", "validation"):  # the last of several pairs is looked at too
+        for kind in ("lq", "gt"):
+            write_image(sets / part / kind / "z.npy", torch.rand(3, 16, 16) + 0.5)
+        with pytest.raises(UserError, match=rf"{part}/lq/z\.npy is linear light"):
+            start_on_pairs(_config(sets), sets / "out")
+        for kind in ("lq", "gt"):
+            (sets / part / kind / "z.npy").unlink()
+
+
+def test_a_validation_of_another_domain_is_refused(sets) -> None:
+    (sets / "validation" / "manifest.json").write_text('{"domain": "tonemapped"}')
+    with pytest.raises(UserError, match=r"0\.png is tonemapped, but the training is srgb: give images of one domain"):
+        start_on_pairs(_config(sets), sets / "out")
 
 
 def test_a_card_is_front_matter_facts_figures_and_settings(sets) -> None:

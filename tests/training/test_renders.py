@@ -96,6 +96,7 @@ def test_mistakes_are_named(stills: Path) -> None:
 
 
 def test_a_finetuning_learns_from_renders(stills: Path, sets: Path, tmp_path: Path) -> None:
+    (sets / "validation" / "manifest.json").write_text('{"domain": "tonemapped"}', encoding="utf-8")
     config = FinetuneConfig.model_validate(
         {
             "name": "mine", "parent": "nafnet_mini", "recipe": "noise", "train": renders(stills).model_dump(),

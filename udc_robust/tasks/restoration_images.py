@@ -43,15 +43,22 @@ def open_images(block: DataConfig) -> Images:
             )
     sizes = sizes if block.crop is None else [(block.crop, block.crop)] * len(sizes)
 
+    first = samples[0]
+    source, domain = first.source, first.domain
+
     def load(index: int) -> tuple[Tensor, Tensor | None]:
         sample = cropped(samples[index], block.crop)
+        if sample.domain != domain:
+            raise UserError(
+                f"{source} is {domain} but {sample.source} is {sample.domain}: state `domain` of data "
+                f"{block.label!r}, or leave one of them out"
+            )
         return sample.lq, sample.gt
 
     def load_changed(index: int, change: SceneChange) -> tuple[Tensor, Tensor | None]:
         sample = cropped(samples.of_changed_scene(index, change), block.crop)
         return sample.lq, sample.gt
 
-    first = samples[0]
     facts: dict[str, Any] = {"kind": block.kind}
     if scenes := block.scenes(keys, samples.scenes()[: block.limit]):
         facts["scenes"] = scenes
@@ -62,7 +69,7 @@ def open_images(block: DataConfig) -> Images:
     if block.annotations is not None:
         facts["annotations"] = read_annotations(block.annotations, keys, block.names)
     return Images(
-        block.label, keys, sizes, first.domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
+        block.label, keys, sizes, domain, load, lambda: _digest(samples.files()), truth=first.gt is not None,
         facts=facts, told=told, load_changed=load_changed if block.kind == "embedded" else None,
         attacks=block.attacks, networks=block.restorers,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NotRequired, TypedDict, Unpack
 
 import torch
@@ -94,11 +94,12 @@ class PairBatches(CropBatches):
     """Crops of (degraded, clean) pairs, each ``(B,3,patch,patch)`` in [0,1].
 
     Raises:
-        UserError: no ground truth, images smaller than the patch, or fewer pairs than a batch holds.
+        UserError: no ground truth, images smaller than the patch, linear light or of several domains, or fewer pairs
+            than a batch holds.
     """
 
     def __init__(self, pairs: Sequence[Sample], *, patch: int, **share: Unpack[Share]) -> None:
-        images = [self._eight_bits(pair, patch) for pair in pairs]
+        images = [self._eight_bits(pair, patch) for pair in of_one_domain(pairs)]
         if share["batch"] > len(images):
             raise UserError(f"batch_size {share['batch']} is larger than the data ({len(images)} pairs)")
         super().__init__(images, patch=patch, **share)
@@ -123,7 +124,7 @@ class NoisyBatches(CropBatches):
     ``x_t`` ``(B,3,patch,patch)`` is a crop in [-1,1] under ``noise``.
 
     Raises:
-        UserError: images smaller than the patch.
+        UserError: images smaller than the patch, linear light or of several domains.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class NoisyBatches(CropBatches):
         patch: int,
         **share: Unpack[Share],
     ) -> None:
-        images = [(eight_bits(sample.key, sample.lq, patch),) for sample in samples]
+        images = [(eight_bits(sample.key, sample.lq, patch),) for sample in of_one_domain(samples)]
         super().__init__(images, patch=patch, **share)
         self._alphas_cumprod, self._levels = alphas_cumprod.float(), max_noise_level + 1
 
@@ -151,15 +152,42 @@ class NoisyBatches(CropBatches):
         return alpha.sqrt() * u + (1 - alpha).sqrt() * noise, t, noise
 
 
+def of_one_domain(samples: Iterable[Sample], like: tuple[str, str] | None = None) -> Iterator[Sample]:
+    """The samples, one at a time.
+
+    Args:
+        like: what they must share the domain of, in words, and that domain; None: the first of them.
+
+    Raises:
+        UserError: linear light, or images of several domains; it names them.
+    """
+    for sample in samples:
+        if sample.domain == "linear":
+            raise UserError(
+                f"{sample.source} is linear light: a training takes tone-mapped or sRGB images in [0,1], such as "
+                "`udc-robust synth` makes"
+            )
+        like = like or (f"{sample.source} is", sample.domain)
+        if sample.domain != like[1]:
+            raise UserError(
+                f"{sample.source} is {sample.domain}, but {like[0]} {like[1]}: give images of one domain, each "
+                "set with its manifest.json if it has one"
+            )
+        yield sample
+
+
 def eight_bits(name: str, image: Tensor, patch: int) -> Tensor:
     """An image ``(3,H,W)`` in [0,1] as 8 bits, to keep data sets small in memory.
 
     Raises:
-        UserError: it is smaller than the patch.
+        UserError: it is smaller than the patch, or holds other values.
     """
     if min(image.shape[-2:]) < patch:
         raise UserError(f"{name} is {tuple(image.shape[-2:])}, smaller than patch_size {patch}")
-    return torch.round(image * 255).to(torch.uint8)
+    levels = torch.round(image * 255)
+    if levels.min() < 0 or levels.max() > 255:
+        raise UserError(f"{name} holds values outside of [0,1]: a training takes tone-mapped or sRGB images")
+    return levels.to(torch.uint8)
 
 
 def loader(batches: StepBatches, first_step: int) -> DataLoader[tuple[Tensor, ...]]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Streams, image_seed
-from udc_robust.classifiers.data import LabelledImages, load_images, torchvision_folder
+from udc_robust.classifiers.data import LabelledImages, torchvision_folder
 from udc_robust.classifiers.resnet_cifar import CIFAR_MEAN, CIFAR_STD
-from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier, shipped_classifiers
+from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.registry import build_defence, stated_texts
 from udc_robust.errors import UserError
@@ -24,6 +24,7 @@ from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.classifier_config import ClassifierConfig
 from udc_robust.training.classifier_losses import MODES, ClassifierSetup
 from udc_robust.training.imperceptible import SSIM_WINDOW, largest_hidden
+from udc_robust.training.labelled import fixed_classifier, load_sets
 from udc_robust.training.labelled_batches import LabelledBatches
 from udc_robust.training.loop import Validation, share, start, train
 from udc_robust.training.masks import MaskedClassifier
@@ -67,17 +68,14 @@ def train_classifier(config: ClassifierConfig, out: Path) -> dict[str, Any]:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
     accelerator = start(config, out)
-    images, validation = (load_images(source, config.patch_size) for source in (config.train, config.validation))
-    if images.classes != validation.classes:
-        raise UserError(
-            f"{config.train} and {config.validation} have different classes: {_difference(images, validation)}"
-        )
+    images, validation = load_sets(config)
     _check_batches(config, len(images.classes), accelerator.num_processes)
-    validation = validation.spread(config.validation_limit or len(validation))
     defences: dict[str, Defence | None] = {"original": None}
     for block in config.transforms:
         defences[block.label] = build_defence(block.kind, block.options).to(accelerator.device)
-    teacher = None if config.teacher is None else _teacher(config, images).to(accelerator.device)
+    teacher = None
+    if config.teacher is not None:
+        teacher = fixed_classifier("teacher", config.teacher, images).to(accelerator.device)
     classifier = _classifier(config, images, teacher)
     network: nn.Module = MaskedClassifier(classifier) if config.mode in ("xat", "xvat") else classifier
     network.train()
@@ -137,22 +135,6 @@ def _hidden(keep: float, images: LabelledImages) -> float:
     return largest_hidden(some.batch(range(len(some)))[0], keep)
 
 
-def _teacher(config: ClassifierConfig, images: LabelledImages) -> Classifier:
-    """Whom a distilled classifier or a student learns from; it takes no gradient.
-
-    Raises:
-        UserError: no such classifier, random weights, or other classes.
-    """
-    assert config.teacher is not None
-    here = config.teacher in shipped_classifiers()
-    teacher = load_classifier(ClassifierSpec(config.teacher, weights=None if here else config.teacher))
-    found = teacher(images.batch([0])[0]).shape[1]
-    if not teacher.trained or found != len(images.classes):
-        what = f"answers {found} classes, the data have {len(images.classes)}" if teacher.trained else "is untrained"
-        raise UserError(f"teacher {config.teacher!r} {what}: name a classifier that was trained on such data")
-    return teacher.requires_grad_(False)
-
-
 def _classifier(config: ClassifierConfig, images: LabelledImages, teacher: Classifier | None = None) -> Classifier:
     """The network to begin with, for the classes of the data; CIFAR-10's statistics unless others are given.
 
@@ -170,11 +152,6 @@ def _classifier(config: ClassifierConfig, images: LabelledImages, teacher: Class
     what, origin = f"network {config.network!r}", config.weights or "options"
     check_it_looks(classifier, what, origin, side=config.patch_size, untrained=not classifier.trained)
     return classifier
-
-
-def _difference(images: LabelledImages, validation: LabelledImages) -> str:
-    only = set(images.classes) ^ set(validation.classes)
-    return f"{', '.join(sorted(only)[:3])} is in one only" if only else "their order differs"
 
 
 def _card(config: ClassifierConfig, facts: dict[str, Any]) -> str:

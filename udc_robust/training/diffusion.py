@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from udc_robust.attacks.streams import Streams
 from udc_robust.classifiers.data import load_images
 from udc_robust.data.samples import Sample, SingleFolder
-from udc_robust.errors import UserError
 from udc_robust.files import disk_errors, write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.memory_guard import within_memory
 from udc_robust.portable import portable
-from udc_robust.training.batches import NoisyBatches
+from udc_robust.training.batches import NoisyBatches, of_one_domain
 from udc_robust.training.card import common_facts, model_card, table
 from udc_robust.training.config import DiffusionConfig
 from udc_robust.training.loop import Validation, share, start, train
@@ -125,11 +124,7 @@ def _images(source: Path, limit: int | None = None) -> list[Sample]:
         return [Sample(key, image.float() / 255, None, "srgb", str(source)) for key, (image, _) in pictures]
     samples: Sequence[Sample] = SingleFolder(source)
     count = len(samples) if limit is None else min(limit, len(samples))
-    samples = [samples[i * len(samples) // count] for i in range(count)]
-    for sample in samples:
-        if sample.domain == "linear":
-            raise UserError(f"{sample.source} is linear light: a purifier learns tone-mapped or sRGB images in [0,1]")
-    return samples
+    return list(of_one_domain(samples[i * len(samples) // count] for i in range(count)))
 
 
 def _unet(config: DiffusionConfig) -> nn.Module:

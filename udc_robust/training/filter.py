@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udc_robust.attacks import Linf, Streams, frozen, image_seed, objective, perturb
-from udc_robust.classifiers.data import LabelledImages, load_images, torchvision_folder
-from udc_robust.classifiers.zoo import Classifier, ClassifierSpec, load_classifier, shipped_classifiers
+from udc_robust.classifiers.data import LabelledImages, torchvision_folder
+from udc_robust.classifiers.zoo import Classifier
 from udc_robust.defences.defence import Defence, Defended, fresh
 from udc_robust.defences.filters.defence import LqVaeFilter, MaskedFilter, build_network
 from udc_robust.defences.filters.networks import LqVae
-from udc_robust.errors import UserError
 from udc_robust.files import write_text
 from udc_robust.metrics import psnr
 from udc_robust.networks.weights import save_weights
 from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.filter_config import FilterConfig
+from udc_robust.training.labelled import fixed_classifier, load_sets
 from udc_robust.training.labelled_batches import LabelledBatches
 from udc_robust.training.loop import Validation, share, start, train
 
@@ -124,11 +124,12 @@ def train_filter(config: FilterConfig, out: Path) -> dict[str, Any]:
         UserError: bad data, another training in ``out``, or a loss that is not finite (the last state is kept).
     """
     accelerator = start(config, out)
-    images, validation = (load_images(source, config.patch_size) for source in (config.train, config.validation))
-    validation = validation.spread(config.validation_limit or len(validation))
+    images, validation = load_sets(config)
     network = build_network(config.kind, config.options).train()
-    classifier = _classifier(config, images)
-    setup = FilterSetup(config, network, None if classifier is None else classifier.to(accelerator.device))
+    classifier = None
+    if config.classifier is not None:
+        classifier = fixed_classifier("classifier", config.classifier, images).to(accelerator.device)
+    setup = FilterSetup(config, network, classifier)
     batches = LabelledBatches(
         images, pad=config.pad, flip=config.flip, **share(config, accelerator),
     )  # fmt: skip
@@ -152,20 +153,6 @@ def train_filter(config: FilterConfig, out: Path) -> dict[str, Any]:
         save_weights(out / f"{config.name}.safetensors", trained.network, metadata(facts))
         write_text(out / f"{config.name}.md", _card(config, facts))
     return facts
-
-
-def _classifier(config: FilterConfig, images: LabelledImages) -> Classifier | None:
-    if config.classifier is None:
-        return None
-    here = config.classifier in shipped_classifiers()
-    found = load_classifier(ClassifierSpec(config.classifier, weights=None if here else config.classifier))
-    scores = found(images.batch([0])[0]).shape[1]
-    if scores != len(images.classes):
-        raise UserError(
-            f"classifier {config.classifier!r} answers {scores} classes, the data have {len(images.classes)}: "
-            "name one that was trained on such data"
-        )
-    return found.requires_grad_(False)
 
 
 def _card(config: FilterConfig, facts: dict[str, Any]) -> str:

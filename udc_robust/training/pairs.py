@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udc_robust.data.samples import PairedFolders
-from udc_robust.errors import UserError
 from udc_robust.progress import note
-from udc_robust.training.batches import SeededPairs, StepBatches
+from udc_robust.training.batches import SeededPairs, StepBatches, of_one_domain
 from udc_robust.training.config import PairTraining
 from udc_robust.training.loop import share, start
 from udc_robust.training.render_config import Renders
@@ -39,7 +38,8 @@ def start_on_pairs(config: PairTraining, out: Path) -> Pairs:
     """Begin; the seed is fixed, so the network is built after it.
 
     Raises:
-        UserError: folders without pairs, linear images, images smaller than a patch, or fewer than a batch.
+        UserError: folders without pairs, linear images, images of several domains (those of the validation too), images
+            smaller than a patch, or fewer than a batch.
     """
     accelerator = start(config, out)
     validation = _pairs_in(config.validation, "validation")
@@ -50,13 +50,10 @@ def start_on_pairs(config: PairTraining, out: Path) -> Pairs:
         note(f"training data: {told}")
     else:
         train = _pairs_in(config.train, "training")
-        told, domain = f"{len(train)} pairs", train[0].domain
-        if domain == "linear":
-            raise UserError(
-                f"{config.train}: training pairs must be tone-mapped or sRGB images in [0,1], not linear light: "
-                "`udc-robust synth` makes them"
-            )
         batches = SeededPairs(train, patch=config.patch_size, **share(config, accelerator))
+        told, domain = f"{len(train)} pairs", train[0].domain
+    for _ in of_one_domain(validation, like=("the training is", domain)):
+        pass
     return Pairs(accelerator, told, validation, domain, batches)
 
 
