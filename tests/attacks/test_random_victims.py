@@ -65,6 +65,9 @@ def test_who_knows_the_seed_plays_against_a_fixed_victim() -> None:
     assert len(known.adv_outputs) == 1
     judged = answers(Jittered(), known.x_adv, [8, 9])
     assert torch.equal(judged, known.adv_outputs)
+    # An average over draws that are never deployed would lead him astray.
+    again = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", known_seed=True, eot=8, **options)
+    assert torch.equal(again.x_adv, known.x_adv) and again.meter.backwards.tolist() == [5, 5]
     unknown = attack(Jittered(), x, objective("mse"), Linf(0.05), "pgd", draws=6, **options)
     first_draw = objective("mse").values(unknown.adv_outputs[0], x)
     assert (known.adv_values >= first_draw - 1e-6).all()

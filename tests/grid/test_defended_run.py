@@ -33,7 +33,7 @@ DEFENDED = {
     "attacks": [
         "noise",
         {"method": "pgd", "steps": 3, "eot": 2, "access": ["blind", "bpda", "surrogate", "adaptive"]},
-        {"method": "pgd", "name": "told", "steps": 3, "known_seed": True},
+        {"method": "pgd", "name": "told", "steps": 3, "known_seed": True, "eot": 2},
         {"method": "square", "steps": 3},
     ],
 }
@@ -96,6 +96,7 @@ def test_who_knows_the_seed_meets_one_draw(defended) -> None:
     _, out = defended
     told = [r for r in rows_of(out / "results.csv") if r["attack"] == "told adaptive"]
     assert len(told) == 5 and all(r["draws"] == "1" and r["known_seed"] == "1" for r in told)
+    assert all((r["eot"], r["backwards"]) == ("1", "3") for r in told)
     assert all(float(r["psnr_draw_std"]) == 0 for r in told)
 
 

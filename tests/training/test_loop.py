@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from udc_robust.config_file import check_config
@@ -104,16 +105,21 @@ def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_p
     assert state["step"] == 4 and state["network"]["weight"].isfinite().all()
 
 
-@pytest.mark.parametrize("stop", [6, 9])
-def test_a_resumed_training_has_the_weights_the_average_and_the_history_of_a_whole_one(tmp_path, stop) -> None:
-    whole, _ = _train(tmp_path / "whole")
+def _careless(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+    """Draws without a stream of its own."""
+    return (network(nn.functional.dropout(batch[0], 0.3)) - batch[1]).square().mean()
+
+
+@pytest.mark.parametrize("stop, loss", [(6, _loss), (9, _loss), (9, _careless)])
+def test_a_resumed_training_has_the_weights_the_average_and_the_history_of_a_whole_one(tmp_path, stop, loss) -> None:
+    whole, _ = _train(tmp_path / "whole", loss)
     steps = []
 
     def stops(network, batch, step):
         steps.append(step)
         if len(steps) == stop + 1:
             raise KeyboardInterrupt
-        return _loss(network, batch, step)
+        return loss(network, batch, step)
 
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path / "cut", stops)
@@ -173,3 +179,16 @@ def test_a_file_that_changed_is_named_and_another_one_too(tmp_path, monkeypatch)
 
 def test_a_seed_of_any_size(tmp_path) -> None:
     _train(tmp_path, seed=2**63 - 1)
+
+
+def test_every_step_and_process_has_luck_of_its_own(tmp_path, monkeypatch) -> None:
+    drawn = []
+
+    def loss(network, batch, step):
+        drawn.append(float(torch.rand(())))
+        return _loss(network, batch, step)
+
+    for process in (0, 1):
+        monkeypatch.setattr(Accelerator, "process_index", property(lambda self, process=process: process))
+        _train(tmp_path / str(process), loss)
+    assert len(set(drawn)) == 24

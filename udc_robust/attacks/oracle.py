@@ -34,7 +34,8 @@ class Chance:
     Attributes:
         seeds: of the victim's randomness as the attacker simulates it, one an image.
         eot: answers averaged for each gradient, as rows of one batch (Athalye et al. 2018, "EOT").
-        replay: True when ``seeds`` are the deployed ones: the attacker meets the same draw in every call.
+        replay: True when ``seeds`` are the deployed ones: the attacker meets the same draw in every call, and has
+            nothing to average.
     """
 
     seeds: Sequence[int]
@@ -112,7 +113,7 @@ class GradientOracle:
 
     @property
     def _eot(self) -> int:
-        return self._chance.eot if self._chance else 1
+        return self._chance.eot if self._chance and not self._chance.replay else 1
 
     def _ask(
         self, x: Tensor, rows: Tensor | None, eot: int, around: Around | None = None

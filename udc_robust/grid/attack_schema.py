@@ -48,7 +48,8 @@ class AttackConfig(BaseModel):
             Query methods that can use sources begin where PGD on them ends (``square``, ``simba``, ``nes``), or take
             their gradient for a prior too (``prgf``).
         eot: answers of a random defence that are averaged for each gradient.
-        known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound.
+        known_seed: True gives away the seeds of random defences, and only those are attacked: an upper bound, which
+            has no use for ``eot``.
         jitter: deviation of Gaussian noise, in [0,1] units, that the attacker adds to what it shows a defence, so that
             its gradients are the mean over ``eot`` places near by; the attack is then judged without. This is for
             defences whose answer jumps at the smallest change.

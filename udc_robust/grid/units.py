@@ -102,7 +102,8 @@ def passes_of(batch: Batch, victim: Victim, cell: Cell | None) -> int:
         return draws
     options = {**cell.attack.chosen.options(), **cell.attack.options_at(cell.eps)}
     steps, more = options.get("steps", 0), options.get("restarts", 1) * options.get("search_steps", 1)
-    return 0 if steps is ... else steps * more * cell.attack.eot + 2 * draws + 1
+    eot = 1 if cell.attack.known_seed else cell.attack.eot
+    return 0 if steps is ... else steps * more * eot + 2 * draws + 1
 
 
 def run_corruption(plan: Plan, batch: Batch, victim: Victim, cell: Corrupted) -> Unit:
@@ -142,6 +143,7 @@ def _names(plan: Plan, judged: Judged) -> dict[str, Any]:
     averages = victim.averages(cell)
     if judged.batch.random:  # the camera's chance stands before every gradient but those of sources
         averages = cell.attack.chosen.access == "gradient" and not cell.sources
+    averages = averages and not cell.attack.known_seed
     return names | {
         "attack": cell.label, "method": portable(cell.attack.method), "norm": cell.attack.norm, "eps": cell.eps,
         "objective": portable(cell.attack.objective), "access": cell.access,

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from udc_robust.attacks.streams import image_seed
 from udc_robust.config_file import plain
 from udc_robust.errors import UserError
 from udc_robust.files import disk_errors
@@ -141,6 +142,8 @@ class _State:
             UserError: a loss or a gradient that is not finite.
         """
         accelerator, config = self.accelerator, self.config
+        # What a network draws without a stream of its own, as stochastic depth does, is of the step and the process.
+        torch.manual_seed(image_seed(config.seed, f"step {self.step}", f"process {accelerator.process_index}"))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config)
         with accelerator.autocast():
