@@ -7,7 +7,7 @@ import torch
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
 from udc_robust.grid.plan import loaded, opened
-from udc_robust.grid.told import data_told, left_out, networks_told
+from udc_robust.grid.told import data_told, learnt_domains_told, left_out, networks_told
 from udc_robust.grid.victims import build_victims
 from udc_robust.tasks.restoration import RESTORATION
 from udc_robust.tasks.restoration_schema import RestorationConfig
@@ -48,3 +48,18 @@ def test_accesses_that_a_defence_lacks_and_attacks_that_meet_none_are_told(tmp_p
     jpeg, median = left_out(config, build_victims(config, list(networks.values()), {}, {}))
     assert median.startswith("defence median: no access surrogate (it has blind") and median.endswith("left out")
     assert jpeg == "defence jpeg: no attack is made on it"
+
+
+def test_a_purifier_before_images_of_another_domain_is_told_once(tmp_path) -> None:
+    defences = [{"kind": "purifier", "purifier": "purifier_mini"}, {"kind": "denoiser", "purifier": "purifier_mini"}]
+    config = _config(tmp_path, defences=["none", *defences], restorers=["nafnet_mini", "discnet_mini"])
+
+    def lines(domain: str) -> list[str]:
+        said = {"kind": "folder", "lq": str(tmp_path / "photos"), "domain": domain}
+        mine = config.model_copy(update={"data": _config(tmp_path, data=said).data})
+        networks = loaded(RESTORATION, mine, opened(RESTORATION, mine))[domain]
+        return list(learnt_domains_told(build_victims(mine, list(networks.values()), {}, {})))
+
+    for line, name in zip(lines("srgb"), ("purifier", "denoiser"), strict=True):
+        assert f"defence {name}: purifier purifier_mini learnt tonemapped images, but these are srgb" in line
+    assert lines("tonemapped") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,14 @@ def test_a_worker_makes_the_same_batches(stills: Path) -> None:
     assert batches.workers == 1
     for step, batch in zip(range(2, 6), loader(batches, 2), strict=True):
         assert all(torch.equal(one, other) for one, other in zip(batch, batches[step], strict=True))
+
+
+@pytest.mark.parametrize("tolerances", [{}, {"turn": 2}])
+def test_a_worker_that_does_not_fork_makes_the_same_batches(tolerances, stills: Path) -> None:
+    batches = fresh(stills, psfs=["toled", "phone"], tolerances=tolerances)
+    expected = batches[0]
+    copy = pickle.loads(pickle.dumps(batches))
+    assert all(torch.equal(one, other) for one, other in zip(copy[0], expected, strict=True))
 
 
 def test_renders_come_and_go(stills: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,10 +25,12 @@ class Defence(nn.Module):
     Attributes:
         nfe: model calls for one image.
         random: whether two answers to one image differ.
+        learnt_domain: colour domain of the images that its weights learnt; None: it has none, or nobody says.
     """
 
     nfe: int = 0
     random: bool = False
+    learnt_domain: str | None = None
 
     def load(self) -> Defence:
         """Read the weights that the options name; until then there are only options, which are checked."""

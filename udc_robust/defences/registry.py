@@ -87,12 +87,14 @@ def load_purifier(**options: Any) -> Defence:
     loaded = pipeline.load_purifier(asked.purifier)
     guide = None if asked.agdm is None else load_guide(asked.agdm, needs_classes=asked.agdm_classes > 0)
     shift = None if guide is None else guidance.agdm(guide, asked.agdm_scale, asked.agdm_classes)
-    return loaded.purifier(
+    made = loaded.purifier(
         loaded.plan_of(asked),
         correct=guidance.low_frequency_consistency(asked.low_frequency) if asked.low_frequency else None,
         shift=guidance.gdmp(asked.gdmp_eps, asked.gdmp, asked.gdmp_scale) if asked.gdmp else shift,
         guide=guide,
     )
+    made.learnt_domain = loaded.domain
+    return made
 
 
 def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
@@ -101,7 +103,9 @@ def load_denoiser(purifier: str, noise_level: int = 20) -> Defence:
 
     loaded = pipeline.load_purifier(purifier)
     purifying = loaded.purifier(loaded.plan(noise_level=noise_level))
-    return transforms.PlainDenoiser(purifying.model, purifying.schedule, noise_level, purifying.multiple)
+    made = transforms.PlainDenoiser(purifying.model, purifying.schedule, noise_level, purifying.multiple)
+    made.learnt_domain = loaded.domain
+    return made
 
 
 def load_quilting(images: str, size: int = 5, overlap: int = 2, count: int = 10_000, neighbours: int = 1) -> Defence:

@@ -25,7 +25,7 @@ from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.sources import sources_of
 from udc_robust.grid.tables import write_tables
 from udc_robust.grid.task import Task
-from udc_robust.grid.told import data_told, left_out, networks_told, sources_told
+from udc_robust.grid.told import data_told, learnt_domains_told, left_out, networks_told, sources_told
 from udc_robust.grid.units import keep_names, run_corruption, run_unit, unit_name
 from udc_robust.limits import usable_device
 from udc_robust.lock import sole_writer
@@ -66,7 +66,8 @@ def _run(
         claim_folder(task, config, out, sets, [*networks.values(), *sources.values()])
         tuned = tune(task, config, networks, out)
     plan = planned(task, config, out, sets, networks, tuned, sources)
-    for line in left_out(config, [victim for mine in plan.victims.values() for victim in mine]):
+    victims = [victim for mine in plan.victims.values() for victim in mine]
+    for line in chain(left_out(config, victims), learnt_domains_told(victims)):
         note(line)
     if processes.is_main:
         keep_names(plan)

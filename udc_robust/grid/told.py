@@ -64,6 +64,20 @@ def left_out(config: RunConfig, victims: Sequence[Victim]) -> Iterator[str]:
             yield f"defence {victim.defence_name}: no attack is made on it"
 
 
+def learnt_domains_told(victims: Sequence[Victim]) -> Iterator[str]:
+    """Purifiers before images of another domain than they learnt."""
+    strange = {
+        (victim.defence_name, victim.options.get("purifier"), victim.defence.learnt_domain, victim.network.domain): None
+        for victim in victims
+        if victim.defence is not None and victim.defence.learnt_domain not in (None, victim.network.domain)
+    }
+    for name, purifier, learnt, domain in strange:
+        yield (
+            f"defence {name}: purifier {purifier} learnt {learnt} images, but these are {domain}: it may do worse than "
+            "one that was trained on such"
+        )
+
+
 def _meets(attack: object, victim: Victim) -> bool:
     listed = getattr(attack, "defences", None)
     return listed is None or victim.block.label in listed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,12 @@ def poled_edges(x: Any, y: Any) -> list[Any]:
 
 def phone_edges(island: float = 1.0) -> Edges:
     """See `phone`."""
-    period, radius = 130.9, 26.5 * island
+    return partial(_phone_edges, radius=26.5 * island)
 
-    def edges(x: Any, y: Any) -> list[Any]:
-        return [_to_lattice(x, y, period) - radius, _to_cell(y, period) - 4.9, _to_cell(x, period) - 2.8]
 
-    return edges
+def _phone_edges(x: Any, y: Any, radius: float) -> list[Any]:
+    period = 130.9
+    return [_to_lattice(x, y, period) - radius, _to_cell(y, period) - 4.9, _to_cell(x, period) - 2.8]
 
 
 def toled(*, angle: float = 0.0, scale: float = 1.0) -> Layout:

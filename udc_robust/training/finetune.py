@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,14 +172,13 @@ def load_purifiers(config: PurifierConfig, domain: str) -> tuple[PurificationPip
     Raises:
         UserError: no such purifier, a level it was not trained on, or one that learnt images of another domain.
     """
-    from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifiers
+    from udc_robust.defences.purifier.pipeline import load_purifier
 
     pipeline = load_purifier(config.name)
-    facts_file = shipped_purifiers().get(config.name, Path(config.name)) / "facts.json"
-    if facts_file.is_file():
-        learnt = json.loads(facts_file.read_text(encoding="utf-8")).get("domain", domain)
-        if learnt != domain:
-            raise UserError(f"purifier {config.name!r} learnt {learnt} images, but these are {domain}: train another")
+    if pipeline.domain not in (None, domain):
+        raise UserError(
+            f"purifier {config.name!r} learnt {pipeline.domain} images, but these are {domain}: train another"
+        )
     low, high = config.noise_level
     plans = [pipeline.plan(noise_level=level, samples=config.samples) for level in range(low, high + 1)]
     return pipeline, [pipeline.purifier(plan) for plan in plans]

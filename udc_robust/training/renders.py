@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Unpack
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -42,7 +42,6 @@ class FreshPairs(StepBatches):
         else:
             self._psfs = {name: load_psf(name) for name in renders.psfs}
         self._renders, self._patch = renders, patch
-        self._render = lru_cache(maxsize=renders.window)(self._eight_bits)
         if not any(self._draw(number).kept for number in range(4)):
             low, high = renders.difficulty
             raise UserError(
@@ -59,6 +58,15 @@ class FreshPairs(StepBatches):
         rows = [self._crops(step, self._stream(step, row)) for row in self._rows]
         lq, gt = (torch.stack(images).float() / 255 for images in zip(*rows, strict=True))
         return lq, gt, self._row_seeds(step)
+
+    @cached_property
+    def _render(self) -> Callable[[int], tuple[Tensor, Tensor]]:
+        """The last renders as they are kept."""
+        return lru_cache(maxsize=self._renders.window)(self._eight_bits)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the renders at hand: where workers do not fork, each is sent a copy and makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_render"}
 
     def _crops(self, step: int, stream: torch.Generator) -> Sequence[Tensor]:
         return random_crops(self._render(step + draw(self._renders.window, stream)), self._patch, stream)

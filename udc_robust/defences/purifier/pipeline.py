@@ -63,10 +63,14 @@ class PurificationPipeline(DiffusionPipeline):
         scheduler: kept for its ``alphas_cumprod``; it never steps.
         noise_level: the level of a call that names none.
         max_noise_level: the highest timestep the model was trained on; None: all of the scheduler's.
+
+    Attributes:
+        domain: colour domain of the images that it learnt, where its folder says so.
     """
 
     model_cpu_offload_seq = "unet"  # type: ignore[assignment]
     unet: UNet2DModel
+    domain: str | None = None
 
     def __init__(
         self, unet: UNet2DModel, scheduler: DDPMScheduler, noise_level: int = 20, max_noise_level: int | None = None
@@ -258,6 +262,7 @@ def load_purifier(name: str | Path) -> PurificationPipeline:
         raise UserError(f"{folder} cannot be loaded ({reason}): save or copy the pipeline again") from error
     if bad := [name for name, tensor in pipeline.unet.state_dict().items() if not tensor.isfinite().all()]:
         raise UserError(f"{folder / WEIGHTS} has NaN or infinite weights in {', '.join(bad[:3])}: copy it again")
+    pipeline.domain = _learnt_domain(folder)
     return pipeline
 
 
@@ -271,6 +276,15 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if before:
             diffusers_logging.enable_progress_bar()
+
+
+def _learnt_domain(folder: Path) -> str | None:
+    """What the facts of a training say; other folders have none."""
+    try:
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts.get("domain") if isinstance(facts, dict) else None
 
 
 def _require(folder: Path, files: Sequence[str]) -> None:
