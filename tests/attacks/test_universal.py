@@ -77,12 +77,27 @@ def test_both_parts_follow_the_mean_slope_of_the_set() -> None:
     """One step for a linear victim: the slope to ``w`` is that to the image, times the image."""
     (x, _), *_ = _set(2)
     weight = torch.randn(4, 3, 8, 9)
-    parts = universal(
-        lambda x: x, [(x, weight)], objective("mse"), L2(0.5), epochs=1, step_size=0.01, multiplicative=True
+    begun, parts = (
+        universal(
+            lambda x: x, [(x, weight)], objective("mse"), L2(0.5), epochs=epochs, step_size=0.01, multiplicative=True
+        )
+        for epochs in (0, 1)
     )
-    slope = x - weight
-    for part, expected in zip(parts, (slope.sum(0), (slope * x).sum(0)), strict=True):
+    slope = x + begun[0] - weight
+    for part, expected in zip(parts - begun, (slope.sum(0), (slope * x).sum(0)), strict=True):
         assert torch.allclose(part, 0.01 * expected / torch.linalg.vector_norm(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("threat", [Linf(0.03), L2(0.4)])
+def test_it_leaves_the_clean_answers_where_the_objective_has_no_slope(threat) -> None:
+    answered = [(x, Restorer()(x).detach()) for x, _ in _set(2)]
+    begun, again, other, made = (
+        universal(Restorer(), answered, objective("mse"), threat, epochs=epochs, seed=seed)
+        for epochs, seed in ((0, 0), (0, 0), (0, 1), (8, 0))
+    )
+    sizes = [float(threat.distance(torch.zeros_like(parts[:1]), parts[:1])) for parts in (begun, made)]
+    assert sizes == pytest.approx([threat.eps / 100, threat.eps], rel=1e-3) and not begun[1].any()
+    assert torch.equal(begun, again) and not torch.equal(begun, other)
 
 
 def test_a_random_victim_is_never_met_with_one_draw_twice() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_purifier import images, noise_for
 
+from udc_robust.defences import quilting
 from udc_robust.defences.haar import bayes_shrink, wavelet_denoised
 from udc_robust.defences.quilting import Quilting, _joined, clean_patches, least_seam
 from udc_robust.defences.random_transforms import DropAndTotalVariation, PixelDeflection, RandomCrop, ResizeAndPad
@@ -171,6 +172,15 @@ def test_a_quilt_holds_only_values_of_the_clean_patches() -> None:
     y = MADE["quilting"](x, noise_for(MADE["quilting"], x))
     assert torch.isin(y, PATCHES).all()
     assert (Quilting(PATCHES)(x, x.new_empty(1, 0)) - x).square().mean() < (y - x).square().mean()
+
+
+def test_a_large_index_is_searched_in_little_memory(monkeypatch) -> None:
+    x, sizes, cdist = images(2, 16, 17), [], torch.cdist
+    noise = noise_for(MADE["quilting"], x)
+    whole = MADE["quilting"](x, noise)
+    monkeypatch.setattr(quilting, "_AT_ONCE", 3 * len(PATCHES) + 1)
+    monkeypatch.setattr(torch, "cdist", lambda a, b: sizes.append(len(a) * len(b)) or cdist(a, b))
+    assert torch.equal(MADE["quilting"](x, noise), whole) and max(sizes) == 3 * len(PATCHES)
 
 
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 99))

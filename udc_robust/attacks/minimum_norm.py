@@ -10,7 +10,7 @@ from torch import Tensor
 from udc_robust.attacks.gradient import begin
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
-from udc_robust.attacks.threat import L2, Threat
+from udc_robust.attacks.threat import L2, Threat, norms
 
 _TINY = 1e-12
 
@@ -45,22 +45,17 @@ def ddn(
     delta = x_adv - x
     for i in range(steps):
         gradient, _, broken = oracle.answer(x_adv)
-        distance = _lengths(x_adv - x).flatten()
+        distance = norms(x_adv - x).flatten()
         nearer = broken & (distance < shortest)
         shortest = torch.where(nearer, distance, shortest)
         closest = torch.where(nearer.view(-1, 1, 1, 1), x_adv, closest)
         size = 0.01 + 0.99 * (1 + math.cos(math.pi * i / steps)) / 2
-        delta = delta + size * gradient / _lengths(gradient).clamp_min(_TINY)
+        delta = delta + size * gradient / norms(gradient).clamp_min(_TINY)
         norm = torch.minimum(norm * torch.where(broken, 1 - gamma, 1 + gamma), largest)
-        delta = delta * (norm.view(-1, 1, 1, 1) / _lengths(delta).clamp_min(_TINY))
+        delta = delta * (norm.view(-1, 1, 1, 1) / norms(delta).clamp_min(_TINY))
         x_adv = _rounded(threat.project(x, x + delta), threat, levels)
         delta = x_adv - x
     return torch.where(shortest.isinf().view(-1, 1, 1, 1), oracle.best_x, closest)
-
-
-def _lengths(delta: Tensor) -> Tensor:
-    """Euclidean norm of each image, shaped to broadcast."""
-    return torch.linalg.vector_norm(delta.flatten(1), dim=1).view(-1, 1, 1, 1)
 
 
 def _rounded(x: Tensor, threat: Threat, levels: int) -> Tensor:

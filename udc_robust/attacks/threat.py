@@ -18,7 +18,7 @@ from udc_robust.attacks.streams import Streams
 _TINY = 1e-12
 
 
-def _norms(delta: Tensor) -> Tensor:
+def norms(delta: Tensor) -> Tensor:
     """Euclidean norm of each image, shaped to broadcast."""
     return torch.linalg.vector_norm(delta.flatten(1), dim=1).view(-1, 1, 1, 1)
 
@@ -30,7 +30,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 def unit(direction: Tensor) -> Tensor:
     """Each image's direction with length one."""
-    return direction / _norms(direction).clamp_min(_TINY)
+    return direction / norms(direction).clamp_min(_TINY)
 
 
 @dataclass(frozen=True)
@@ -76,27 +76,27 @@ class L2:
         """A uniform point of the ball: Gaussian direction, radius ``u ** (1/n)``."""
         direction = streams.normal(x)
         radius = streams.uniform(x[:, :1, :1, :1]) ** (1 / x[0].numel())
-        return self.project(x, x + self.eps * radius * direction / _norms(direction))
+        return self.project(x, x + self.eps * radius * direction / norms(direction))
 
     def noise(self, x: Tensor, streams: Streams) -> Tensor:
         """A random direction of the full norm."""
         direction = streams.normal(x)
-        return self.project(x, x + self.eps * direction / _norms(direction))
+        return self.project(x, x + self.eps * direction / norms(direction))
 
     def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Steepest ascent in this norm."""
-        return x_adv + size * gradient / _norms(gradient).clamp_min(_TINY)
+        return x_adv + size * gradient / norms(gradient).clamp_min(_TINY)
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """Ball first, box last: the box only shortens the change, so the result is in both."""
         if math.isinf(self.eps):
             return x_adv.clamp(self.low, self.high)
         delta = x_adv - x
-        return (x + delta * (self.eps / _norms(delta).clamp_min(_TINY)).clamp_max(1)).clamp(self.low, self.high)
+        return (x + delta * (self.eps / norms(delta).clamp_min(_TINY)).clamp_max(1)).clamp(self.low, self.high)
 
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """Distance of each image in this norm."""
-        return _norms(x_adv - x).flatten()
+        return norms(x_adv - x).flatten()
 
 
 class Ball(Protocol):

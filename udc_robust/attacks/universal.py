@@ -25,18 +25,22 @@ def universal(
 
     An image becomes ``x + v + w * x``, cut to the budget and the box around it. ``w`` stays 0 for a universal
     adversarial perturbation (Moosavi-Dezfooli et al. 2017); PUAP (ICPR 2020) learns both, with the objective
-    ``correlation`` against clean restorations. Formulas of PUAP are rebuilt from its abstract.
+    ``correlation`` against clean restorations. Formulas of PUAP are rebuilt from its abstract. ``v`` begins as noise
+    of a hundredth of the budget.
 
     Args:
         batches: images ``(B,C,H,W)`` of one size, each batch with its targets.
         step_size: of both parts; None: a tenth of eps.
-        seed: of a random victim.
+        seed: of the beginning, and of a random victim.
 
     Returns:
         ``(2,C,H,W)``: ``v`` and ``w``.
     """
     first = batches[0][0]
     parts = torch.zeros(2, *first.shape[1:], dtype=first.dtype, device=first.device)
+    # At 0 an objective that is least for the clean answer has no slope.
+    small = type(threat)(threat.eps / 100, -torch.inf, torch.inf)
+    parts[:1] = small.noise(parts[:1], Streams([image_seed(seed, "universal", "start")]))
     free = type(threat)(threat.eps, -torch.inf, torch.inf)
     size = threat.eps / 10 if step_size is None else step_size
     learnt = 2 if multiplicative else 1

@@ -13,8 +13,7 @@ from udc_robust.defences.defence import Defence, Gradient, StraightThrough
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError
 
-# Grid places whose distances to the whole index are in memory at once: 80 MB with 10 000 patches.
-_CHUNK = 2000
+_AT_ONCE = 2**24  # distances from places to patches that are in memory at once: 64 MiB
 
 
 def clean_patches(images: Sequence[Tensor], size: int, count: int, seed: int = 0) -> Tensor:
@@ -106,8 +105,8 @@ class Quilting(Defence):
     def _nearest(self, wanted: Tensor, rank: Tensor) -> Tensor:
         """Index of the clean patch for each row of ``wanted``: of its nearest, the one at ``rank`` in [0,1)."""
         known = self.patches.flatten(1).to(wanted)
-        found = []
-        for rows, uniform in zip(wanted.split(_CHUNK), rank.split(_CHUNK), strict=True):
+        places, found = max(1, _AT_ONCE // len(known)), []
+        for rows, uniform in zip(wanted.split(places), rank.split(places), strict=True):
             near = torch.cdist(rows, known).topk(self.neighbours, largest=False).indices
             pick = uniform.mul(self.neighbours).long().clamp(max=self.neighbours - 1)
             found.append(near.gather(1, pick[:, None])[:, 0])
