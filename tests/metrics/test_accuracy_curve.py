@@ -12,7 +12,6 @@ from udc_robust.metrics.accuracy_curve import (
     accuracy_curve,
     area_under,
     breaking_distances,
-    envelope,
     holds,
     top_k_correct,
 )
@@ -52,13 +51,6 @@ def test_a_curve_of_breaking_distances() -> None:
     breaking = breaking_distances(distances, broken, torch.tensor([False, False, False, True]))
     assert breaking.tolist() == [1.0, 0.5, float("inf"), 0.0]
     assert accuracy_curve(breaking, [0, 0.5, 0.9, 1, 100]) == [0.75, 0.5, 0.5, 0.25, 0.25]
-
-
-@given(st.lists(st.lists(st.floats(0, 100), min_size=3, max_size=3), min_size=1, max_size=6))
-def test_an_envelope_never_rises_and_never_lies_above(values) -> None:
-    curve = torch.tensor(values).double()
-    lowest = envelope(curve)
-    assert (lowest <= curve).all() and (lowest.diff(dim=0) <= 0).all() and torch.equal(lowest[0], curve[0])
 
 
 def test_one_minimum_norm_run_gives_the_curve_of_many_budgets() -> None:

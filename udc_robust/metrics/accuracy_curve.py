@@ -49,11 +49,6 @@ def accuracy_curve(breaking: Tensor, eps: Sequence[float]) -> list[float]:
     return [float(holds(breaking, size).double().mean()) for size in eps]
 
 
-def envelope(values: Tensor) -> Tensor:
-    """Running minimum along rising budgets of ``(E,...)`` values: accuracies or PSNR, of each image or their mean."""
-    return values.cummin(0).values
-
-
 def area_under(eps: Sequence[float], values: Sequence[float]) -> float:
     """Mean height of a curve over its eps, by the trapezoidal rule: AUAC of accuracies (Bouniot et al. 2021).
 
