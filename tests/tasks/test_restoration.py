@@ -32,6 +32,8 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
         "untrained": {"sha256": None, "parent": None, "parent_sha256": None},
         "hardened again": {"sha256": "ff", "parent": "hardened", "parent_sha256": "bb"},
         "its own parent": {"sha256": "gg", "parent": "its own parent", "parent_sha256": "gg"},
+        "nafnet_mini": {"sha256": "jj", "parent": None},
+        "of a shipped one": {"sha256": "kk", "parent": "nafnet_mini_hardened", "parent_sha256": "ll"},
         "a": {"sha256": "hh", "parent": "b"},
         "b": {"sha256": "ii", "parent": "a"},
     }
@@ -39,6 +41,7 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
     assert family(networks) == {
         first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained",
         "hardened again": first, "its own parent": "its own parent", "a": "b", "b": "a",
+        "nafnet_mini": "nafnet_mini", "of a shipped one": "nafnet_mini",
     }  # fmt: skip
 
 

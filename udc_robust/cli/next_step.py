@@ -89,7 +89,7 @@ def after_finetuning(settings: Any, result: Path) -> None:
 
 
 def _learnt_from(tested: Path) -> Path:
-    """Labelled images to learn from: not those of the test where a folder or an archive called train lies beside them."""
+    """Labelled images to learn from: a folder or an archive called train beside those of the test, else these."""
     if (tested.parent / "train").is_dir():
         return tested.parent / "train"
     named = sorted(tested.parent.glob(f"{tested.stem.replace('test', 'train')}*{tested.suffix}"))

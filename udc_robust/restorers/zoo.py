@@ -201,6 +201,12 @@ def _network_facts(name: str) -> dict[str, Any]:
     return {key: facts[key] for key in ("network", "options", "domain") if key in facts}
 
 
+def parent_of_shipped(name: str) -> str | None:
+    """What a shipped checkpoint was made from; None of others, and of those that were trained from scratch."""
+    path = shipped_checkpoints().get(name)
+    return None if path is None else _read(str(path))[1].get("parent")
+
+
 def _read(weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_weights(weights)
     return state, facts_of(metadata, weights)

@@ -25,7 +25,7 @@ from udc_robust.metrics import LpipsUnavailable, Metric, records
 from udc_robust.names import PERCEPTUAL
 from udc_robust.optics.domains import for_eyes, for_metrics
 from udc_robust.progress import console, note
-from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, parent_of_shipped
 from udc_robust.tasks import restoration_tables as tables
 from udc_robust.tasks import restoration_words as words
 from udc_robust.tasks.restoration_images import cropped as cropped
@@ -220,14 +220,19 @@ def facts(restorer: Restorer) -> dict[str, Any]:
 def family(networks: Mapping[str, Any]) -> dict[str, str]:
     """Fine-tuned restorers are compared with the first of their line that the run has.
 
-    They know their parents by name or by a digest of the weights.
+    They know their parents by name or by a digest of the weights; a parent that ships is asked for its own.
     """
     by_digest = {facts["sha256"]: name for name, facts in networks.items() if facts.get("sha256")}
     parents = {name: by_digest.get(facts.get("parent_sha256"), facts.get("parent")) for name, facts in networks.items()}
 
-    def first(name: str, seen: tuple[str, ...] = ()) -> str:
-        parent = parents[name]
-        return name if parent not in networks or parent in (name, *seen) else first(parent, (*seen, name))
+    def first(name: str) -> str:
+        found, seen = name, set[str]()
+        at: str | None = name
+        while at is not None and at not in seen:
+            seen.add(at)
+            found = at if at in networks else found
+            at = parents[at] if at in parents else parent_of_shipped(at)
+        return found
 
     return {name: first(name) for name in networks}
 

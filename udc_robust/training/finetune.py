@@ -80,7 +80,8 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     also += [str(weights_file())] if config.perceptual and config.features == "vgg19" else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        **common_facts(config, trained, shipped_of(learner)), **restorer.architecture, "domain": parent.network_domain,
+        **common_facts(config, trained, shipped_of(learner)), **restorer.architecture,
+        "domain": domain if isinstance(learner, Purifier) else parent.network_domain,
         "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
         "parent_validation": figures_of(parent, channel_of(config, trained.network)), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
