@@ -25,7 +25,16 @@ from udc_robust.tasks.restoration_schema import RestorationConfig
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
 # dB lost per level of Linf 1/255, or per unit of L2, for each method.
-STRENGTH = {"noise": 0.05, "fgsm": 0.9, "ifgsm": 1.5, "pgd": 1.8, "square": 0.6, "brightness": 0.4, "cw": 3.0}
+STRENGTH = {
+    "noise": 0.05,
+    "fgsm": 0.9,
+    "ifgsm": 1.5,
+    "pgd": 1.8,
+    "apgd": 1.9,
+    "square": 0.6,
+    "brightness": 0.4,
+    "cw": 3.0,
+}
 
 # For each kind of defence: gradients, model calls, clean dB that it costs, and how much of the damage it lets through.
 WAYS = {"none": [], "purifier": ["bpda", "adaptive"], "blur": ["bpda", "adaptive"]}

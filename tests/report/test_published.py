@@ -57,6 +57,14 @@ def test_ours_comes_from_the_results_and_theirs_from_the_paper(tmp_path) -> None
     assert found["udc_discnet", "C&W"]["knowing"] == "n/a"  # not in this run
 
 
+def test_auto_pgd_stands_for_a_papers_pgd(tmp_path) -> None:
+    published = [{"system": "udc_discnet", "victim": "nafnet_mini", "eps": "4/255"}]
+    write_fake_run(tmp_path / "run", attacks=[{"method": "apgd"}], eps=["4/255"], published=published)
+    write_report([tmp_path / "run"])
+    found = {row["figure"]: row["knowing"] for row in rows_of(tmp_path / "run" / "report.published.csv")}
+    assert found["PGD"] != "n/a" and found["C&W"] == "n/a"
+
+
 @pytest.mark.parametrize(
     ("block", "told"),
     [

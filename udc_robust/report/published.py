@@ -15,6 +15,8 @@ from udc_robust.grid.victims import victim_label
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.run_folder import Run
 
+_KIN = {"pgd": ("pgd", "apgd")}
+"""Attacks of ours that stand for a paper's: Auto-PGD is PGD that sets its own step sizes."""
 THEIRS, BLIND, KNOWING = "published (their data)", "ours (our data, blind)", "ours, knowing attacker"
 
 
@@ -71,7 +73,7 @@ def _climbs(outcome: Outcome, attack: str) -> bool:
     made = outcome.cell.attack
     if attack == "lpips":
         return "lpips" in made.objective
-    return made.method == attack and made.objective in made.plain_objectives
+    return made.method in _KIN.get(attack, (attack,)) and made.objective in made.plain_objectives
 
 
 def _is_of(outcome: Outcome, eps: float) -> bool:
