@@ -19,6 +19,8 @@ from udc_robust.tasks.detection_schema import DetectionConfig
 from udc_robust.tasks.guard import Guard, Watched, apart
 from udc_robust.tasks.restoration_schema import RestorationConfig
 
+NET = {"name": "net", "network": "net.py:Net"}
+
 
 def values(folder, **changes):
     network = {"name": "tiny", "network": f"{folder}/tiny.py:Tiny", "weights": f"{folder}/tiny.safetensors"}
@@ -173,8 +175,8 @@ def test_safe_is_right_or_flagged_and_caught_counts_what_broke() -> None:
         (
             {
                 "detectors": [
-                    {"kind": "residual", "defence": "blur", "classifier": {"name": "net", "network": "a.py:A"}},
-                    {"kind": "residual", "defence": "median", "classifier": {"name": "net", "network": "b.py:B"}},
+                    {"name": "one", "kind": "residual", "defence": "blur", "classifier": {**NET, "weights": "one"}},
+                    {"name": "two", "kind": "residual", "defence": "median", "classifier": {**NET, "weights": "two"}},
                 ]
             },
             "two different classifiers are called 'net'",
