@@ -31,7 +31,7 @@ from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer
 from udc_robust.tasks.restoration import RESTORATION, open_images
 from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 from udc_robust.training.card import table
-from udc_robust.training.grown import faded_in
+from udc_robust.training.grown import faded_in, lost_of
 
 COLUMNS = ("share", "clean", "attacked", "cost", "kept")
 
@@ -163,8 +163,7 @@ def _floating(restorer: Restorer) -> dict[str, Tensor]:
 def _has_grown(parent: Restorer, hardened: Restorer) -> bool:
     """Whether the hardened network is the parent's with more blocks, as ``grow`` of a fine-tuning makes it."""
     before, after = parent.network.state_dict(), hardened.network.state_dict()
-    kept = all(name in after and after[name].shape == tensor.shape for name, tensor in before.items())
-    return kept and len(after) > len(before)
+    return not lost_of(before, after) and len(after) > len(before)
 
 
 def _check_same(ends: Sequence[Restorer], states: Sequence[Mapping[str, Tensor]]) -> None:

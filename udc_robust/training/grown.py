@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from udc_robust.errors import UserError
 from udc_robust.progress import note
@@ -35,8 +35,7 @@ def grown(restorer: Restorer, options: Mapping[str, Any], name: str) -> Restorer
     small = restorer.network.state_dict()
     network = build_network(restorer.architecture["network"], options)
     large = network.state_dict()
-    lost = [key for key, tensor in small.items() if key not in large or large[key].shape != tensor.shape]
-    if lost:
+    if lost := lost_of(small, large):
         raise UserError(
             f"`grow` would not keep {lost[0]} and {len(lost) - 1} more of {name!r}: add blocks only, the width stays"
         )
@@ -48,6 +47,11 @@ def grown(restorer: Restorer, options: Mapping[str, Any], name: str) -> Restorer
     note(f"{name} grown from {sizes[0]:,} to {sizes[1]:,} parameters")
     restorer.network, restorer.architecture = network, {**restorer.architecture, "options": options}
     return restorer
+
+
+def lost_of(small: Mapping[str, Tensor], large: Mapping[str, Tensor]) -> list[str]:
+    """Names of a network's state that a larger one lacks, or has in another shape."""
+    return [name for name, tensor in small.items() if name not in large or large[name].shape != tensor.shape]
 
 
 def faded_in(small: Restorer, large: Restorer) -> Restorer:
