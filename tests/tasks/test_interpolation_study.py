@@ -93,6 +93,7 @@ def test_a_mixture_is_not_chosen_without_an_attack(tmp_path) -> None:
     ends = [_weights(tmp_path, name, seed) for seed, name in enumerate(("before", "after"))]
     with pytest.raises(UserError, match="--eps must be above 0"):
         _study(tmp_path, *ends, attack={"method": "pgd", "steps": 1, "eps": 0})
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_clean_budget_chooses() -> None:

@@ -89,7 +89,11 @@ def study(
             budget, or ``out`` holds another run.
     """
     usable_device(device)
-    images = open_images(check_config({"data": data, "restorers": "none"}, RestorationConfig, "options").data[0])
+    # Before mixtures are written: what says that there is nothing to choose them by.
+    judged = check_config({"data": data, "restorers": "none", "attacks": [attack]}, RestorationConfig, "options")
+    if not any(judged.attacks[0].eps or judged.eps):
+        raise UserError("--eps must be above 0: a mixture is chosen by what it holds under attack")
+    images = open_images(judged.data[0])
     if not images.truth:
         raise UserError(f"data {images.label!r} has no ground truth: a mixture is chosen by PSNR, which needs pairs")
     ends = [_loaded(block, images.domain) for block in (parent, hardened)]
@@ -111,8 +115,6 @@ def study(
             RestorationConfig,
             "options",
         )  # fmt: skip
-        if not any(config.attacks[0].eps or config.eps):
-            raise UserError("--eps must be above 0: a mixture is chosen by what it holds under attack")
         run(RESTORATION, config, out / "run", command)
         points = _points(out / "run", files)
         _save_frontier(points, out)  # before one is chosen: where none keeps the budget it shows what would
