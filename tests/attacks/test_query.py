@@ -78,6 +78,12 @@ def test_simba_on_low_frequencies_leaves_the_high_ones_alone() -> None:
     assert coefficients.max() < 1e-5
 
 
+def test_another_basis_is_refused() -> None:
+    x = torch.full((1, 3, 8, 8), 0.5)
+    with pytest.raises(ValueError, match="basis 'pixels' must be pixel or dct"):
+        attack(lambda images: images, x, objective("mse"), Linf(1.0), "simba", target=x, seeds=[1], basis="pixels")
+
+
 @pytest.mark.parametrize("size", [(32, 48), (48, 32), (33, 20)])
 @pytest.mark.parametrize("threat", [Linf(8 / 255), L2(2.0)])
 def test_square_takes_non_square_images_and_spends_its_budget(size, threat) -> None:

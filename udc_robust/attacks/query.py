@@ -25,7 +25,12 @@ def brightness(oracle: Oracle, x: Tensor, threat: Threat) -> Tensor:
     return oracle.best_x
 
 
-@method("query", sources="start")
+def _is_basis(size: tuple[int, int], *, basis: str) -> None:
+    if basis not in ("pixel", "dct"):
+        raise ValueError(f"basis {basis!r} must be pixel or dct")
+
+
+@method("query", sources="start", check=_is_basis)
 def simba(
     oracle: Oracle,
     x: Tensor,
