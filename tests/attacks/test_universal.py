@@ -147,6 +147,7 @@ def test_a_stored_one_is_put_on_every_image_and_asks_nothing(tmp_path, shape) ->
         (b"junk", "no .npy array of numbers"),
         (np.zeros((3, 4, 4)), "is for images of 4x4 px, not 8x9"),
         (np.zeros(5), "must hold finite"),
+        (np.zeros((4, 8, 9)), "has 4 channels, and the images have 3"),
         (np.full((3, 8, 9), np.nan), "must hold finite"),
         (np.array(["a"]), "no .npy array of numbers"),
     ],

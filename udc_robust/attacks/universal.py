@@ -89,4 +89,7 @@ def fixed(oracle: Oracle, x: Tensor, threat: Threat, *, file: str = "") -> Tenso
     Args:
         file: .npy of what `universal` makes; it is cut to the budget around each image.
     """
-    return perturbed(x, _stored((x.shape[-2], x.shape[-1]), file=file).to(x), threat)
+    parts = _stored((x.shape[-2], x.shape[-1]), file=file).to(x)
+    if parts.shape[1] not in (1, x.shape[1]):
+        raise ValueError(f"{file} has {parts.shape[1]} channels, and the images have {x.shape[1]}")
+    return perturbed(x, parts, threat)
