@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from udc_robust.errors import UserError
 from udc_robust.metrics import mse
 from udc_robust.restorers.restorer import Restorer, over_flips
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
@@ -48,3 +50,23 @@ def test_the_way_from_a_config_to_the_restorer() -> None:
     assert torch.allclose(restorer(x), over_flips(lambda image: restorer._padded(image), x).clamp(0, 1))
     plain = load_restorer(RestorerSpec("nafnet_mini"), "tonemapped")
     assert not torch.allclose(restorer(x), plain(x))
+
+
+def _local(flips: bool = False) -> Restorer:
+    """Looks 3 px to every side."""
+    network = nn.Conv2d(3, 3, 7, padding=3)
+    return Restorer("r", network, domain="srgb", network_domain=None, trained=True, origin="here", flips=flips).eval()
+
+
+def test_tiles_of_a_mean_over_flips_are_not_called_exact() -> None:
+    assert _local().in_tiles(48).exact_in_tiles and not _local(flips=True).in_tiles(48).exact_in_tiles
+
+
+@pytest.mark.parametrize("overlap", [None, 0])
+def test_the_tile_that_a_refusal_asks_for_is_enough(overlap) -> None:
+    with pytest.raises(UserError, match="`tile` 16 is too small, r looks 3 px") as told:
+        _local().in_tiles(16, overlap)
+    least = int(str(told.value).split()[-3])
+    assert _local().in_tiles(least, overlap).tiles.side == least
+    with pytest.raises(UserError, match=f"set `tile` to {least} or more"):
+        _local().in_tiles(least - 1, overlap)

@@ -85,7 +85,7 @@ def test_a_data_block_meets_only_what_it_names(place) -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"tile": 16, "network": "Local"}, r"`tile` 16 is too small, net looks 3 px .*: set `tile` to 22 or more"),
+        ({"tile": 16, "network": "Local"}, r"`tile` 16 is too small, net looks 3 px .*: set `tile` to 48 or more"),
         ({"tile": 48, "overlap": 24}, "tile 48 must be more than twice the overlap"),
         ({"tile": -1}, "tile"),
     ],

@@ -69,7 +69,10 @@ class Restorer(nn.Module):
             return self
         grid = math.lcm(16, self.size_multiple)
         self.reach = None if self.whole_image else reach(self._whole, grid, 4 if self.domain == "raw" else 3)
-        least = max(self.min_size, grid + 2 * (self.reach or 0))
+        around = self.reach or 0
+        if overlap is None:
+            around = -(-around // grid) * grid  # what tiles will overlap by
+        least = -(-max(self.min_size, grid + 2 * around) // grid) * grid
         if side < least:
             why = f"{self.name} looks {self.reach} px to every side" if self.reach else f"{self.name} takes no less"
             raise UserError(f"`tile` {side} is too small, {why}: set `tile` to {least} or more")
