@@ -69,6 +69,22 @@ def test_less_overlap_than_its_reach_is_not_exact_and_is_measured(network) -> No
     assert reach(nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3)).eval(), 4) is None
 
 
+@pytest.mark.parametrize("shift", [(5, 0), (-5, 0), (0, 5), (0, -5)])
+def test_the_reach_is_that_of_the_farthest_side(shift) -> None:
+    assert reach(lambda x: x + x.roll(shift, (-2, -1)), 4) == 5
+
+
+def test_the_difference_is_a_psnr_by_the_range_of_the_answer_on_the_middle(network) -> None:
+    x, _ = images(60, 52)
+    tiles, middle = Tiles(24, 4, 4), x[:1, :, 12:48, 8:44]
+    with torch.no_grad():
+        whole = network(middle)
+        error = (tiles.answer(network, middle) - whole).square().mean()
+    span = whole.max() - whole.min()
+    assert tiles.difference(network, x) == pytest.approx(float(10 * torch.log10(span**2 / error)))
+    assert tiles.difference(nn.Identity(), x) == torch.inf
+
+
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([(16, 4), (24, 8), (40, 12)]))
 @settings(max_examples=60, deadline=None)
 def test_tiles_on_a_grid_cover_every_pixel_once(height, width, sides) -> None:

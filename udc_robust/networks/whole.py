@@ -78,7 +78,8 @@ class Tiles:
         part = x[:1, :, top : top + sides[0], left : left + sides[1]]
         whole = network(part)
         span = max(float(whole.max() - whole.min()), 1e-12)
-        return -10 * math.log10(max(float((self._answered(network, part) - whole).square().mean()), 1e-30) / span**2)
+        error = float((self._answered(network, part) - whole).square().mean())
+        return -10 * math.log10(error / span**2) if error else math.inf
 
     def _numbered(self, x: Tensor) -> list[tuple[Box, int, int]]:
         boxes = self.boxes(x)
