@@ -7,7 +7,7 @@ import torch
 
 from udc_robust.attacks import objective
 from udc_robust.attacks.classification import margin
-from udc_robust.metrics import psnr
+from udc_robust.metrics import mse, psnr, ssim
 
 
 @pytest.mark.parametrize("name", ["mse", "psnr", "charbonnier", "ssim", "edge"])
@@ -67,3 +67,11 @@ def test_margin_is_the_best_other_score() -> None:
 def test_unknown_objective() -> None:
     with pytest.raises(ValueError, match="unknown objective 'msee'"):
         objective("msee")
+
+
+def test_distances_together_are_their_mean_in_units_of_the_smallest_change_that_counts() -> None:
+    output, target = torch.rand(2, 3, 12, 12), torch.rand(2, 3, 12, 12)
+    together = objective("psnr+ssim", drop_db=3)
+    expected = (mse(output, target) / 1e-4 + (1 - ssim(output, target)) / 2e-2) / 2
+    assert torch.allclose(together.values(output, target), expected)
+    assert float(together.goal(torch.zeros(1))) == pytest.approx(10**0.3)

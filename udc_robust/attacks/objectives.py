@@ -231,7 +231,7 @@ def objective(name: str, drop_db: float = 6.0) -> Objective:
 
     ``psnr`` is ``mse`` under another name: the same images, the same order. Those of LPIPS raise ``LpipsUnavailable``
     when first computed where their weights cannot be had. Several distances at once are written with a plus,
-    ``mse+lpips_squeeze``: their sum, each in units of the smallest change that counts for it.
+    ``mse+lpips_squeeze``: their mean, each in units of the smallest change that counts for it.
     """
     if name == "divergence":
         return Divergence()
