@@ -75,3 +75,12 @@ def test_the_best_of_some_rows_is_kept_in_its_own_place() -> None:
         assert torch.allclose(values, torch.tensor(level**2))
     assert torch.allclose(oracle.best_x[:, 0, 0, 0], torch.tensor([0.5, 0.7, 0.7]))
     assert torch.allclose(oracle.best_values, oracle.best_x[:, 0, 0, 0] ** 2)
+
+
+def test_a_broken_image_of_some_rows_beats_one_of_higher_cross_entropy() -> None:
+    """The true class at 0.4 with a wrong answer is broken; at 0.35 with a right one it is not."""
+    oracle = _oracle(lambda x: x.flatten(1), "cross_entropy", torch.zeros(2, 3, 1, 1), torch.zeros(2).long())
+    wrong, right = (torch.tensor(shares).log().view(1, 3, 1, 1) for shares in ([0.4, 0.59, 0.01], [0.35, 0.33, 0.32]))
+    for scores in (wrong, right):
+        oracle.values(scores, rows=torch.tensor([1]))
+    assert oracle.best_broken.tolist() == [False, True] and torch.equal(oracle.best_x[1:], wrong)
