@@ -181,3 +181,44 @@ def test_gradient_attacks_have_no_milestones() -> None:
     x = _batch()
     result = attack(lambda x: x**2, x, MSE, Linf(0.1), "pgd", target=x, seeds=[1, 2, 3], steps=1, restarts=12)
     assert result.milestones == []
+
+
+def test_nes_steps_along_the_momentum_of_its_differences() -> None:
+    x, seen = _batch(2).double(), []
+    sloped, threat, target = Sloped(_weights(0, x), alone=False), L2(0.5), torch.zeros(2, 1, 1, 1) - 5
+    attack(
+        lambda images: seen.append(images.clone()) or sloped(images), x, MSE, threat, "nes", target=target,
+        seeds=[1, 2], queries=16, samples=4, sigma=0.02, momentum=0.7, round_8_bit=False,
+    )  # fmt: skip
+    asked, mean = seen[1:-1], torch.zeros_like(x)
+    assert len(asked) == 16
+    for step in range(0, 15, 5):
+        at, *probes, after = asked[step : step + 6]
+        estimate = torch.zeros_like(x)
+        for ahead, behind in (probes[:2], probes[2:]):
+            assert torch.allclose((ahead + behind) / 2, at)
+            rise = MSE.values(sloped(ahead), target) - MSE.values(sloped(behind), target)
+            estimate += rise.view(-1, 1, 1, 1) * (ahead - behind)
+        mean = 0.7 * mean + 0.3 * estimate
+        assert torch.allclose(after, threat.project(x, threat.step(at, mean, 0.5 / 4)), atol=1e-8)
+
+
+def test_prgf_climbs_on_from_where_it_stands() -> None:
+    """A prior that is right is followed alone, by a query along it, ten at random and one about where it led."""
+    x = _batch()
+    weights = _weights(0, x)
+    result = _attack("prgf", weights, x, [1, 2, 3], weights, start=x, queries=100, samples=20, threat=L2(0.4))
+    assert result.meter.queries.tolist() == [1 + 6 * 12] * 3
+    assert torch.allclose(result.x_adv - x, 0.4 * weights / torch.linalg.vector_norm(weights), atol=1e-3)
+
+
+def test_milestones_are_rounded_and_hold_the_last_image_of_who_asked_less() -> None:
+    x = _batch(6)
+    result = attack(
+        Sloped(_weights(0, x)), x, MSE, Linf(8 / 255), "simba", target=torch.zeros(6, 1, 1, 1) - 5, seeds=range(6),
+        steps=12, step_size=0.011,
+    )  # fmt: skip
+    for _, images, reached in result.milestones:
+        assert torch.allclose(images * 255, torch.round(images * 255), atol=1e-4)
+        assert torch.equal(images[~reached], result.x_adv[~reached])
+    assert result.milestones[-1].queries == 20 and len(reached.unique()) == 2
