@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from witness import Witness
 
-from udc_robust.attacks import Linf, attack, objective
+from udc_robust.attacks import Linf, Streams, attack, objective
 from udc_robust.attacks.weighted import cosine
 
 
@@ -69,3 +69,18 @@ def test_scores_have_no_pixels(method) -> None:
     classifier, x = nn.Sequential(nn.Flatten(), nn.Linear(126, 5)), _images()
     with pytest.raises(ValueError, match=f"{method} looks at the pixels of an answer"):
         attack(classifier, x, objective("margin"), Linf(0.1), method, seeds=[1, 2, 3])
+
+
+def test_every_draw_of_a_random_victim_is_held_to_the_limit_of_its_own_image() -> None:
+    class Jittered(nn.Module):
+        random = True
+
+        def forward(self, x: Tensor, streams: Streams) -> Tensor:
+            return mixed(x) + 0.05 * streams.normal(x)
+
+    x = _images()
+    truth = x * torch.tensor([0.9, 0.2, 0.6]).view(3, 1, 1, 1)
+    options = {"steps": 4, "step_size": 0.03, "eot": 2, "round_8_bit": False}
+    together = attack(Jittered(), x, objective("mse"), Linf(0.1), "segpgd", target=truth, seeds=[1, 2, 3], **options)
+    alone = attack(Jittered(), x[2:], objective("mse"), Linf(0.1), "segpgd", target=truth[2:], seeds=[3], **options)
+    assert torch.allclose(together.x_adv[2:], alone.x_adv, atol=1e-6)
