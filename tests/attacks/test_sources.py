@@ -145,3 +145,18 @@ def test_sources_that_are_no_use_or_missing_are_refused() -> None:
 
 def test_plain_functions_are_sources_too() -> None:
     assert Ensemble([lambda x: x, lambda x: 2 * x])(_batch()).shape == (3, 2, 3, 12, 14)
+
+
+def test_sources_and_the_victim_answer_in_evaluation_mode_and_are_put_back() -> None:
+    modes: list[bool] = []
+
+    class Told(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            modes.append(self.training)
+            return super().forward(x)
+
+    x, source, victim = _batch(), Told(1).train(), Told(2).train()
+    sources, told = Sources.of([source], MSE, x * 0.9), {"target": x * 0.9, "seeds": [1, 2, 3]}
+    attack(victim, x, MSE, Linf(8 / 255), "square", sources=sources, steps=3, **told)
+    transfer(victim, x, MSE, Linf(8 / 255), "fgsm", sources, **told)
+    assert modes and not any(modes) and source.training and victim.training
