@@ -61,6 +61,17 @@ def test_clipped_light_is_not_believed(name, psf_file, monkeypatch) -> None:
     assert psnr(network(captured), tone_map(scene)) < kept - 0.1
 
 
+@pytest.mark.parametrize("tone", [0.0, 0.5, 2.0])
+def test_light_is_trusted_by_the_slope_of_the_tone_curve_to_the_power_tone(tone, psf_file, monkeypatch) -> None:
+    network, seen = RichardsonLucy(psf_file, tone=tone), []
+    monkeypatch.setattr(network, "deconvolved", lambda captured, trust: seen.append((captured, trust)) or captured)
+    x = torch.linspace(0, 1, 48).view(1, 3, 4, 4)
+    network(x)
+    ((light, trust),) = seen
+    (slope,) = torch.autograd.grad(tone_map(light.requires_grad_()).sum(), light)
+    torch.testing.assert_close(trust, (slope / slope.flatten()[0]) ** tone * (x < 254.5 / 255))
+
+
 def test_smoothing_lowers_total_variation_and_keeps_the_mean() -> None:
     light = torch.rand(1, 3, 16, 16)
     before, after = tone_map(light), tone_map(smoothed(light, 0.003))
