@@ -100,6 +100,14 @@ def test_each_mode_learns_its_representations(mode, transforms, learnt, tmp_path
     assert list(facts["validation"]["accuracy"]) == ["original", *(block["kind"] for block in transforms)]
 
 
+def test_a_budget_of_the_data_is_attacked_with_and_told(tmp_path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(training, "_hidden", lambda keep, images: keep / 100)
+    monkeypatch.setitem(MODES, "madry", lambda setup, network, x, *_: seen.append(setup.eps) or network(x).mean())
+    facts = training.train_classifier(_config(mode="madry", imperceptible=0.9, steps=1), tmp_path)
+    assert [*seen, facts["eps"]] == pytest.approx([0.009] * 2)
+
+
 def test_a_stopped_training_resumes_to_the_same_weights(tmp_path, monkeypatch) -> None:
     config = _config(mode="hybrid_adversarial", transforms=[NOISE])
     training.train_classifier(config, tmp_path / "whole")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from udc_robust.attacks import Streams
+from udc_robust.attacks import Linf, Streams
 from udc_robust.classifiers.data import load_images
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
@@ -90,14 +90,18 @@ def test_atop_learns_attacks_through_itself_once_it_is_warm(monkeypatch) -> None
     classifier = fixed_classifier("classifier", "digits_mini", load_images("digits:test", 8))
     setup, told = training.FilterSetup(config, network, classifier), []
     moved = (x + 0.1).clamp(0, 1)
-    monkeypatch.setattr(training, "perturb", lambda victim, *about, **more: told.append(victim) or moved)
+    monkeypatch.setattr(training, "perturb", lambda *about, **more: told.append((about, more)) or moved)
     kept = torch.ones_like(x[:, :1])
     squared = 20 * F.mse_loss(network(x, kept), x)
     assert training.atop(setup, network, x, labels, [1] * 4, 3).item() == pytest.approx(squared.item(), rel=1e-5)
     entropy = F.cross_entropy(classifier(network(moved, kept)), labels)
     warm = training.atop(setup, network, x, labels, [1] * 4, 4)
     assert warm.item() == pytest.approx((squared + entropy).item(), rel=1e-5)
-    assert told[0].defence.network is network and told[0].network is classifier
+    (((victim, attacked, goal, threat), more),) = told
+    assert victim.defence.network is network and victim.network is classifier
+    assert attacked is x and goal.name == "cross_entropy" and threat == Linf(config.eps)
+    assert more.pop("target") is labels and more.pop("streams").seeds == [1] * 4
+    assert more == {"steps": config.inner_steps, "step_size": config.step_size}
     warm.backward()
     assert all(p.grad is None for p in classifier.parameters())
 
