@@ -106,6 +106,15 @@ def test_atop_learns_attacks_through_itself_once_it_is_warm(monkeypatch) -> None
     assert all(p.grad is None for p in classifier.parameters())
 
 
+def test_a_card_has_a_column_for_a_classifier_that_there_is() -> None:
+    facts = {"validation": {"psnr": 20.0}, "parameters": 9, "images": 5, "data": "x", "validation_images": 2}
+    facts |= {"steps": 1, "seconds": 1}
+    alone = training._card(_config("lq_vae", classifier=None), facts)
+    assert "| validation images | PSNR in dB |\n| --- | --- |\n| filtered | 20.00 |\n" in alone
+    facts["validation"] = {"psnr": 20.0, "top1": 0.5}
+    assert "| PSNR in dB | digits_mini right |" in training._card(_config("lq_vae"), facts)
+
+
 class Wrapper(nn.Module):
     """As of several processes: gradients are averaged over them only where a call goes through it."""
 

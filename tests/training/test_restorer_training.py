@@ -41,6 +41,7 @@ def test_it_learns_and_its_weights_serve(sets) -> None:
     assert figures["psnr"] == pytest.approx(facts["validation"]["psnr"], abs=1e-6)
     card = (sets / "out" / "tiny.md").read_text()
     assert f"{facts['validation']['psnr']:.2f}" in card and "8 pairs" in card
+    assert "| validation | PSNR in dB, SSIM |" in card
     (curves,) = (sets / "out").rglob("events.out.tfevents.*")
     assert socket.gethostname() not in curves.name
 
