@@ -243,6 +243,10 @@ def test_shipped_configs_take_a_step(path) -> None:
         ({"mode": "gccs", "focal": 2}, "focal belongs to adversarial training"),
         ({"imperceptible": 0.9}, "imperceptible belongs to adversarial training"),
         ({"mode": "on_manifold"}, "needs `transforms`"),
+        ({"mode": "hybrid", "transforms": [NOISE, {**NOISE, "sigma": 0.3}]}, "two transforms are called 'noise'"),
+        ({"mode": "hybrid", "transforms": [{**LOW, "name": "original"}]}, "two transforms are called 'original'"),
+        ({"label_smoothing": 0.1}, "label_smoothing is of attacked images, of which mode 'clean'"),
+        ({"mode": "trades", "label_smoothing": 0.1}, "of which mode 'trades' learns no label"),
     ],
 )
 def test_bad_settings(changes, message) -> None:
