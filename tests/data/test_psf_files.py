@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import torch
 
-from udc_robust.data.psf_files import load_psf, psf_told
+from udc_robust.data.psf_files import Tolerated, load_psf, psf_told
 from udc_robust.errors import UserError
 
 
@@ -46,3 +46,12 @@ def test_which_array_was_taken_how_to_take_another_and_that_it_is_too_large(tmp_
     assert "array small (9 px) and not psf (41 px)" in only and f"{path}:psf" in only
     (named,) = psf_told("phone", load_psf("phone"), side=32)
     assert "a simulated display, 129 px for a view of 256 px" in named
+
+
+def test_displays_are_off_to_either_side_by_up_to_the_tolerance(tmp_path) -> None:
+    point = np.zeros((9, 9))
+    point[4, 4] = 1
+    np.save(tmp_path / "point.npy", point)
+    display, stream = Tolerated(str(tmp_path / "point.npy"), {"shift_x": 2.0}), torch.Generator().manual_seed(0)
+    places = [float((display.drawn(stream)[0].sum(0) * torch.arange(-4, 5)).sum()) for _ in range(40)]
+    assert -2 <= min(places) < -1.5 and 1.5 < max(places) <= 2

@@ -13,7 +13,7 @@ from udc_robust.data.annotations import read_annotations
 from udc_robust.data.images import read_image
 from udc_robust.data.raw import RawCaptures, Sensor
 from udc_robust.errors import UserError
-from udc_robust.optics.domains import developed
+from udc_robust.optics.domains import RAW_PLANES, developed
 
 
 def cells(seed: int = 0, size: tuple[int, int] = (12, 16)) -> np.ndarray:
@@ -55,6 +55,7 @@ def test_a_developed_capture_is_a_picture_of_red_green_and_blue(sit) -> None:
     sensor = Sensor(white_balance=(1.5, 1.0, 2.0))
     picture = RawCaptures(sit / "training" / "input", sit / "training" / "GT", sensor, develop=True)[0]
     assert picture.domain == "srgb" and picture.gt is not None and picture.gt.shape == (3, 12, 16)
+    assert torch.equal(picture.gt, developed(sensor.planes(sit / "training" / "GT" / "1.npy"), (1.5, 1.0, 2.0)))
     planes = torch.full((4, 1, 1), 0.1)
     planes[0], planes[1] = 0.2, 0.3
     red, green, blue = developed(planes, (1.0, 1.0, 2.0)).flatten().tolist()
@@ -100,15 +101,20 @@ def test_partners_and_their_sizes(sit) -> None:
         RawCaptures(sit / "training", None, Sensor(), develop=False)
 
 
-def test_a_dng_by_rawpy(tmp_path, monkeypatch) -> None:
-    planes = cells().astype(np.float32)
-    mosaic = np.zeros((24, 32), dtype=np.uint16)  # GR R / B GB
-    for i, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
-        mosaic[row::2, column::2] = planes[..., i] + 64
+@pytest.mark.parametrize(
+    "pattern, order", [([[1, 0], [2, 3]], ["GR", "R", "B", "GB"]), ([[2, 1], [3, 0]], ["B", "GB", "GR", "R"])]
+)
+def test_a_dng_by_rawpy(pattern, order, tmp_path, monkeypatch) -> None:
+    planes, black, white = cells().astype(np.float32), [64, 60, 70, 80], 1200
+    mosaic, expected = np.zeros((24, 32), dtype=np.uint16), planes.copy()
+    for name, index, (row, column) in zip(order, np.ravel(pattern), [(0, 0), (0, 1), (1, 0), (1, 1)], strict=True):
+        plane = RAW_PLANES.index(name)
+        mosaic[row::2, column::2] = planes[..., plane] + black[index]
+        expected[..., plane] /= white - black[index]
 
     class Raw:
-        color_desc, raw_pattern = b"RGBG", np.array([[1, 0], [2, 3]])
-        raw_image_visible, black_level_per_channel, white_level = mosaic, [64] * 4, 64 + 1023
+        color_desc, raw_pattern = b"RGBG", np.array(pattern)
+        raw_image_visible, black_level_per_channel, white_level = mosaic, black, white
 
         def __enter__(self):
             return self
@@ -120,7 +126,7 @@ def test_a_dng_by_rawpy(tmp_path, monkeypatch) -> None:
     (tmp_path / "a.dng").write_bytes(b"x")
     captures = RawCaptures(tmp_path, None, Sensor(), develop=False)
     assert captures.sizes() == [(12, 16)]
-    assert torch.allclose(captures[0].lq * 1023, torch.from_numpy(planes.transpose(2, 0, 1)), atol=1e-3)
+    assert torch.allclose(captures[0].lq, torch.from_numpy(expected.transpose(2, 0, 1)), atol=1e-6)
     monkeypatch.setattr(Raw, "raw_pattern", np.array([[1, 0, 1], [2, 3, 2]]))
     with pytest.raises(UserError, match=r"a\.dng has no Bayer pattern"):
         captures[0]

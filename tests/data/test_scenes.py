@@ -90,3 +90,20 @@ def test_a_pair_is_drawn_until_it_is_as_hard_as_asked(monkeypatch: pytest.Monkey
         night(0, 32, 32), {"a": point}, settings.model_copy(update={"tries": 1}), torch.Generator().manual_seed(0)
     )
     assert not drawn.kept and drawn.view["degraded_psnr"] == 40.0
+
+
+def test_a_drawn_pair_has_the_noise_the_border_and_the_display_that_it_names() -> None:
+    point, box = torch.zeros(3, 5, 5), torch.full((3, 5, 5), 1 / 25)
+    point[:, 2, 2] = 1
+
+    def drawn(seed: int = 0, **changes: object) -> scenes.Drawn:
+        settings = PairSettings.model_validate({"kind": "hdr", "size": 16, "tries": 1, **changes})
+        stream = torch.Generator().manual_seed(seed)
+        return scenes.draw_pair(torch.ones(3, 24, 24), {"point": point, "box": box}, settings, stream)
+
+    noisy = drawn(psfs=["point"], shot=0.0064, read=0.06).lq
+    assert float(inverse_tone_map(noisy).std()) == pytest.approx((0.0064 + 0.06**2) ** 0.5, rel=0.1)
+    pairs = [drawn(seed, psfs=["point", "box"], edge="zero") for seed in range(8)]
+    assert {pair.view["psf"] for pair in pairs} == {"point", "box"}
+    for pair in pairs:
+        assert bool(pair.lq[0, 0, 0] < 0.7) is (pair.view["psf"] == "box")  # the box sees darkness beyond the border

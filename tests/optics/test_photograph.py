@@ -56,6 +56,14 @@ def test_to_move_the_scene_is_to_move_the_capture_away_from_the_border() -> None
     torch.testing.assert_close(first[..., 4:-4, 4:-4], second[..., 4:-4, 4:-4])
 
 
+def test_the_truth_is_what_a_camera_that_moved_looks_at() -> None:
+    point, scene = torch.zeros(3, 3, 3), torch.rand(1, 3, 6, 7)
+    point[:, 1, 1] = 1
+    capture, truth = Photograph(Blur(point), bits=None)(scene, Exposure(shift=torch.tensor([[1.0, 0.0]])))
+    torch.testing.assert_close(capture, truth)
+    torch.testing.assert_close(truth[..., :-1, :], tone_map(scene[..., 1:, :]))
+
+
 def test_only_noise_and_shifts_make_photographs_differ() -> None:
     assert not Photograph(Blur(_psf())).random
     assert Photograph(Blur(_psf()), read=0.1).random and Photograph(Blur(_psf()), shift_px=0.5).random

@@ -32,6 +32,13 @@ def test_measured_it_is_the_very_psf() -> None:
     torch.testing.assert_close(MeasuredVariation(psf).psf(at(turn=20.0)), turned(psf, -20.0))  # clockwise
 
 
+def test_orders_move_inwards_as_a_measured_display_grows() -> None:
+    psf = torch.zeros(3, 13, 13)
+    psf[:, 6, [2, 10]] = 0.5
+    grown = MeasuredVariation(psf).psf(at(scale=100.0))
+    assert grown[0].nonzero().tolist() == [[6, 4], [6, 8]]
+
+
 @pytest.mark.parametrize("variation", [TINY, MeasuredVariation(TINY.psf({}))], ids=["waves", "picture"])
 def test_what_each_parameter_does(variation) -> None:
     nominal = variation.psf({})

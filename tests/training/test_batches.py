@@ -48,6 +48,12 @@ def test_every_image_is_drawn() -> None:
     assert {int(row[0, 0, 0] * 255 + 0.5) for step in range(20) for row in batches[step][0]} == set(range(5))
 
 
+def test_every_row_of_every_step_is_a_crop_of_its_own() -> None:
+    image = torch.randint(256, (3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    batches = CropBatches([(image,)], patch=8, batch=6, steps=4, seed=0)
+    assert len(torch.cat([batches[step][0] for step in range(4)]).flatten(1).unique(dim=0)) == 24
+
+
 @pytest.mark.parametrize("kind", [PairBatches, SeededPairs])
 def test_a_truth_is_cut_and_turned_with_its_capture(kind) -> None:
     images = torch.round(torch.rand(4, 3, 9, 12) * 255) / 255

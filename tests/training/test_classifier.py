@@ -100,6 +100,14 @@ def test_each_mode_learns_its_representations(mode, transforms, learnt, tmp_path
     assert list(facts["validation"]["accuracy"]) == ["original", *(block["kind"] for block in transforms)]
 
 
+def test_a_budget_of_the_data_is_attacked_with_and_told(tmp_path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(training, "_hidden", lambda keep, images: keep / 100)
+    monkeypatch.setitem(MODES, "madry", lambda setup, network, x, *_: seen.append(setup.eps) or network(x).mean())
+    facts = training.train_classifier(_config(mode="madry", imperceptible=0.9, steps=1), tmp_path)
+    assert [*seen, facts["eps"]] == pytest.approx([0.009] * 2)
+
+
 def test_a_stopped_training_resumes_to_the_same_weights(tmp_path, monkeypatch) -> None:
     config = _config(mode="hybrid_adversarial", transforms=[NOISE])
     training.train_classifier(config, tmp_path / "whole")
@@ -235,6 +243,10 @@ def test_shipped_configs_take_a_step(path) -> None:
         ({"mode": "gccs", "focal": 2}, "focal belongs to adversarial training"),
         ({"imperceptible": 0.9}, "imperceptible belongs to adversarial training"),
         ({"mode": "on_manifold"}, "needs `transforms`"),
+        ({"mode": "hybrid", "transforms": [NOISE, {**NOISE, "sigma": 0.3}]}, "two transforms are called 'noise'"),
+        ({"mode": "hybrid", "transforms": [{**LOW, "name": "original"}]}, "two transforms are called 'original'"),
+        ({"label_smoothing": 0.1}, "label_smoothing is of attacked images, of which mode 'clean'"),
+        ({"mode": "trades", "label_smoothing": 0.1}, "of which mode 'trades' learns no label"),
     ],
 )
 def test_bad_settings(changes, message) -> None:

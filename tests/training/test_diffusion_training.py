@@ -122,6 +122,14 @@ def test_mistakes_in_data_and_folder(folders) -> None:
         training.train_diffusion(_config(folders, train=folders / "linear"), folders / "c")
 
 
+def test_a_validation_of_another_domain_is_refused(folders) -> None:
+    (folders / "set").mkdir()
+    (folders / "validation").rename(folders / "set" / "lq")
+    (folders / "set" / "manifest.json").write_text('{"domain": "tonemapped"}')
+    with pytest.raises(UserError, match=r"0\.png is tonemapped, but the training is srgb"):
+        training.train_diffusion(_config(folders, validation=folders / "set" / "lq", steps=1), folders / "out")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from udc_robust.attacks import Streams
+from udc_robust.attacks import Linf, Streams
 from udc_robust.classifiers.data import load_images
 from udc_robust.config_file import check_config
 from udc_robust.data.images import write_image
@@ -90,16 +90,29 @@ def test_atop_learns_attacks_through_itself_once_it_is_warm(monkeypatch) -> None
     classifier = fixed_classifier("classifier", "digits_mini", load_images("digits:test", 8))
     setup, told = training.FilterSetup(config, network, classifier), []
     moved = (x + 0.1).clamp(0, 1)
-    monkeypatch.setattr(training, "perturb", lambda victim, *about, **more: told.append(victim) or moved)
+    monkeypatch.setattr(training, "perturb", lambda *about, **more: told.append((about, more)) or moved)
     kept = torch.ones_like(x[:, :1])
     squared = 20 * F.mse_loss(network(x, kept), x)
     assert training.atop(setup, network, x, labels, [1] * 4, 3).item() == pytest.approx(squared.item(), rel=1e-5)
     entropy = F.cross_entropy(classifier(network(moved, kept)), labels)
     warm = training.atop(setup, network, x, labels, [1] * 4, 4)
     assert warm.item() == pytest.approx((squared + entropy).item(), rel=1e-5)
-    assert told[0].defence.network is network and told[0].network is classifier
+    (((victim, attacked, goal, threat), more),) = told
+    assert victim.defence.network is network and victim.network is classifier
+    assert attacked is x and goal.name == "cross_entropy" and threat == Linf(config.eps)
+    assert more.pop("target") is labels and more.pop("streams").seeds == [1] * 4
+    assert more == {"steps": config.inner_steps, "step_size": config.step_size}
     warm.backward()
     assert all(p.grad is None for p in classifier.parameters())
+
+
+def test_a_card_has_a_column_for_a_classifier_that_there_is() -> None:
+    facts = {"validation": {"psnr": 20.0}, "parameters": 9, "images": 5, "data": "x", "validation_images": 2}
+    facts |= {"steps": 1, "seconds": 1}
+    alone = training._card(_config("lq_vae", classifier=None), facts)
+    assert "| validation images | PSNR in dB |\n| --- | --- |\n| filtered | 20.00 |\n" in alone
+    facts["validation"] = {"psnr": 20.0, "top1": 0.5}
+    assert "| PSNR in dB | digits_mini right |" in training._card(_config("lq_vae"), facts)
 
 
 class Wrapper(nn.Module):

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from udc_robust.attacks import Linf, attack, image_seed, objective
 from udc_robust.config_file import check_config
 from udc_robust.data.samples import PairedFolders, Sample
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.pipeline import load_purifier
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
+from udc_robust.metrics import psnr
 from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import finetune as finetuning
@@ -23,16 +25,18 @@ from udc_robust.training import recipes
 from udc_robust.training.finetune import finetune
 from udc_robust.training.finetune_config import FinetuneConfig
 from udc_robust.training.restorer import validate
-from udc_robust.training.robust_figures import centre_crops
+from udc_robust.training.robust_figures import centre_crops, robust_figures
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
 
-def _parent(folder: Path, network: str = "NAFNet", options: dict | None = None) -> Path:
+def _parent(
+    folder: Path, network: str = "NAFNet", options: dict | None = None, domain: str = "srgb"
+) -> Path:  # fmt: skip
     options = options or TINY
     torch.manual_seed(0)
     path = folder / f"{network}.safetensors"
-    save_weights(path, build_network(network, options), {"network": network, "options": options, "domain": "srgb"})
+    save_weights(path, build_network(network, options), {"network": network, "options": options, "domain": domain})
     return path
 
 
@@ -84,6 +88,30 @@ def test_crops_are_the_centres_of_pairs_spread_over_the_set() -> None:
     assert torch.equal(gt, lq / 2) and len(centre_crops(pairs, 20, 6)[0]) == 7
 
 
+def test_figures_are_those_of_the_attacks_that_they_name() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, 8, 9, generator=generator) for _ in range(5)]
+    pairs = [Sample(str(i), image * 0.9, image, "srgb", str(i)) for i, image in enumerate(images)]
+    eps, crops = 8 / 255, centre_crops(pairs, 5, 6)
+
+    def victim(x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(80 * torch.nn.functional.avg_pool2d(x, 3, 1, 1))  # more steps find more
+
+    found = robust_figures(victim, pairs, crops, eps, torch.device("cpu"))
+    lq, gt = crops
+    seeds = [image_seed(0, str(i), "crop") for i in range(5)]
+    noisy, attacked = (
+        attack(victim, lq, objective("mse"), Linf(eps), method, target=gt, seeds=seeds, **options).adv_output
+        for method, options in (("noise", {}), ("pgd", {"steps": 10}))
+    )
+    whole = torch.stack([pair.lq for pair in pairs]), torch.stack(images)
+    expected = {
+        "psnr": (victim(whole[0]), whole[1]), "crop_psnr": (victim(lq), gt), "noise_psnr": (noisy, gt),
+        "attacked_psnr": (attacked, gt),
+    }  # fmt: skip
+    assert found == pytest.approx({name: psnr(*pair).mean().item() for name, pair in expected.items()}, abs=1e-3)
+
+
 def test_what_a_recipe_is_given(sets, monkeypatch) -> None:
     """The network as deployed, in evaluation mode, and pairs whose colours are jittered alike."""
     given = []
@@ -115,12 +143,13 @@ def test_a_range_of_levels_is_validated_at_its_middle(low, high, middle, sets, t
     levels, true_figures = [], finetuning.robust_figures
 
     def spy(victim, *about):
+        assert about[2] == config.validation_eps
         levels.append(victim.defence.plan.noise_level if isinstance(victim, Defended) else None)
         return true_figures(victim, *about)
 
     monkeypatch.setattr(finetuning, "robust_figures", spy)
     purifier = {"name": str(tiny_purifier), "noise_level": [low, high]}
-    config = _config(sets, recipe="purified", purifier=purifier, steps=2)
+    config = _config(sets, recipe="purified", purifier=purifier, steps=2, validation_eps="3/255")
     finetune(config, sets / "out")
     assert levels == [middle, None]
     assert config.purifier is not None and config.purifier.deployed_level == middle
@@ -221,9 +250,11 @@ def test_a_stopped_finetuning_resumes_to_the_same_weights(sets, tiny_purifier, m
     ],
 )
 def test_networks_of_other_families(sets, network, options) -> None:
-    parent = _parent(sets, network, options)
+    parent = _parent(sets, network, options, "tonemapped")  # of sRGB images
     finetune(_config(sets, parent=str(parent), steps=2, inner_steps=1, recipe="trades"), sets / "out")
     assert not _same(parent, sets / "out" / "hard.safetensors")
+    made = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
+    assert (made.domain, made.network_domain) == ("srgb", "tonemapped")
 
 
 def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> None:

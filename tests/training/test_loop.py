@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
+from udc_robust.training import loop
 from udc_robust.training.batches import StepBatches
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.learning_rate import learning_rate
@@ -131,6 +134,20 @@ def test_a_resumed_training_has_the_weights_the_average_and_the_history_of_a_who
     done, _ = _train(tmp_path / "cut", stops)
     assert len(steps) == stop + 1 + 12 - stop // 4 * 4 and done.seconds == resumed.seconds
     assert done.history == whole.history
+
+
+def test_seconds_are_those_of_all_calls(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count().__next__))  # one a look
+
+    def stops(network, batch, step):
+        if step == 9 and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            raise KeyboardInterrupt
+        return _loss(network, batch, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, stops)
+    assert _train(tmp_path, stops)[0].seconds == 3  # saved after steps 4 and 8, and after step 12
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path) -> None:

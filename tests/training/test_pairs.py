@@ -82,3 +82,11 @@ def test_a_card_is_front_matter_facts_figures_and_settings(sets) -> None:
     assert "| a | b |\n| --- | --- |\n| c | d |" in body and "Made by `udc-robust train restorer`" in body
     settings = json.loads(body.split("```json")[1].split("```")[0])
     assert settings["seed"] == 5 and not {"out", "about", "train", "validation"} & set(settings)
+
+
+def test_no_figure_of_a_card_names_a_place_of_a_machine(sets) -> None:
+    config = _config(sets)
+    facts = common_facts(config, Trained(nn.Linear(3, 2), 7.6, [{}]), nn.Linear(3, 2))
+    figures = "behind purifier `/data/somebody/runs/mine`, Linf 4/255\n\n" + table(["a", "b"], [["1", "2"]])
+    card = model_card(config, facts, command="x", tags="a", what="Mine", lines=[], figures=figures)
+    assert "behind purifier `runs/mine`, Linf 4/255\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n" in card

@@ -116,6 +116,20 @@ def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:
         assert low <= changed <= high and not x.requires_grad
 
 
+@pytest.mark.parametrize("norm, threat", [("linf", Linf(8 / 255)), ("l2", L2(0.5))])
+def test_the_inner_attack_of_a_recipe_is_pgd_with_the_settings_of_the_config(tiny_purifier, norm, threat) -> None:
+    changes = {"norm": norm, "eps": threat.eps, "inner_steps": 2, "step_size": 0.01, "plain_share": 0.5}
+    setup, (lq, gt) = _setup(tiny_purifier, "adversarial", **changes), _batch(6)
+    made = recipes.attacked(setup, setup.restorer, lq, gt, Streams(range(6)), 0)
+    expected, streams = lq.clone(), Streams(range(6))
+    rows = (streams.uniform(lq[:, 0, 0, 0]) >= 0.5).nonzero()[:, 0]
+    expected[rows] = perturb(
+        setup.restorer, lq[rows], objective("mse"), threat, target=gt[rows], streams=streams.of(rows), steps=2,
+        step_size=0.01,
+    )  # fmt: skip
+    assert torch.equal(made, expected)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([1, 3]), st.floats(0.001, 0.2), st.booleans())
 def test_the_inner_attack_stays_in_its_budget(seed, steps, eps, euclidean) -> None:
@@ -187,6 +201,8 @@ def test_what_a_recipe_cannot_do_is_told(tiny_purifier) -> None:
         _setup(tiny_purifier, "noise", objectives="ssim")
     with pytest.raises(UserError, match="takes `mixed_precision: no`"):
         _setup(tiny_purifier, "gradient_norm", mixed_precision="bf16")
+    with pytest.raises(UserError, match="has a loss of its own: leave out `perceptual`"):
+        _setup(tiny_purifier, "gradient_norm", perceptual=0.1)
 
 
 def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:

@@ -68,10 +68,22 @@ def test_renders_come_and_go(stills: Path, monkeypatch: pytest.MonkeyPatch) -> N
     batches, used = fresh(stills, steps=40), []
     draw = batches._eight_bits
     monkeypatch.setattr(batches, "_render", lambda number: used.append(number) or draw(number))
+    met = set()
     for step in range(40):
         batches[step]
-        assert {number - step for number in used} <= {0, 1, 2}
+        ages = {number - step for number in used}
+        assert ages <= {0, 1, 2}
+        met |= ages
         used.clear()
+    assert met == {0, 1, 2}  # the whole window is drawn from
+
+
+def test_captures_stay_captures_and_rows_are_crops_of_their_own(stills: Path) -> None:
+    batches = FreshPairs(renders(stills, window=1), patch=24, batch=2, steps=3, seed=3)
+    drawn, (lq, gt, _) = batches._draw(2), batches[2]
+    for rows, image in ((lq, drawn.lq), (gt, drawn.gt)):
+        torch.testing.assert_close(rows[0].flatten().sort().values, image.flatten().sort().values)
+    assert len(fresh(stills)[0][0].flatten(1).unique(dim=0)) == 4
 
 
 def test_every_source_and_both_of_a_pair_belong_together(stills: Path) -> None:

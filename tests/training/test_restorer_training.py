@@ -41,8 +41,14 @@ def test_it_learns_and_its_weights_serve(sets) -> None:
     assert figures["psnr"] == pytest.approx(facts["validation"]["psnr"], abs=1e-6)
     card = (sets / "out" / "tiny.md").read_text()
     assert f"{facts['validation']['psnr']:.2f}" in card and "8 pairs" in card
+    assert "| validation | PSNR in dB, SSIM |" in card
     (curves,) = (sets / "out").rglob("events.out.tfevents.*")
     assert socket.gethostname() not in curves.name
+
+
+def test_a_network_works_in_its_own_domain_whatever_the_data_are_in(sets) -> None:
+    restorer = training._restorer(_config(sets, domain="tonemapped"), "srgb")
+    assert (restorer.domain, restorer.network_domain) == ("srgb", "tonemapped")
 
 
 def test_it_learns_to_undo_a_defence(sets) -> None:
@@ -133,6 +139,8 @@ def test_losses_are_their_formulas(kind) -> None:
         "psnr": 10 * ((error**2).mean((1, 2, 3)) + 1e-8).log10(),
     }[kind]  # fmt: skip
     assert training.loss_of(output, target, kind).item() == pytest.approx(per_image.mean().item())
+    if kind != "psnr":
+        torch.testing.assert_close(training.losses_of(output, target, kind), per_image.mean((1, 2, 3)))
 
 
 def test_validation_is_of_whole_images_as_deployed_and_leaves_the_mode(sets) -> None:

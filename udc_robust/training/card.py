@@ -73,7 +73,7 @@ tags: [{tags}]
 
 {listed}
 
-{figures}
+{portable(figures)}
 
 Made by `udc-robust {command}` with
 

@@ -37,7 +37,7 @@ class ClassifierConfig(Training):
         imperceptible: SSIM in place of ``eps``: of random signs the largest that keep so much of it on these very
             training images.
         focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
-        label_smoothing: share of a label that is spread over all classes.
+        label_smoothing: share of an attacked image's label that is spread over all classes; not of ``trades``.
         teacher: the classifier that a ``distilled`` one or a ``student`` learns from, shipped or a file.
         temperature: at which a ``student`` is told the teacher's answer.
         sigma: noise on the images of a ``distilled`` classifier, in [0,1] image units; what it is to be smoothed with.
@@ -89,6 +89,9 @@ class ClassifierConfig(Training):
             raise ValueError(f"mode {self.mode!r} needs `transforms`, for example [{{kind: halftone}}]")
         if self.mode in ("transformed", "on_manifold") and len(self.transforms) > 1:
             raise ValueError(f"mode {self.mode!r} learns one of `transforms`: name one, or choose hybrid")
+        labels = ["original", *(block.label for block in self.transforms)]
+        if twice := next((label for label in labels if labels.count(label) > 1), None):
+            raise ValueError(f"two transforms are called {twice!r}: give them different names")
         if self.patch_size <= self.pad:
             raise ValueError(f"pad {self.pad} must be below patch_size {self.patch_size}")
         return self
@@ -104,4 +107,8 @@ class ClassifierConfig(Training):
         for key, on in (("focal", self.focal > 0), ("imperceptible", self.imperceptible is not None)):
             if on and self.mode not in ADVERSARIAL:
                 raise ValueError(f"{key} belongs to adversarial training, not to mode {self.mode!r}: remove it")
+        if self.label_smoothing and (self.mode not in ADVERSARIAL or self.mode == "trades"):
+            raise ValueError(
+                f"label_smoothing is of attacked images, of which mode {self.mode!r} learns no label: remove it"
+            )
         return self

@@ -84,7 +84,8 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
     """
     accelerator = start(config, out)
     train_images = _images(config.train)
-    validation_images = _images(config.validation, config.validation_limit)
+    domain = train_images[0].domain
+    validation_images = _images(config.validation, config.validation_limit, like=("the training is", domain))
     scheduler = _scheduler(config)
     batches = NoisyBatches(
         train_images, scheduler.alphas_cumprod, config.max_noise_level, patch=config.patch_size,
@@ -108,23 +109,28 @@ def train_diffusion(config: DiffusionConfig, out: Path) -> dict[str, Any]:
     trained = train(accelerator, config, out, _unet(config).train(), batches, loss, check)
     facts = {
         **common_facts(config, trained, trained.network), "images": len(train_images),
-        "validation_images": len(validation_images), "domain": train_images[0].domain,
+        "validation_images": len(validation_images), "domain": domain,
     }  # fmt: skip
     if accelerator.is_main_process:
         save_pipeline(_pipeline(config, trained.network, scheduler), out / config.name, _card(config, facts), facts)
     return facts
 
 
-def _images(source: Path, limit: int | None = None) -> list[Sample]:
-    """The images of a folder or of an archive of labelled ones; with a limit so many, evenly over it."""
+def _images(source: Path, limit: int | None = None, like: tuple[str, str] | None = None) -> list[Sample]:
+    """The images of a folder or of an archive of labelled ones; with a limit so many, evenly over it.
+
+    Args:
+        like: see `of_one_domain`.
+    """
     if source.suffix == ".npz":
         labelled = load_images(source)
         labelled = labelled if limit is None else labelled.spread(limit)
         pictures = zip(labelled.keys, labelled, strict=True)
-        return [Sample(key, image.float() / 255, None, "srgb", str(source)) for key, (image, _) in pictures]
+        found = (Sample(key, image.float() / 255, None, "srgb", str(source)) for key, (image, _) in pictures)
+        return list(of_one_domain(found, like))
     samples: Sequence[Sample] = SingleFolder(source)
     count = len(samples) if limit is None else min(limit, len(samples))
-    return list(of_one_domain(samples[i * len(samples) // count] for i in range(count)))
+    return list(of_one_domain((samples[i * len(samples) // count] for i in range(count)), like))
 
 
 def _unet(config: DiffusionConfig) -> nn.Module:

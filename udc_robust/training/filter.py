@@ -157,7 +157,9 @@ def train_filter(config: FilterConfig, out: Path) -> dict[str, Any]:
 
 def _card(config: FilterConfig, facts: dict[str, Any]) -> str:
     found = facts["validation"]
-    rows = [["filtered", f"{found['psnr']:.2f}", f"{100 * found['top1']:.2f} %" if "top1" in found else ""]]
+    head, row = ["validation images", "PSNR in dB"], ["filtered", f"{found['psnr']:.2f}"]
+    if "top1" in found:
+        head, row = [*head, f"{config.classifier} right"], [*row, f"{100 * found['top1']:.2f} %"]
     return model_card(
         config, facts, command="train filter", what=f"A filter of kind {config.kind}",
         tags="image-to-image, adversarial-robustness",
@@ -165,6 +167,6 @@ def _card(config: FilterConfig, facts: dict[str, Any]) -> str:
             f"network: `{config.kind}`, {facts['parameters']:,} parameters; images in [0,1]",
             f"data: {facts['images']} images of {facts['data']}; validated on {facts['validation_images']} others",
         ],
-        figures=f"{table(['validation images', 'PSNR in dB', f'{config.classifier} right'], rows)}\n\n"
+        figures=f"{table(head, [row])}\n\n"
         "Clean figures: they say nothing about attacks.",
     )  # fmt: skip

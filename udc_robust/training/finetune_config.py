@@ -142,6 +142,8 @@ class FinetuneConfig(PairTraining):
             raise ValueError(
                 "recipe 'gradient_norm' takes `mixed_precision: no`: torch may crash in its second derivative"
             )
+        if self.recipe == "gradient_norm" and self.perceptual:
+            raise ValueError("recipe 'gradient_norm' has a loss of its own: leave out `perceptual`")
         if self.focal and (not attacks or self.loss == "psnr"):
             raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
         if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):

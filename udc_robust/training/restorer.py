@@ -137,5 +137,5 @@ def _card(config: TrainConfig, facts: dict[str, Any]) -> str:
             f"network: `{config.network}`, {facts['parameters']:,} parameters, domain: {config.domain}",
             f"data: {facts['data']}; validated on {facts['validation_pairs']} pairs never trained on",
         ],
-        figures=table(["validation", "dB"], rows.items()),
+        figures=table(["validation", "PSNR in dB, SSIM"], rows.items()),
     )  # fmt: skip
