@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small_run import make_workplace, run
+from small_run import make_workplace, run, values
 
 from udc_robust.errors import UserError
 
@@ -135,3 +135,11 @@ def test_a_gradient_that_would_not_fit_is_refused_before_the_work(place, monkeyp
     with pytest.raises(UserError, match=r"gradient of restorer 'tiny' for 2 images of 36 x 28 px .*`batch_size`"):
         run(place, "out", attacks=attacks, defences=["none"])
     run(place, "queries", attacks=[{"method": "square", "steps": 2}], defences=["none"])
+
+
+def test_an_attack_that_only_the_first_images_meet_is_tried_too(place) -> None:
+    first = values(place)["data"][0]
+    data = [{**first, "attacks": ["fails"]}, {**first, "name": "more", "attacks": ["pgd"]}]
+    with pytest.raises(UserError, match="name 'nothing' is not defined"):
+        run(place, "out", data=data, attacks=[f"{place / 'mine.py'}:fails", {"method": "pgd", "steps": 1}])
+    assert not (place / "out").exists()

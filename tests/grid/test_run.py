@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +19,17 @@ import yaml
 from small_run import OPTIONS, rows_of, run, values
 
 from udc_robust.attacks import Linf, attack, image_seed, objective
-from udc_robust.config_file import load_config
+from udc_robust.config_file import check_config, load_config
 from udc_robust.data.images import read_image, write_image
 from udc_robust.errors import UserError
+from udc_robust.grid.attacking import _noise
+from udc_robust.grid.identity import claim_folder
+from udc_robust.grid.images import Batch, Images
 from udc_robust.metrics import psnr, ssim
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.tasks import evaluate
+from udc_robust.tasks.restoration import RESTORATION, open_images
 from udc_robust.tasks.restoration_schema import RestorationConfig
 
 
@@ -234,3 +241,24 @@ def test_a_full_disk_keeps_what_was_computed(workplace, monkeypatch) -> None:
     run(workplace, "out", save_images=False, gallery=0)
     whole = run(workplace, "whole", save_images=False, gallery=0)
     assert (workplace / "out" / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def test_noise_has_the_norm_of_each_images_own_change() -> None:
+    x = torch.full((2, 3, 8, 8), 0.5)
+    images = Images("two", ["a", "b"], [(8, 8)] * 2, "srgb", lambda i: (x[i], None), lambda: "", truth=False)
+    adv = x + torch.tensor([0.01, 0.03]).view(2, 1, 1, 1)
+    victim, result = SimpleNamespace(deployed=torch.nn.Identity()), SimpleNamespace(x_adv=adv, adv_outputs=adv[None])
+    cell = SimpleNamespace(attack=SimpleNamespace(norm="l2"), eps=math.inf, seed_key="cw-l2-free")
+    (noisy,) = _noise(Batch(images, [0, 1], x, None, 0, 1), victim, cell, result)
+    found, wanted = ((y - x).flatten(1).norm(dim=1) for y in (noisy, adv))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
+
+
+def test_other_pixels_of_one_name_and_size_are_other_images(workplace) -> None:
+    config = check_config(values(workplace), RestorationConfig, "test")
+    images = open_images(config.data[0])
+    told = []
+    for name, sets in (("one", images), ("two", replace(images, digest=lambda: "others"))):
+        claim_folder(RESTORATION, config, workplace / name, [sets], [])
+        told.append(yaml.safe_load((workplace / name / "config.yaml").read_text())["fingerprint"]["images"])
+    assert told[0] != told[1]

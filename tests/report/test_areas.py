@@ -56,3 +56,13 @@ def test_the_report_shows_them_and_a_run_without_truth_has_none(tmp_path) -> Non
     write_fake_run(tmp_path / "blind", truth=False)
     assert "Area under quality" not in write_report([tmp_path / "blind"]).read_text()
     assert not (tmp_path / "blind" / "report.areas.csv").exists()
+
+
+def test_the_blind_area_and_that_of_noise_are_of_their_own_attacks(tmp_path) -> None:
+    attacks = [{"method": "noise"}, {"method": "pgd", "access": ["blind", "adaptive"]}]
+    write_fake_run(tmp_path / "run", restorers=["nafnet_mini"], gallery=0, attacks=attacks, defences=["none", "blur"])
+    _, blur = areas(list(read_run(tmp_path / "run", TASKS).panels()))
+    for attack, told in (("pgd blind", blur.blind), ("noise", blur.noise)):
+        left = {o.budget.size: o.left for o in blur.panel.outcomes if o.cell.label == attack}
+        clean, small, large = blur.panel.clean["psnr"], left["1/255"], left["4/255"]
+        assert told == pytest.approx(((clean + small) / 2 + (small + large) / 2 * 3) / 4)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,18 @@ def test_what_is_written_travels(one, tmp_path) -> None:
         assert "<img src=x" not in texts[0] and 'src="http' not in texts[0]
     assert "one/report.html" in Path("board.html").read_text()
     assert "report.html" not in texts[0]  # the way there would tell folders of this machine
+
+
+def test_what_was_photographed_otherwise_is_other_images(one) -> None:
+    run = read_run(one, TASKS)
+
+    def images(**changes):
+        return replace(run, settings={**run.settings, "data": [{**run.settings["data"][0], **changes}]}).images
+
+    others = [
+        {"psf": "poled"}, {"subject": "night"}, {"whole": True}, {"shot": 0.1}, {"read": 0.1}, {"shift_px": 1},
+        {"white": 2}, {"region": [0, 0, 4, 4]}, {"bits": 12}, {"pattern": ["R", "GR", "GB", "B"]},
+        {"white_balance": [2, 1, 2]}, {"develop": False}, {"space": "scene"}, {"space": "scene", "domain": "srgb"},
+    ]  # fmt: skip
+    assert len({images(), *(images(**changes) for changes in others)}) == 1 + len(others)
+    assert images(domain="tonemapped", space="capture") == images()

@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import shutil
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -15,6 +16,7 @@ from udc_robust.report.comparison import comparisons, unmade
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.verdict import verdict
 from udc_robust.report.words import percent, warnings
+from udc_robust.report.worst import Worst
 from udc_robust.tasks import TASKS, write_report
 
 DEFENDED = {
@@ -217,3 +219,40 @@ def test_a_gain_is_a_share_of_what_shifts_of_brightness_leave_open(tmp_path) -> 
 def _bare(folder):
     write_fake_run(folder / "without", attacks=["noise", "pgd"])
     return folder / "without"
+
+
+def test_noise_stands_beside_the_attacks_of_its_budget(run) -> None:
+    (found,) = comparisons(list(_panels(run).values()))
+    with open(run / "results.csv", newline="", encoding="utf-8") as handle:
+        rows = [row for row in csv.DictReader(handle) if (row["attack"], row["defence"]) == ("noise", "none")]
+    for budget, held in zip(found.budgets, found.standings[0].held, strict=True):
+        left = [float(row["psnr"]) for row in rows if abs(float(row["eps"]) - budget.eps) < 1e-6]
+        assert held.noise == pytest.approx(fmean(left))
+
+
+def test_a_control_that_costs_more_is_no_rival(tmp_path, monkeypatch) -> None:
+    import fake_run
+
+    monkeypatch.setitem(fake_run.COST, "blur", 2.0)
+    monkeypatch.setitem(fake_run.FRAGILITY, "blur", 0.3)
+    write_fake_run(tmp_path / "run", gallery=0, **DEFENDED)
+    (found,) = comparisons(list(_panels(tmp_path / "run").values()))
+    told = verdict(found).headline
+    assert told.startswith("pure + nafnet_mini earns its cost")
+    assert "dB more than nafnet_mini, which costs no more" in told
+
+
+def test_a_gain_whose_interval_holds_0_is_not_shown(run) -> None:
+    (found,) = comparisons(list(_panels(run).values()))
+    bare, pure, blur = found.standings
+    rival = blur.at(1).worst.items()
+    worst = {image: Worst(one.figure + more, ()) for more, (image, one) in zip((3, 1, -2), rival, strict=True)}
+    pure = replace(pure, held=[pure.held[0], replace(pure.at(1), worst=worst)])
+    told = verdict(replace(found, standings=[bare, pure, blur])).headline
+    assert told.startswith("pure + nafnet_mini is not shown to earn its cost") and "0.67 dB more than blur" in told
+
+
+def test_the_verdict_is_at_the_budget_that_the_field_states(tmp_path) -> None:
+    write_fake_run(tmp_path / "run", gallery=0, **DEFENDED, eps=["4/255", "8/255", "16/255"])
+    (found,) = comparisons(list(_panels(tmp_path / "run").values()))
+    assert "at L∞\N{NO-BREAK SPACE}4/255 it holds" in verdict(found).headline

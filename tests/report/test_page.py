@@ -24,8 +24,9 @@ from PIL import Image
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.grid.statistics import mean_interval
-from udc_robust.report import gallery
+from udc_robust.report import curves, gallery, tradeoff
 from udc_robust.report.figures import panel_tables
+from udc_robust.report.page import _judged
 from udc_robust.report.run_folder import read_run
 from udc_robust.report.words import number
 from udc_robust.report.worst import hardest, held, strongest_outcomes, worst_by_image
@@ -348,3 +349,32 @@ def test_a_mean_norm_says_how_far_images_differ(tmp_path):
     (pgd,) = [r for r in rows["rows"] if r["attack"] == "pgd" and "L∞" in r["budget"]]
     least, most = (4 / 255 * math.sqrt(3 * 40 * 40 * times) for times in (1, 2))
     assert (f"{(least + most) / 2:.2f}", f"{least:.2f} to {most:.2f}") in pgd["cells"]
+
+
+def test_the_size_that_breaks_is_that_of_the_broken(run_folder):
+    panel = next(read_run(run_folder, TASKS).panels())
+    free = next(o for o in panel.outcomes if math.isinf(o.cell.eps))
+    rows = [{**row, "broken": i > 0, "l2": row["l2"] if i > 0 else 50.0} for i, row in enumerate(free.rows)]
+    some = replace(free, rows=rows, summary={**free.summary, "broken": 2 / 3, "rms": 0.9})
+    expected = number(0.7 / math.sqrt(3 * 40 * 40) * 255)
+    assert f"breaks 2 of 3 images at {expected} levels rms" in panel.task.verdict(replace(panel, outcomes=[some]))
+
+
+def test_radiance_has_no_levels(run_folder):
+    panel = next(read_run(run_folder, TASKS).panels())
+    linear = replace(panel, images={**panel.images, "domain": "linear"})
+    assert ["levels" in str(panel_tables(one)["rows"]) for one in (panel, linear)] == [True, False]
+
+
+def test_a_verdict_stands_above_its_own_victims(tmp_path, monkeypatch):
+    for module, plots in ((curves, "held_plots"), (curves, "attack_plots"), (tradeoff, "tradeoff_plots")):
+        monkeypatch.setattr(module, plots, lambda *_: [])
+    changes = {"restorers": ["nafnet_mini"], "defences": ["none", "blur"], "attacks": ["pgd"], "gallery": 0}
+    write_fake_run(tmp_path / "run", **changes)
+    known = list(read_run(tmp_path / "run", TASKS).panels())
+    panels = [
+        replace(panel, data=data, label=f"{name}: {panel.label}", folder=tmp_path / name)
+        for data in ("day", "night", "dusk") for name in "abc" if data != "dusk" or name == "b" for panel in known
+    ]  # fmt: skip
+    told = {table["data"]: [text[0] for text in table["verdicts"]] for table in _judged(panels, "")["tables"]}
+    assert told["all 2 sets"] == ["a", "c"] and told["all 3 sets"] == told["dusk"] == ["b"]

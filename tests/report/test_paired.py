@@ -8,7 +8,7 @@ import re
 from statistics import fmean
 
 import pytest
-from fake_run import write_fake_run
+from fake_run import photo, write_fake_run
 
 from udc_robust.report.paired import pairings
 from udc_robust.report.run_folder import read_run
@@ -74,3 +74,38 @@ def test_a_network_that_is_called_as_its_run_is_told_once(tmp_path) -> None:
     write_fake_run(tmp_path / "mine", name="mine", restorers=["mine"], defences=["none", "blur"])
     labels = [panel.label for panel in read_run(tmp_path / "mine", TASKS).panels("mine: ")]
     assert labels == ["mine", "blur + mine"]
+
+
+def _pairings(folders):
+    return pairings([panel for folder in folders for panel in read_run(folder, TASKS).panels(f"{folder.name}: ")])
+
+
+def _noise(folder):
+    with open(folder / "results.csv", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["attack"] == "noise"]
+    return fmean(float(row["psnr"]) for row in rows if abs(float(row["eps"]) - 4 / 255) < 1e-6)
+
+
+def test_noise_is_that_of_the_budget(two) -> None:
+    (found,) = _pairings(two)
+    before, after = map(_noise, two)
+    for pair, left in zip(found.pairs, (after, before), strict=True):
+        assert pair.noise.value == pytest.approx(left)
+    assert found.pairs[0].noise.difference == pytest.approx(after - before)
+
+
+def test_two_runs_of_one_network_differ_by_what_they_hold(two, tmp_path, monkeypatch) -> None:
+    import fake_run
+
+    monkeypatch.setitem(fake_run.COST, "none", 0.0)
+    write_fake_run(tmp_path / "weaker", name="weaker", restorers=["nafnet_mini"])
+    (found,) = _pairings([two[0], tmp_path / "weaker"])
+    gain = found.pairs[0].held.difference
+    assert gain > 1 and found.verdict.endswith(
+        f", {gain:.2f} dB more than before: nafnet_mini, with the same clean PSNR."
+    )
+
+
+def test_runs_on_other_images_are_no_pair(two, tmp_path) -> None:
+    write_fake_run(tmp_path / "other", {"other.png": photo(5)}, restorers=["nafnet_mini"])
+    assert _pairings([two[0], tmp_path / "other"]) == []

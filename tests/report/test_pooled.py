@@ -92,3 +92,10 @@ def test_sets_that_met_no_attack_in_common_are_not_put_together(panels) -> None:
     day = replace(first, outcomes=[o for o in first.outcomes if o.cell.label == attacks[0]])
     other = replace(night, outcomes=[o for o in night.outcomes if o.cell.label == attacks[1]])
     assert pooled([day, other]) == [] and len(pooled([day, night])) == 1
+
+
+def test_victims_that_met_other_sets_are_not_compared(panels) -> None:
+    first, second = panels
+    nights, dusk = [_night(panel, 1.0) for panel in panels], replace(second, data="dusk")
+    together = pooled([first, second, nights[0], dusk])
+    assert [panel.data for panel in together] == ["photos and night", "photos and dusk"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -137,3 +138,18 @@ def test_the_page_and_its_tables_say_so(run) -> None:
     with open(run / "report.attackers.csv", newline="") as handle:
         kinds = {row["attacker"] for row in csv.DictReader(handle)}
     assert kinds == {"unknowing", "transfer", "query", "knowing"}
+
+
+def test_kappa_needs_one_unit_for_errors_and_budgets(run) -> None:
+    scenes = [replace(p, images={**p.images, "space": "scene", "scene_domain": "srgb"}) for p in _panels(run)]
+    for panels, known in ((_panels(run), True), (scenes, False)):
+        assert all(bool(one.kappas) == known for one in limits_of(comparisons(panels)))
+
+
+def test_a_defence_that_loses_to_the_ignorant_seems_to_lose(run) -> None:
+    (table,) = (one for one in attackers(comparisons(_panels(run))) if one.budget.eps > 3 / 255)
+    rows = []
+    for row in table.rows:
+        seen = row.against["unknowing"]
+        rows.append(replace(row, against={**row.against, "unknowing": seen and replace(seen, gain=-1.5)}))
+    assert "seems to lose 1.50 dB; against who knows it" in replace(table, rows=rows).sentence

@@ -10,6 +10,8 @@ from fake_run import write_fake_run
 
 from udc_robust.errors import UserError
 from udc_robust.grid.published import systems
+from udc_robust.report.published import KNOWING, beside
+from udc_robust.report.run_folder import read_run
 from udc_robust.tasks import TASKS, write_report
 
 DEFENCES = ["none", {"kind": "purifier", "name": "purified", "purifier": "purifier_mini"}]
@@ -83,3 +85,19 @@ def test_every_published_figure_is_one_of_a_task() -> None:
     for name, system in systems().items():
         assert system.theirs and system.paper, name
         assert all(figure.figure in columns and figure.value > 0 for figure in system.figures), name
+
+
+def _knowing(out, **config) -> list[float | None]:
+    published = [{"system": "udc_discnet_purified", "victim": "purified + nafnet_mini", "eps": "4/255"}]
+    write_fake_run(out, defences=DEFENCES, published=published, gallery=0, **config)
+    run = read_run(out, TASKS)
+    (found,) = beside([run], list(run.panels()))
+    return list(dict(found.rows)[KNOWING])
+
+
+def test_what_climbs_else_has_another_budget_or_knows_the_seed_is_not_ours(tmp_path) -> None:
+    (alone,) = _knowing(tmp_path / "alone", attacks=["pgd"], eps=["4/255"])
+    assert alone is not None and _knowing(tmp_path / "more", attacks=["pgd"], eps=["4/255", "8/255"]) == [alone]
+    for name, changes in (("ssim", {"objective": "ssim"}), ("told", {"known_seed": True})):
+        attacks = [{"method": "pgd", "name": name, **changes}]
+        assert _knowing(tmp_path / name, attacks=attacks, eps=["4/255"]) == [None]

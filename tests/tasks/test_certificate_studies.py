@@ -11,8 +11,9 @@ import torch
 from udc_robust.attacks import L2, attack, objective
 from udc_robust.classifiers.data import load_images
 from udc_robust.errors import UserError
+from udc_robust.metrics.certificates import median_ranks
 from udc_robust.tasks import certificate_study, median_study
-from udc_robust.tasks.certificate_study import Smoothing, certificate, parse_smoothings, study
+from udc_robust.tasks.certificate_study import Certified, Smoothing, certificate, parse_smoothings, study
 
 
 def _rows(path) -> list[dict[str, str]]:
@@ -108,3 +109,20 @@ def test_a_restorer_is_certified_or_the_word_is_vacuous(tmp_path) -> None:
     assert rows[-1]["vacuous"] and "vacuous" in median_study.sentence(rows, rows[0]["values"])
     assert "26 deviations" in median_study.sentence([{**rows[0], "sigma": 0.05}], 3 * 48 * 48)
     assert len(_rows(tmp_path / "certified.csv")) == len(rows)
+
+
+def test_images_that_choose_a_noise_report_nothing_of_it(tmp_path, monkeypatch) -> None:
+    small, large = parse_smoothings("gaussian", [0.1, 0.2])
+    radii = {small: (1.0, 0.0, 1.0, 0.0), large: (0.5, 2.0, 0.5, 2.0)}
+    found = {s: [Certified(f"{i}", 0, 0, 0.9, r) for i, r in enumerate(radii[s])] for s in radii}
+    images = [(torch.zeros(3, 8, 8), 0)] * 4
+    for name, stub in (("load_images", images), ("_certified", found), ("_load", None), ("_plot", None)):
+        monkeypatch.setattr(certificate_study, name, lambda *_, stub=stub: stub)
+    best, rows = study("digits_mini", "digits:test", [small, large], tmp_path)
+    assert best == small and rows[0]["mean_radius"] == 0
+
+
+def test_the_bounds_of_all_values_hold_together() -> None:
+    answers, truth = torch.linspace(0, 1, 1001).view(-1, 1, 1, 1).expand(-1, 3, 4, 4), torch.full((3, 4, 4), 0.5)
+    low, high = median_ranks(1001, 0.001 / (2 * 48), 0.5)
+    assert median_study.bounded(answers, truth, 0.5, 0.001)["width"] == pytest.approx((high - low) / 1000, abs=1e-5)

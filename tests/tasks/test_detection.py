@@ -14,7 +14,9 @@ from udc_robust.attacks import Linf, attack, objective
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.tasks import TASKS, evaluate, write_report
-from udc_robust.tasks.detection import SAFE, goal, known_network, load_guards, summarise
+from udc_robust.tasks import detection_words as words
+from udc_robust.tasks import guard as guards
+from udc_robust.tasks.detection import SAFE, goal, holds, known_network, load_guards, score, summarise
 from udc_robust.tasks.detection_schema import DetectionConfig
 from udc_robust.tasks.guard import Guard, Watched, apart
 from udc_robust.tasks.restoration_schema import RestorationConfig
@@ -219,3 +221,54 @@ def test_a_restoration_run_needs_clean_captures_for_its_detectors() -> None:
     values = {"restorers": "nafnet_mini", "detectors": [{"kind": "residual", "defence": "blur"}], "attacks": ["noise"]}
     with pytest.raises(UserError, match="no `clean` captures"):
         check_config(values, RestorationConfig, "test")
+
+
+@pytest.mark.parametrize("learns, held_out", [(True, 40), (False, 80)])
+def test_levels_are_set_on_images_that_a_detector_has_not_learnt(monkeypatch, learns, held_out) -> None:
+    learnt = []
+
+    def build(kind, options, beside, network, clean, seed):
+        learnt.append(clean)
+        detector = Brightness()
+        detector.learns = learns
+        return detector
+
+    monkeypatch.setattr(guards, "build_detector", build)
+    clean = torch.arange(80.0).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    network = SimpleNamespace(domain="srgb", min_size=1, trained=True, origin="", name="n", network=torch.nn.Identity())
+    block = SimpleNamespace(name="g", kind="brightness", options={}, beside="classifier")
+    made = guards.guard(block, network, clean, 0)
+    assert torch.equal(learnt[0], clean[::2]) and made.held_out == held_out
+    assert made.middle == 39  # of even numbers it would be 38
+
+
+@pytest.mark.parametrize("second, safe", [(0.0, 0.0), (2.0, 1.0)])
+def test_a_restoration_holds_while_it_loses_under_6_db(second, safe) -> None:
+    truth = torch.full((2, 3, 4, 4), 0.5)
+    batch = SimpleNamespace(target=truth, x=truth, domain="srgb")
+
+    def answer(errors: tuple[float, float], scores: tuple[float, float]) -> torch.Tensor:
+        made = truth + torch.tensor(errors).view(2, 1, 1, 1)
+        return torch.cat([made.flatten(1), torch.tensor(scores)[:, None]], 1)[None]
+
+    clean, attacked = answer((0.1, 0.1), (0.0, 0.0)), answer((0.19, 0.21), (0.0, second))
+    assert holds(attacked, batch, clean).tolist() == [[True, False]]
+    assert score(attacked, batch, clean).tolist() == [[1.0, safe]]
+
+
+def test_a_detector_is_judged_by_the_attack_that_it_sees_least(monkeypatch) -> None:
+    monkeypatch.setattr(words, "_interval", lambda *_: "")
+
+    def panel(label: str, *areas: float) -> SimpleNamespace:
+        attack = SimpleNamespace(attack=SimpleNamespace(objective="margin+undetected"))
+        outcomes = [
+            SimpleNamespace(counts=True, cell=attack, summary={"auroc": a, "caught_5": None}, title=f"at {a}")
+            for a in areas
+        ]
+        return SimpleNamespace(
+            label=label, outcomes=outcomes, clean_rows=[{"score": 0.1}], clean={"flagged_5": 0.05}
+        )  # fmt: skip
+
+    told = words.headline([panel("blind one", 0.95, 0.3), panel("keen one", 0.7, 0.9)], [])
+    assert "sees most is keen one: AUROC 0.70 under at 0.7;" in told
+    assert "it sees at 0.7 least: AUROC 0.70" in words.verdict(panel("keen one", 0.7, 0.9))

@@ -12,6 +12,7 @@ from udc_robust.data.images import write_image
 from udc_robust.errors import UserError
 from udc_robust.tasks.restoration import family, open_images
 from udc_robust.tasks.restoration_schema import DataConfig, RestorationConfig
+from udc_robust.tasks.restoration_tables import summarise
 
 
 def test_a_weights_file_and_a_class_are_names_of_restorers() -> None:
@@ -82,3 +83,13 @@ def test_a_folder_of_several_domains_is_told_with_both_files(tmp_path) -> None:
     images.load(0)
     with pytest.raises(UserError, match=r"a\.png is srgb but \S*b\.npy is linear: state `domain` of data 'mixed'"):
         images.load(1)
+
+
+def test_drops_are_from_the_clean_figure_and_the_share_is_of_those_below_the_input() -> None:
+    same = {"reference": "gt", "height": 2, "width": 6}
+    found = summarise([
+        {**same, "psnr": 20.0, "psnr_clean": 30.0, "psnr_noise": 28.0, "psnr_input": 22.0, "broken": True, "l2": 3.0},
+        {**same, "psnr": 26.0, "psnr_clean": 31.0, "psnr_noise": 30.0, "psnr_input": 24.0, "broken": False, "l2": 6.0},
+    ])  # fmt: skip
+    assert (found["drop"], found["noise_drop"], found["worse_than_input"]) == (7.5, 1.5, 0.5)
+    assert (found["psnr_worst"], found["broken"], found["rms"]) == (20.0, 0.5, pytest.approx(0.75))

@@ -49,6 +49,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
         for domain, mine in networks.items()
     }
     total = sum(len(networks[images.domain]) + len(victims[images.domain]) for images in sets)
+    every: list[Cell] = []
     with progress("checking", total, brief=True, quiet=not is_main()) as tick:
         for images in sets:
             batch = Batch.load(images, [0], config.device, config.seed, 1).captured()
@@ -56,6 +57,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
             met = [cell for cell in cells if images.meets(cell.attack.label)]
             for cell in met:
                 _check_options(cell, images.domain, images.sizes)
+            every += met
             sloped = any(cell.attack.chosen.access == "gradient" for cell in met)
             for network in networks[images.domain].values():
                 doing(f"{network.name} on {images.label}")
@@ -67,7 +69,7 @@ def check_victims(task: Task, config: RunConfig, sets: Sequence[Images], network
                 doing(f"{victim.label} on {images.label}")
                 _check_defence(victim, batch)
                 tick()
-        _check_methods(met)
+        _check_methods(every)
 
 
 def _check_network(task: Task, config: RunConfig, network: Network, batch: Batch, sloped: bool) -> Tensor:

@@ -67,9 +67,9 @@ class Attackers:
         assert blind is not None and knowing is not None and blind.gain is not None and knowing.gain is not None
         metric = self.comparison.metric
         return (
-            f"Against attacks that never saw it {row.panel.label} seems to gain {difference(metric, blind.gain)}; "
-            f"against who knows it {difference(metric, knowing.gain)} {'more' if knowing.gain >= 0 else 'less'} than "
-            "nothing are left."
+            f"Against attacks that never saw it {row.panel.label} seems to {'gain' if blind.gain >= 0 else 'lose'} "
+            f"{difference(metric, blind.gain)}; against who knows it {difference(metric, knowing.gain)} "
+            f"{'more' if knowing.gain >= 0 else 'less'} than nothing are left."
         )
 
 

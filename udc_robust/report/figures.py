@@ -46,10 +46,13 @@ def _named(outcome: Outcome) -> tuple[str, str, str, Row, Outcome | None]:
 
 def _common(panel: Panel) -> list[Column]:
     """What every task's table says of an attack: how far it went, and how its gradient was taken."""
-    levels, unit = (1.0, "") if panel.stated_in == "linear" else (255.0, ", levels")
+    linear = panel.stated_in == "linear"
+    levels, unit = (1.0, "") if linear else (255.0, ", levels")
     found = [
         Column(
-            "Mean L2, least to most", lambda row: number(row["l2"]) if row.get("l2") is not None else "0", _l2_range
+            "Mean L2, least to most",
+            lambda row: number(row["l2"]) if row.get("l2") is not None else "0",
+            lambda outcome: _l2_range(outcome, linear),
         ),
         Column(f"Mean L∞{unit}", lambda row: number(row["linf"] * levels, 1) if row.get("linf") is not None else "0"),
     ]
@@ -61,13 +64,14 @@ def _common(panel: Panel) -> list[Column]:
     return found
 
 
-def _l2_range(outcome: Outcome | None) -> str:
-    """From the least to the most changed image; without a budget the norm is told by value too, in levels."""
+def _l2_range(outcome: Outcome | None, linear: bool) -> str:
+    """From the least to the most changed image; without a budget the norm is told by value too, where levels are."""
     if outcome is None:
         return ""
     sizes, rms = [row["l2"] for row in outcome.rows if row.get("l2") is not None], outcome.summary.get("rms")
     found = [f"{number(min(sizes))} to {number(max(sizes))}"] if sizes else []
-    found += [f"rms {number(rms * 255)} levels"] if rms is not None and math.isinf(outcome.cell.eps) else []
+    free = rms is not None and math.isinf(outcome.cell.eps) and not linear
+    found += [f"rms {number(rms * 255)} levels"] if free else []
     return "; ".join(found)
 
 

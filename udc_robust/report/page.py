@@ -188,13 +188,13 @@ def _judged(panels: Sequence[Panel], prefix: str) -> dict[str, Any]:
     compared = comparison.comparisons([*pooled(panels), *panels])
     grouped = [(data, [c for c in compared if c.data == data]) for data in dict.fromkeys(c.data for c in compared)]
     matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
-    judged = [verdict(found) for found in compared]
+    judged = {id(found): verdict(found) for found in compared}
     return {
         "metric": panels[0].task.quality,
         "matrices": matrices,
         "paired": paired.of_runs(panels),
         "comparisons": compared,
-        "tables": [_table(data, found, judged[compared.index(found[0]) :]) for data, found in grouped if found],
+        "tables": [_table(data, found, [judged[id(one)] for one in found]) for data, found in grouped if found],
         "held_plots": [
             plot
             for i, (title, found) in enumerate(_plotted(grouped, matrices))
@@ -230,7 +230,7 @@ def _table(data: str, found: Sequence[Comparison], verdicts: Sequence[Any]) -> d
         for c in found
         for standing in c.standings
     ]
-    texts = [v.text for v in verdicts[: len(found)] if v.text]
+    texts = [v.text for v in verdicts if v.text]
     return {"data": data, "budgets": budgets, "rows": rows, "verdicts": texts, "metric": found[0].metric}
 
 

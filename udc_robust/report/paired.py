@@ -55,16 +55,16 @@ class Pairing:
         best = self.pairs[0]
         held = figure(self.metric, best.held.value)
         told = f"At {self.budget} {best.panel.label} holds most: {held}"
-        if best.held.difference is None or best.clean.difference is None:
+        if best.held.difference is None:
             rival = self.pairs[1]
             behind = rival.held.difference or 0.0
             return f"{told}; {rival.panel.label} holds {difference(self.metric, behind)} {self.metric.more(behind)}."
         word = "more" if best.held.difference >= 0 else "less"
+        told += f", {difference(self.metric, best.held.difference)} {word} than {self.before}"
+        if best.clean.difference is None:
+            return f"{told}, with the same clean {self.metric.title}."
         cost = "for" if self.metric.better(best.clean.difference, 0.0) <= 0 else "with a gain of"
-        return (
-            f"{told}, {difference(self.metric, best.held.difference)} {word} than {self.before}, {cost} "
-            f"{difference(self.metric, best.clean.difference)} of clean {self.metric.title}."
-        )
+        return f"{told}, {cost} {difference(self.metric, best.clean.difference)} of clean {self.metric.title}."
 
 
 def of_runs(panels: Sequence[Panel]) -> list[Pairing]:
@@ -73,15 +73,23 @@ def of_runs(panels: Sequence[Panel]) -> list[Pairing]:
 
 
 def pairings(panels: Sequence[Panel]) -> list[Pairing]:
-    """One for each data block on which several bare networks met a budget; the first of them is "before"."""
+    """One for each data block on which several bare networks met a budget; the first of them is "before".
+
+    Those that share no image with it are left out.
+    """
     found = []
     for data in dict.fromkeys(panel.data for panel in panels):
-        same = [panel for panel in panels if panel.data == data and panel.is_bare and panel.has_truth]
+        bare = [panel for panel in panels if panel.data == data and panel.is_bare and panel.has_truth]
+        same = [panel for panel in bare if _images(panel) & _images(bare[0])]
         budgets = rising(set.intersection(*map(attacked_at, same))) if len(same) > 1 else []
         if budgets:
             linf = [budget for budget in budgets if budget.norm == "linf"] or budgets
             found.append(_pairing(data, same, linf[-1]))
     return found
+
+
+def _images(panel: Panel) -> set[str]:
+    return {row["image"] for row in panel.clean_rows}
 
 
 def _pairing(data: str, panels: Sequence[Panel], budget: Budget) -> Pairing:

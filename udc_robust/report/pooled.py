@@ -23,7 +23,7 @@ def pooled(panels: Sequence[Panel]) -> list[Panel]:
     found = []
     for group in groups.values():
         if len({panel.data for panel in group}) > 1 and _alike(group):
-            together = _together(group)
+            together = _together(group, _name(group, panels))
             found += [together] if together.outcomes else []  # nothing attacked all of them: nothing to add up
     return found
 
@@ -40,8 +40,15 @@ def _alike(group: Sequence[Panel]) -> bool:
     return len(kinds) == 1 and all(panel.has_truth for panel in group)
 
 
-def _together(group: Sequence[Panel]) -> Panel:
-    first, name = group[0], f"all {len(group)} sets"
+def _name(group: Sequence[Panel], panels: Sequence[Panel]) -> str:
+    """What the data of a victim is called: by its blocks where those are not all of the run."""
+    mine = dict.fromkeys(panel.data for panel in group)
+    every = {panel.data for panel in panels if panel.folder == group[0].folder}
+    return f"all {len(mine)} sets" if len(mine) == len(every) else " and ".join(mine)
+
+
+def _together(group: Sequence[Panel], name: str) -> Panel:
+    first = group[0]
     scenes = {
         _named(panel, row["image"]): _named(panel, panel.scenes.get(row["image"], row["image"]))
         for panel in group

@@ -170,7 +170,7 @@ def _bracket(panels: Sequence[Panel], budget: Budget) -> Bracket | None:
 
 def _has_kappa(panel: Panel) -> bool:
     """A root of the mean squared error can be told from PSNR alone, and set against eps where both have one unit."""
-    return panel.task.quality.name == "psnr" and panel.images["domain"] != "linear"
+    return panel.task.quality.name == "psnr" and panel.stated_in == panel.images["domain"] != "linear"
 
 
 def kappa(panel: Panel, budget: Budget) -> float:

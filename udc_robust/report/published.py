@@ -64,7 +64,7 @@ def _ours(panel: Panel, figure: Figure, eps: float, knows: bool) -> float | None
         return _mean(panel.clean_rows, figure)
     met = [
         outcome for outcome in panel.outcomes
-        if _climbs(outcome, figure.attack) and _is_of(outcome, eps) and _is_blind(outcome) != knows
+        if outcome.counts and _climbs(outcome, figure.attack) and _is_of(outcome, eps) and _is_blind(outcome) != knows
     ]  # fmt: skip
     return min((mean for outcome in met if (mean := _mean(outcome.rows, figure)) is not None), default=None)
 

@@ -68,9 +68,7 @@ class Run:
         What is as usual is not written into it, so that it stays what it was when these keys came.
         """
         blocks = self.settings["data"]
-        how = [
-            {key: block[key] for key, usual in _USUALLY.items() if block.get(key, usual) != usual} for block in blocks
-        ]
+        how = [_unusual(block) for block in blocks]
         shown = [self.fingerprint.get("images"), [block.get("psf") for block in blocks]]
         return digest([*shown, how] if any(how) else shown)
 
@@ -148,6 +146,13 @@ class Run:
                 "run `udc-robust evaluate` on its config again"
             )
         return self.summary[key][0]
+
+
+def _unusual(block: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a data block is not as usual; of scenes that are attacked also what budgets are stated in."""
+    found = {key: block[key] for key, usual in _USUALLY.items() if block.get(key, usual) != usual}
+    stated = block.get("domain") or "tonemapped"
+    return found | ({"domain": stated} if found.get("space") == "scene" and stated != "tonemapped" else {})
 
 
 def read_run(path: Path, tasks: Mapping[str, Task]) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from udc_robust.grid.budget import NORM_SIGNS, change_column
 from udc_robust.grid.statistics import Interval
@@ -106,11 +107,11 @@ def _free_sentences(panel: Panel) -> list[str]:
         row, name = outcome.summary, outcome.cell.label
         if not math.isinf(outcome.cell.eps) or panel.stated_in == "linear":
             continue
-        if not row["broken"]:
+        sizes = [one["l2"] / math.sqrt(3 * one["height"] * one["width"]) for one in outcome.rows if one["broken"]]
+        if not sizes:
             found.append(f"With no budget set, {name} breaks none of the images.")
         else:
-            broken = count(row["broken"], row["images"])
-            size = number(row["rms"] * 255)
+            broken, size = count(row["broken"], row["images"]), number(255 * fmean(sizes))
             found.append(f"With no budget set, {name} breaks {broken} images at {size} levels rms of 255 on average.")
     return found
 
