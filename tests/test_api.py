@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 import udc_robust
 from udc_robust.errors import UserError
+from udc_robust.metrics import ssim
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -48,6 +50,30 @@ def test_the_same_call_attacks_a_classifier() -> None:
     x, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 3])
     result = udc_robust.attack(network, x, labels, method="pgd", eps=8 / 255, steps=5)
     assert (result.adv_values > result.clean_values).all() and result.adv_output.shape == (2, 4)
+
+
+def test_loss_and_seed_are_those_that_were_said() -> None:
+    x = 0.2 + 0.6 * torch.rand(1, 3, 12, 12)
+    by_loss = {loss: udc_robust.attack(Contrast(), x, x, method="fgsm", loss=loss) for loss in ("mse", "ssim")}
+    made = by_loss["ssim"]
+    assert made.adv_values.item() == pytest.approx(1 - ssim(made.adv_output, x).item(), abs=1e-5)
+    assert by_loss["mse"].adv_values.item() != pytest.approx(made.adv_values.item())
+    first, again, other = (udc_robust.attack(Contrast(), x, x, method="noise", seed=seed).x_adv for seed in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_folders_and_keys_of_a_benchmark_reach_its_run(tmp_path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr("udc_robust.api.run_task", lambda task, config, folder: seen.append((config, folder)))
+    quick = {"attacks": ["fgsm"], "lpips": None, "out": tmp_path / "run", "seed": 7}
+    udc_robust.benchmark(Contrast(), "captures", "clean", **quick)
+    udc_robust.benchmark("nafnet_mini", "captures", **quick)
+    udc_robust.benchmark("digits_mini", "digits:train", task="classification", attacks=["fgsm"], seed=7)
+    pairs, folder, classes = (config for config, _ in seen)
+    assert (pairs.data[0].kind, pairs.data[0].lq, pairs.data[0].gt) == ("pairs", [Path("captures")], Path("clean"))
+    assert (folder.data[0].kind, folder.data[0].lq) == ("folder", [Path("captures")])
+    assert classes.data[0].source == "digits:train" and {config.seed for config, _ in seen} == {7}
+    assert seen[0][1] == tmp_path / "run"
 
 
 def test_an_attack_is_made_on_other_networks_in_one_line() -> None:

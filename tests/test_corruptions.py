@@ -84,6 +84,14 @@ def test_exposure_is_of_light(domain) -> None:
     torch.testing.assert_close(_done("overexposure", 2, x, domain), twice, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["gaussian_noise", "fog", "contrast"])
+def test_linear_light_is_changed_as_its_tone_mapped_image(name) -> None:
+    light = 3 * _scene()
+    mapped = _done(name, 3, convert(light[None], "linear", "tonemapped")[0], "tonemapped")
+    found = convert(_done(name, 3, light, "linear")[None], "linear", "tonemapped")[0]
+    torch.testing.assert_close(found, mapped, atol=1e-3, rtol=0)  # linear light ends at 500
+
+
 @pytest.mark.parametrize("name", ["defocus", "motion", "fog", "rain"])
 def test_a_picture_looks_the_same_at_every_size(name) -> None:
     """Lengths are shares of the side: on a dot, what is spread is spread by the same share."""
@@ -113,5 +121,6 @@ def test_a_change_of_scenes_is_of_each_scene_and_of_the_images_cut_from_it() -> 
     assert change == SceneChange("rain", 5, 64, seed=0) and hash(change) == hash(SceneChange("rain", 5, 64, seed=0))
     assert torch.equal(change(light, "one"), change(light, "one"))
     assert not torch.equal(change(light, "one"), change(light, "other"))
+    assert not torch.equal(change(light, "one"), SceneChange("rain", 5, 64, seed=1)(light, "one"))
     blurs = [SceneChange("defocus", 5, side, seed=0)(light, "one") for side in (16, 64)]
     assert blurs[0].std() > blurs[1].std()

@@ -58,6 +58,14 @@ def test_the_shorter_side_is_resized_and_the_middle_kept(tmp_path) -> None:
     assert torch.equal(wide, middle.expand(3, 4, 4)) and torch.equal(high, middle[:, None].expand(3, 4, 4))
 
 
+def test_fine_stripes_become_their_mean_and_not_one_of_them(tmp_path) -> None:
+    columns = torch.tensor([0.0, 1, 1, 0]).repeat(16).expand(3, 64, 64)
+    for name in ("a", "b"):
+        write_image(tmp_path / name / "0.png", columns)
+    inner = load_images(tmp_path, side=16)[0][0][:, 2:-2, 2:-2].double()
+    assert (inner / 255 - 0.5).abs().max() < 0.1
+
+
 def test_an_archive(tmp_path) -> None:
     _archive(tmp_path / "set.npz")
     images = load_images(tmp_path / "set.npz")
@@ -85,12 +93,13 @@ def test_the_built_in_digits() -> None:
 def test_torchvision_sets_that_are_here(tmp_path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for part in ("train", "t10k"):
+    for part, labels in (("train", [1, 2]), ("t10k", [7, 3])):
         images = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(28 * 28) + b"\xff" * (28 * 28)
         (raw / f"{part}-images-idx3-ubyte").write_bytes(images)
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 3]))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, *labels]))
     images = load_images(f"torchvision:MNIST:test:{tmp_path}")
     assert images.labels == (7, 3) and (images[1][0] == 255).all() and images[1][0].shape == (3, 28, 28)
+    assert load_images(f"torchvision:MNIST:train:{tmp_path}").labels == (1, 2)
 
 
 def test_the_kit(shared) -> None:

@@ -20,6 +20,9 @@ DIGITS = ("train=digits:train", "validation=digits:test", "patch_size=8", "pad=0
          "laplace noise certifies l1; take --noise gaussian, or --norm l1"),
         (("certify", "nafnet_mini", "--norm", "linf"), "a restorer's median is certified in --norm l2"),
         (("certify", "digits_mini", "--data", "digits:test", "--sigma", "much"), "--sigma much must be numbers"),
+        (("certify", "digits_mini", "--data", "digits:test", "--limit", "0"), "Invalid value for '--limit'"),
+        (("certify", "digits_mini", "--data", "digits:test", "--crop", "8"), "--crop are of a restorer"),
+        (("certify", "nafnet_mini", "--side", "8"), "--side goes with --data"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_in_one_line(arguments, told, capsys) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+from clean_folder import run
 
 from udc_robust.attacks import METHODS
 from udc_robust.cli.options import (
@@ -20,6 +23,7 @@ from udc_robust.cli.options import (
 from udc_robust.cli.pictures import pictures_block
 from udc_robust.errors import UserError
 from udc_robust.files import shipped
+from udc_robust.tasks.certificate_study import Smoothing
 from udc_robust.training.config import TrainConfig
 from udc_robust.training.finetune_config import FinetuneConfig
 
@@ -127,3 +131,93 @@ def test_no_mixed_precision_may_be_written_plainly() -> None:
 def test_a_run_of_ones_own_network_is_not_called_as_the_config_that_ships(overrides, out, name) -> None:
     settings, folder = read_run_config(Path("quickstart"), overrides, out)
     assert settings.name == name and folder == (out or Path("runs") / name)
+
+
+PAIRS = ["--images", "S/lq", "--gt", "S/gt", "--domain", "tonemapped", "--crop", "32", "--limit", "3"]
+BLOCK = {"lq": Path("S/lq"), "gt": Path("S/gt"), "domain": "tonemapped", "crop": 32, "limit": 3}
+ALL = ["--seed", "5", "--device", "cuda:1", "--out", "o"]
+THEIRS = {"seed": 5, "device": "cuda:1", "out": Path("o")}
+
+
+@pytest.mark.parametrize(
+    "worker, words, given",
+    [
+        (
+            "udc_robust.tasks.level_study:study",
+            ["noise-level", "nafnet_mini", "purifier_mini", *PAIRS, "--levels", "5,7", "--norm", "l2", "--eps", "2",
+             "--steps", "3", "--objective", "ssim", "--eot", "4", "--samples", "6", "--module", "m", *ALL],
+            {"data": {"kind": "pairs", **BLOCK}, "levels": [5, 7], "samples": 6, "module": "m", **THEIRS,
+             "attack": {"method": "pgd", "norm": "l2", "eps": ["2"], "steps": 3, "objective": "ssim", "eot": 4}},
+        ),
+        (
+            "udc_robust.tasks.limits_study:study",
+            ["limits", "nafnet_mini", *PAIRS, "--eps", "2/255", "--steps", "3", "--search-steps", "4", "--l2", "0.5",
+             "--scenes", "S/hdr", *ALL],
+            {"data": {"kind": "pairs", **BLOCK}, "eps": "2/255", "steps": 3, "search_steps": 4, "l2": 0.5,
+             "scenes": Path("S/hdr"), **THEIRS},
+        ),
+        (
+            "udc_robust.tasks.interpolation_study:study",
+            ["interpolate", "nafnet_mini", "nafnet_mini_adversarial", *PAIRS, "--shares", "0.5,1", "--clean-budget",
+             "0.3", "--eps", "2/255", "--steps", "3", "--name", "mixed", *ALL],
+            {"data": {"kind": "pairs", **BLOCK}, "shares": [0.0, 0.5, 1.0], "clean_budget": 0.3, "name": "mixed",
+             "attack": {"method": "pgd", "norm": "linf", "eps": ["2/255"], "steps": 3}, **THEIRS},
+        ),
+        (
+            "udc_robust.tasks.certificate_study:study",
+            ["certify", "digits_mini", "--data", "digits:test", "--side", "8", "--limit", "3", "--sigma", "0.25",
+             "--noise", "laplace", "--norm", "l1", "--count", "30", "--alpha", "0.01", *ALL],
+            {"source": "digits:test", "side": 8, "limit": 3, **THEIRS,
+             "smoothings": [Smoothing("laplace", 0.25, "l1", count=30, alpha=0.01)]},
+        ),
+        (
+            "udc_robust.tasks.median_study:study",
+            ["certify", "nafnet_mini", *PAIRS, "--sigma", "0.25", "--count", "30", "--alpha", "0.01", *ALL],
+            {"data": {"kind": "pairs", **BLOCK}, "sigma": 0.25, "count": 30, "alpha": 0.01, **THEIRS},
+        ),
+        (
+            "udc_robust.restorers.files:restore_files",
+            ["restore", "S/lq", "--domain", "linear", "--tile", "64", "--overlap", "8", "--bits", "16", *ALL[2:]],
+            {"domain": "linear", "tile": 64, "overlap": 8, "bits": 16, "device": "cuda:1", "out": Path("o")},
+        ),
+        (
+            "udc_robust.defences.purifier.files:purify_files",
+            ["purify", "S/lq", "--model", "m", "--sigma", "10/255", "--sampler", "ddim", "--steps", "3", "--samples",
+             "4", "--eta", "0.5", "--tile", "64", "--overlap", "8", *ALL],
+            {"purifier": "m", **THEIRS,
+             "options": {"noise_level": None, "sigma": 10 / 255, "strength": None, "sampler": "ddim", "steps": 3,
+                         "samples": 4, "eta": 0.5, "tile": 64, "overlap": 8}},
+        ),
+    ],
+)  # fmt: skip
+def test_every_option_reaches_what_does_the_work(worker, words, given, monkeypatch) -> None:
+    for folder in ("lq", "gt", "hdr"):
+        Path("S", folder).mkdir(parents=True)
+    signature, seen = inspect.signature(pkgutil.resolve_name(worker)), {}
+
+    def work(*arguments, **options):
+        seen.update(signature.bind(*arguments, **options).arguments)
+        raise UserError("enough")
+
+    monkeypatch.setattr(worker.replace(":", "."), work)
+    run(*words, code=2)
+    assert {name: seen[name] for name in given} == given
+
+
+def test_every_option_of_an_attack_is_in_its_config(monkeypatch) -> None:
+    Path("gt").mkdir()
+    words = ["attack", "gt", "--gt", "gt", "--domain", "tonemapped", "--norm", "l2", "--eps", "1", "--eps", "2",
+             "--steps", "7", "--objective", "ssim", "--defence", "jpeg", "--eot", "3", "--lpips", "none", "--tile",
+             "512", "--overlap", "32", *ALL]  # fmt: skip
+    seen = []
+    monkeypatch.setattr("udc_robust.cli.pictures._attack", lambda *given: seen.append(given))
+    run(*words)
+    ((values, out),) = seen
+    assert out == Path("o") and values == {
+        "name": "attack", "gallery": 1_000_000, "seed": 5, "device": "cuda:1", "tile": 512, "overlap": 32,
+        "lpips": None, "defences": ["none", "jpeg"], "restorers": [{"name": "nafnet_mini"}],
+        "data": {"name": "images", "domain": "tonemapped", "kind": "pairs", "lq": [Path("gt")], "gt": Path("gt")},
+        "attacks": [
+            {"method": "pgd", "norm": "l2", "eps": ["1", "2"], "steps": 7, "objective": "ssim", "eot": 3},
+        ],
+    }  # fmt: skip

@@ -21,6 +21,9 @@ VERBS = {
     "purify": ["purify", "S/lq"],
     "noise-level": ["noise-level", "nafnet_mini"],
     "limits": ["limits", "nafnet_mini", "--images", "S/lq", "--gt", "S/gt"],
+    "limits of scenes": ["limits", "nafnet_mini", "--images", "S/gt", "--gt", "S/gt", "--scenes", "S/lq"],
+    "level of a purifier": ["noise-level", "nafnet_mini", "S/lq", "--weights", "file"],
+    "certify": ["certify", "digits_mini", "--data", "S"],
     "tolerance": ["tolerance", "nafnet_mini", "--scenes", "S/lq"],
     "synth": ["synth", "S/lq", "--kind", "photo"],
     "fetch": ["fetch"],
@@ -58,9 +61,18 @@ def test_no_verb_writes_to_where_it_reads(verb, capsys) -> None:
     Path("link").symlink_to("S")
     for out in ("link/lq", "S/lq") if verb not in ("train", "finetune") else ("S", "link"):
         run(*VERBS[verb], "--out", out, code=2)
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        (told,) = capsys.readouterr().err.splitlines()
+        assert "--out" in told
     Path("link").unlink()
     assert _files() == before
+
+
+@pytest.mark.parametrize("verb", ["restore", "purify"])
+def test_pictures_of_the_user_are_not_written_over(verb, capsys) -> None:
+    write_image("kept/x.png", torch.rand(3, 8, 8))
+    before = _files()
+    run(*VERBS[verb], "--out", "kept", code=2)
+    assert "x.png is there already" in capsys.readouterr().err and _files() == before
 
 
 @pytest.mark.parametrize("verb", ["restore", "purify", "synth", "evaluate", "train"])

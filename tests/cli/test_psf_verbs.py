@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,9 @@ def test_the_verb_writes_a_psf_that_others_read(capsys) -> None:
         (["cell.png", "--period", "131", "--size", "32"], "32"),
         (["cell.png", "--period", "131", "--out", "a.txt"], "must end in .npy"),
         (["cell.png", "--period", "0"], "--period"),
+        (["cell.png", "--period", "131", "--angle", "nan"], "must be finite numbers"),
+        (["cell.png", "--period", "inf"], "must be finite numbers"),
+        (["cell.png", "--period", "1e6"], "all that the pupil sees of it is opaque"),
     ],
 )
 def test_a_layout_that_is_none(arguments, message, capsys) -> None:
@@ -49,3 +54,17 @@ def test_a_layout_that_is_none(arguments, message, capsys) -> None:
     write_image("cell.png", torch.from_numpy(stripes()).expand(3, -1, -1))
     run("psf", *arguments, code=2)
     assert message in capsys.readouterr().err
+
+
+def test_a_measured_psf_and_a_basis_of_the_user_are_not_written_over(capsys) -> None:
+    write_image("cell.png", torch.from_numpy(stripes()).expand(3, -1, -1))
+    np.save("measured.npy", np.random.default_rng(0).random((5, 5)))
+    for name, command in (
+        ("display.npy", ["psf", "cell.png", "--period", "160"]),
+        ("b.npz", ["psf-code", "measured.npy"]),
+    ):
+        Path(name).write_text("mine")
+        run(*command, "--out", name, code=2)
+        assert "is there already" in capsys.readouterr().err and Path(name).read_text() == "mine"
+    for _ in range(2):  # its own it may replace
+        run("psf-code", "measured.npy", "--out", "basis.npz")

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.own import Transformation
+from udc_robust.defences.registry import build_defence, check_defence
+from udc_robust.errors import UserError
 
 
 class Normalised(nn.Module):
@@ -40,3 +42,15 @@ def test_an_attacker_who_knows_a_defence_has_a_gradient_of_it(transform, exactne
     answer = Defended(made, lambda images: images.pow(3), way)(x)
     (slope,) = torch.autograd.grad(answer.sum(), x)
     assert slope.count_nonzero() > 0
+
+
+def test_code_that_cannot_be_built_is_told_with_its_line(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom udc_robust import Defence\n"
+        "class Broken(nn.Module):\n    def __init__(self):\n        raise KeyError('weights')\n"
+        "class Lost(Defence):\n    def load(self):\n        return open('nowhere.pth')\n"
+    )
+    with pytest.raises(UserError, match=r"Broken': KeyError: 'weights' \(.*mine\.py, line 5\)"):
+        check_defence(f"{tmp_path / 'mine.py'}:Broken", {})
+    with pytest.raises(UserError, match=r"Lost': FileNotFoundError: .*nowhere.*mine\.py, line 8\)"):
+        build_defence(f"{tmp_path / 'mine.py'}:Lost", {})

@@ -16,9 +16,11 @@ from udc_robust.defences.filters.defence import build_network
 from udc_robust.defences.halftone import core as halftone
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.defences.purifier.pipeline import PurificationPipeline
-from udc_robust.defences.registry import DEFENCES, build_defence, check_defence
+from udc_robust.defences.registry import DEFENCES, build_defence, check_defence, stated_texts
 from udc_robust.errors import UserError
 from udc_robust.networks.weights import save_weights
+
+GDMP = {"noise_level": 20, "sampler": "ddim", "steps": 3, "eta": 1.0, "gdmp": "mse"}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,40 @@ def test_the_purifier_is_that_of_the_plan(files) -> None:
     assert isinstance(made, Purifier) and made.nfe == 6
     assert (made.plan.noise_level, made.plan.steps, made.plan.eta) == (30, 3, 0.5)
     assert build_defence("purifier", {**files["purifier"], "sigma": made.schedule.sigma(30)}).plan.noise_level == 30
+
+
+@pytest.mark.parametrize(
+    "kind, options, change",
+    [
+        ("halftone", {}, {"serpentine": True}),
+        ("halftone", {}, {"channels": "luminance"}),
+        ("denoiser", {}, {"noise_level": 100}),
+        ("drop_tv", {}, {"weight": 0.3}),
+        ("drop_tv", {}, {"steps": 3}),
+        ("tv", {}, {"steps": 3}),
+        ("quilting", {"count": 500}, {"size": 7}),
+        ("quilting", {"count": 500}, {"overlap": 1}),
+        ("quilting", {"count": 500}, {"count": 20}),
+        ("quilting", {"count": 500}, {"neighbours": 20}),
+        ("atop", {}, {"hidden": 0.6}),
+        ("atop", {}, {"patch": 8}),
+        ("atop", {}, {"sigma": 0.3}),
+        ("pixel_deflection", {}, {"deflections": 20}),
+        ("pixel_deflection", {}, {"window": 2}),
+        ("purifier", GDMP, {"gdmp_eps": 0.1}),
+        ("purifier", GDMP, {"gdmp_scale": 100.0}),
+    ],
+)
+def test_an_option_changes_the_answer(kind, options, change, files) -> None:
+    x, said = images(1, 24, 28), {**files.get(kind, {}), **options}
+    plain, other = (build_defence(kind, more) for more in (said, {**said, **change}))
+    assert not torch.allclose(plain(x, noise_for(plain, x)), other(x, noise_for(other, x)), equal_nan=True)
+
+
+def test_a_checkpoint_that_a_default_names_is_among_the_texts_that_make_a_run() -> None:
+    assert halftone.LEARNED_INVERSE in stated_texts("halftone", {"inverse": "learned"})
+    told = stated_texts("halftone", {"inverse": "learned", "restorer": "mine.safetensors"})
+    assert "mine.safetensors" in told and halftone.LEARNED_INVERSE not in told
 
 
 def test_options_are_those_of_the_builder() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
+from udc_robust.defences.transforms import blurred
 from udc_robust.detectors.boundary import led_to_the_border
 from udc_robust.detectors.detector import features
 from udc_robust.detectors.explanation import Explanation
@@ -88,6 +89,21 @@ def test_one_class_distance_is_one_on_average_and_feels_correlation() -> None:
     assert float(model(vectors).mean()) == pytest.approx(1, abs=0.3)  # shrunk covariances are wider
     along, across = torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[1.0, -1.0, 0.0]])
     assert float(model(across)) > 10 * float(model(along))
+
+
+def test_a_residual_of_answers_is_a_distance_of_predictions_or_of_restorations(network) -> None:
+    x, restorer = smooth(4, 0), nn.Conv2d(3, 3, 1)
+    options, after = {"defence": {"kind": "blur", "sigma": 1.0}, "of": "answer"}, blurred(x, 1.0)
+    of_classes = build_detector("residual", options, "classifier", network, x, 0)
+    assert torch.allclose(of_classes(x), (network(x).softmax(1) - network(after).softmax(1)).abs().sum(1), atol=1e-6)
+    of_images = build_detector("residual", options, "restorer", restorer, x, 0)
+    assert torch.allclose(of_images(x), (restorer(x) - restorer(after)).square().mean((1, 2, 3)).sqrt(), atol=1e-5)
+
+
+def test_a_random_defence_gives_an_image_one_score_wherever_it_stands(network) -> None:
+    x = smooth(3, 0)
+    made = build_detector("residual", {"defence": {"kind": "noise", "sigma": 0.1}}, "classifier", network, x, 0)
+    assert torch.equal(made(x), made(x)) and torch.allclose(made(x.flip(0)).flip(0), made(x))
 
 
 def test_features_are_what_the_last_layer_is_given(network) -> None:

@@ -46,7 +46,13 @@ def certify(
         sigmas = [float(part) for part in sigma.split(",")]
     except ValueError as error:
         raise UserError(f"--sigma {sigma} must be numbers such as 0.1 or 0.1,0.25") from error
-    folder = output_folder(out or Path("runs/certified"), [p for p in (images, gt) if p], apart=True)
+    if data is not None and any(value is not None for value in (images, gt, domain, crop)):
+        raise UserError("--images, --gt, --domain and --crop are of a restorer: leave them out, or leave out --data")
+    if data is None and side is not None:
+        raise UserError("--side goes with --data, the labelled images of a classifier")
+    named = (images, gt, None if data is None else Path(data))
+    reads = [path for path in named if path is not None and path.exists()]
+    folder = output_folder(out or Path("runs/certified"), reads, apart=True)
     if data is not None:
         _classifier(network, data, side, noise, sigmas, norm, count, alpha, limit, seed, device, folder)
         return

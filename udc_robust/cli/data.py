@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from udc_robust.cli.next_step import after_synthesis, next_step
 from udc_robust.cli.options import there
 from udc_robust.errors import UserError
-from udc_robust.outputs import output_file, output_folder
+from udc_robust.outputs import check_files, note_file, output_file, output_folder
 from udc_robust.terminal import say
 
 
@@ -94,13 +95,18 @@ def psf(
     from udc_robust.optics.layout import of_cell
     from udc_robust.optics.psf import Camera, encircled_energy, simulate_psf
 
+    if not math.isfinite(period) or not math.isfinite(angle):
+        raise UserError(f"--period {period} and --angle {angle} must be finite numbers")
     output_file(out, (".npy",), [cell])
+    check_files(out.parent, [out.name])
     try:
         layout = of_cell(read_image(cell).pixels.mean(0).numpy(), period, angle=angle)
     except ValueError as error:
         raise UserError(f"{cell}: {error}") from None
+    if not layout.open_ratio:
+        raise UserError(f"{cell}: all that the pupil sees of it is opaque: is --period {period:g} in micrometres?")
     found = simulate_psf(layout, size, Camera.for_field(field))
-    with atomic_path(out) as temporary:
+    with atomic_path(note_file(out)) as temporary:
         np.save(temporary, found.permute(1, 2, 0).numpy())
     say(f"{layout.open_ratio:.0%} of the display lets light through", err=True)
     shares = ", ".join(f"{share:.0%}" for share in encircled_energy(found, [1.5, 5, 20])[1].tolist())
@@ -124,6 +130,7 @@ def psf_code(
 
     if basis is None:
         output_file(out, (".npz",), map(Path, psfs))
+        check_files(out.parent, [out.name])
     loaded = [load_psf(name) for name in psfs]
     for name, psf in zip(psfs, loaded, strict=True):
         for line in psf_told(name, psf, psf.shape[-1]):
@@ -133,7 +140,7 @@ def psf_code(
     else:
         family = loaded if len(loaded) > 1 else [turned(loaded[0], turn * step / 4) for step in range(-4, 5)]
         found = fit_basis(family)
-        found.save(out)
+        found.save(note_file(out))
         say(f"basis: {out}", err=True)
     typer.echo([float(f"{number:.7g}") for number in found.code(loaded[0])])
     next_step("synth", "hdr", "--psf", psfs[0], "--out", "sets/train")

@@ -160,7 +160,7 @@ def noise_level(
         raise UserError(f"--max-cost {max_cost} must be a number of dB")
     data = pairs_block(images, gt, domain, crop, limit)
     victim = restorer_block(restorer, network, options, weights, network_domain)
-    reads = filter(None, [images, gt, Path(victim.get("weights", purifier))])
+    reads = [*filter(None, [images, gt]), *map(Path, filter(None, [victim.get("weights"), purifier]))]
     folder = output_folder(out or Path("runs/levels"), reads, apart=True)
     figures = study(
         victim, purifier, data, parse_levels(levels), folder, module=module, seed=seed, device=device,
@@ -222,7 +222,7 @@ def limits(
         raise UserError(f"--l2 {l2} must be a finite number, such as 0.1")
     data = _built_in_or_named(images, gt, domain, psf, crop, limit)
     victim = restorer_block(restorer, network, options, weights, network_domain)
-    reads = filter(None, [images, gt, Path(victim.get("weights", restorer))])
+    reads = filter(None, [images, gt, scenes, Path(victim.get("weights", restorer))])
     folder = output_folder(out or Path("runs/limits"), reads, apart=True)
     found = study(
         victim, data, eps, folder, steps=steps, search_steps=search_steps, scenes=scenes, l2=l2, seed=seed,

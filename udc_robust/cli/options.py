@@ -109,7 +109,7 @@ Captures = Annotated[
 ]
 Truths = Annotated[Path | None, typer.Option("--gt", "--truth", help="Folder of their ground truths.", callback=there)]
 Crop = Annotated[int | None, typer.Option("--crop", help="Centre crop in pixels.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Use the first so many images.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use the first so many images.", min=1)]
 Tile = Annotated[
     int, typer.Option("--tile", help="Side of the tiles in which large images are taken, in px; 0: whole.")
 ]

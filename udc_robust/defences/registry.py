@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from udc_robust.config_file import Number, Strict, check_config
+from udc_robust.config_file import Number, Strict, check_config, is_path
 from udc_robust.defences import own, random_transforms, transforms
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.filters import defence as filters
@@ -19,6 +19,7 @@ from udc_robust.defences.purifier.plan import PurifierOptions
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.limits import MOST, require_memory
+from udc_robust.networks.user_code import FAULTS, blame
 
 
 @dataclass(frozen=True)
@@ -205,3 +206,7 @@ def _built(kind: Kind, options: Mapping[str, Any], *, load: bool = False) -> Def
         return made.load() if load else made
     except UserError as error:
         raise UserError(f"defence {kind.name!r}: {error}") from error
+    except FAULTS as error:
+        if not is_path(kind.name):
+            raise
+        raise UserError(f"defence {kind.name!r}: {blame(error)}") from error

@@ -33,6 +33,11 @@ def halftoned(x: torch.Tensor, method: str, **options) -> torch.Tensor:
     return Halftone(method, **options)(x[None, None], x.new_empty(1, 0))[0, 0]
 
 
+def luminance(x: torch.Tensor) -> torch.Tensor:
+    """Y of BT.601 in all channels."""
+    return (x * x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True).expand_as(x)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "method, x, options, expected",
@@ -192,6 +197,8 @@ def test_the_inverse_stage_follows_the_dots() -> None:
         ({}, lambda x: blurred(x, 1.0)),
         ({"inverse": "blur", "sigma": 0.8}, lambda x: blurred(x, 0.8)),
         ({"inverse": "tv", "weight": 0.05}, lambda x: tv_minimum(x, 0.05, 50)),
+        ({"channels": "grey"}, lambda x: blurred(luminance(x), 1.0)),
+        ({"channels": "grey", "inverse": "blur", "sigma": 0.8}, lambda x: blurred(luminance(x), 0.8)),
         ({"surrogate": "soft", "levels": 3}, lambda x: soft_error_diffusion(x, KERNELS["floyd_steinberg"], 3)),
     ],
 )

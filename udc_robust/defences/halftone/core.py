@@ -143,11 +143,20 @@ class Halftone(Defence):
         """The stand-in that ``surrogate`` names."""
         if self.surrogate == "soft":
             return self._inverse(self._by_colour(x, noise, soft=True))
+        picture = self._pictured(x)
         if self.inverse == "learned":  # its slope where it works: what it makes of no dots tells nothing
             with torch.no_grad():
                 dots = self._by_colour(x, noise, soft=False)
-            return self._inverse(dots + (x - x.detach()))
-        return blurred(x, self.sigma) if self.inverse == "none" else self._inverse(x)
+            return self._inverse(dots + (picture - picture.detach()))
+        return blurred(picture, self.sigma) if self.inverse == "none" else self._inverse(picture)
+
+    def _pictured(self, x: Tensor) -> Tensor:
+        """What the dots are a picture of: the images, or their Y in all channels."""
+        if self.channels != "grey" or x.shape[1] == 1:
+            return x
+        from kornia.color import rgb_to_ycbcr
+
+        return rgb_to_ycbcr(x)[:, :1].expand_as(x)
 
     def _by_colour(self, x: Tensor, noise: Tensor, *, soft: bool) -> Tensor:
         if self.channels == "each" or x.shape[1] == 1:
