@@ -61,6 +61,16 @@ def cut(output, target):
 
 def number(output, target):
     return 3.0
+
+from udc_robust.defences.defence import Defence
+
+class Breaks(Defence):
+    def draw(self, x, streams):
+        return x.new_empty(len(x), 0) + nothing
+
+class Halves(Defence):
+    def forward(self, x, noise):
+        return x[..., ::2]
 """
 
 
@@ -80,6 +90,8 @@ def place(tmp_path):
         ("restorers", "Flat", "answers without a gradient"),
         ("restorers", "Init", r"KeyError: 'weights' \(.*mine\.py, line 33\)"),
         ("defences", "lost", "defence 'lost' makes NaN or infinity"),
+        ("defences", "Breaks", r"defence 'Breaks': NameError: name 'nothing' is not defined \(.*mine\.py, line 60\)"),
+        ("defences", "Halves", r"defence 'Halves' makes \(1, 3, 24, 16\) of images \(1, 3, 24, 32\)"),
         ("attacks", "forgets", "makes NoneType of images"),
         ("attacks", "blind", "makes NaN or infinity of images"),
         ("attacks", "fails", r"NameError: name 'nothing' is not defined \(.*mine\.py, line 45\)"),

@@ -89,6 +89,16 @@ def test_the_frontier_is_there_where_no_mixture_keeps_the_budget(tmp_path) -> No
     assert not (tmp_path / "out" / "mixed.safetensors").exists()
 
 
+def test_mixtures_of_another_study_are_left_as_they_are(tmp_path) -> None:
+    ends = [_weights(tmp_path, name, seed) for seed, name in enumerate(("before", "after", "other"))]
+    _study(tmp_path, *ends[:2])
+    mixture = tmp_path / "out" / "mixtures" / "0.25 of the way.safetensors"
+    before = mixture.read_bytes()
+    with pytest.raises(UserError, match=r"0 of the way\.safetensors is of other weights than these"):
+        _study(tmp_path, ends[0], ends[2])
+    assert mixture.read_bytes() == before
+
+
 def test_a_mixture_is_not_chosen_without_an_attack(tmp_path) -> None:
     ends = [_weights(tmp_path, name, seed) for seed, name in enumerate(("before", "after"))]
     with pytest.raises(UserError, match="--eps must be above 0"):

@@ -181,7 +181,11 @@ def _check_same(ends: Sequence[Restorer], states: Sequence[Mapping[str, Tensor]]
 def _save_mixture(
     ends: Sequence[Restorer], states: Sequence[Mapping[str, Tensor]], share: float, file: Path
 ) -> None:  # fmt: skip
-    """Write the weights of a mixture, which know their parent."""
+    """Write the weights of a mixture, which know their parent.
+
+    Raises:
+        UserError: another study's mixture is there.
+    """
     before, after = states
     mixed = {name: before[name].lerp(after[name], share) for name in before}
     network, parent = ends[1].network, ends[0]
@@ -191,8 +195,10 @@ def _save_mixture(
         **ends[1].architecture, "domain": parent.network_domain, "parent": parent.name, "parent_sha256": digest,
         "finetuning": f"interpolated, {_label(share)} to {ends[1].name}",
     }  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(file, network, {key: value for key, value in facts.items() if value is not None})
+    with atomic_path(file) as temporary:
+        save_weights(temporary, network, {key: value for key, value in facts.items() if value is not None})
+        if file.exists() and sha256_of(file) != sha256_of(temporary):
+            raise UserError(f"{file} is of other weights than these: choose another --out, or delete that folder")
 
 
 def _points(out: Path, files: Mapping[float, Path]) -> list[Point]:
