@@ -53,6 +53,15 @@ def test_it_never_overwrites_and_asks_where_there_are_several(capsys) -> None:
     assert not Path("other.yaml").exists()
 
 
+def test_folders_that_do_not_go_together_are_refused(capsys) -> None:
+    make_files("photos/degraded photos/clean")
+    for given in ("--classes photos --domain srgb", "--images photos --lq photos/degraded"):
+        run("init", "mine.yaml", *given.split(), code=2)
+        told = capsys.readouterr().err
+        assert "leave out --classes" in told or "give one of them" in told
+    assert not Path("mine.yaml").exists()
+
+
 def test_a_large_folder_without_truths_gets_a_crop_and_the_shipped_restorer() -> None:
     write_image("captures/1.png", torch.rand(3, 300, 320))
     run("init", "mine.yaml", "--images", "captures", "--domain", "tonemapped")

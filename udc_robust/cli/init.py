@@ -46,6 +46,11 @@ def init(
     if config.exists():
         raise UserError(f"{config} is there already, and init never overwrites: choose another name, or remove it")
     name = config.stem
+    pictures = {"--lq": lq, "--gt": gt, "--images": images, "--domain": domain}
+    if classes is not None and (given := [option for option, value in pictures.items() if value is not None]):
+        raise UserError(f"{given[0]} is of a restorer's captures: leave it out, or leave out --classes")
+    if images is not None and lq is not None:
+        raise UserError("--images are captures without truths and --lq are those of pairs: give one of them")
     if classes is not None:
         block = {"name": name, "network": network, "options": yaml_of("--options", options), "weights": weights}
         text = classification_text(name, classes, block)

@@ -159,7 +159,10 @@ def restore(
     folder = output_folder(out or Path("restored"), images)
     for path in restore_files(images, spec, folder, domain, tile, overlap, device, bits):
         say(path)
-    said = {"--network": network, "--options": options, "--weights": weights, "--network-domain": network_domain}
+    said = {
+        "--network": network, "--options": options, "--weights": weights, "--network-domain": network_domain,
+        "--domain": domain,
+    }  # fmt: skip
     which = [word for option, value in said.items() if value is not None for word in (option, value)]
     next_step("attack", *images, "--restorer", restorer, *which)
 
