@@ -70,8 +70,8 @@ def _l2_range(outcome: Outcome | None, linear: bool) -> str:
         return ""
     sizes, rms = [row["l2"] for row in outcome.rows if row.get("l2") is not None], outcome.summary.get("rms")
     found = [f"{number(min(sizes))} to {number(max(sizes))}"] if sizes else []
-    free = rms is not None and math.isinf(outcome.cell.eps) and not linear
-    found += [f"rms {number(rms * 255)} levels"] if free else []
+    if rms is not None and math.isinf(outcome.cell.eps) and not linear:
+        found.append(f"rms {number(rms * 255)} levels")
     return "; ".join(found)
 
 
