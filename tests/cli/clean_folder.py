@@ -70,6 +70,11 @@ def _pairs(folder: Path) -> None:
         write_image(folder / "lq" / f"{i}.png", (0.8 * _scene(i)).clamp(0, 1))
 
 
+def _set(folder: Path) -> None:
+    _pairs(folder)
+    (folder / "manifest.json").write_text('{"domain": "tonemapped"}')
+
+
 def _classes(folder: Path) -> None:
     for label in ("cat", "dog"):
         _photographs(folder / label)
@@ -152,8 +157,9 @@ FILES: dict[str, Callable[[Path], object]] = {
     "net_g.pth": _own_checkpoint,
     "photo.png": lambda path: write_image(path, _scene(0).clamp(0, 1)),
     **dict.fromkeys(("photos/degraded", "photos/clean", "photos", "pictures", "attacked"), _photographs),
-    **dict.fromkeys(("tuning", "sets/train", "sets/validation"), _pairs),
-    **{f"runs/sets/{name}": _pairs for name in ("train", "validation", "test", "tuning", "other_display")},
+    "tuning": _pairs,
+    **dict.fromkeys(("sets/train", "sets/validation"), _set),
+    **{f"runs/sets/{name}": _set for name in ("train", "validation", "test", "tuning", "other_display")},
     **dict.fromkeys(("runs/before", "runs/after"), _finished),
     **dict.fromkeys(("animals/train", "animals/test"), _classes),
     "hdr": _panoramas,
@@ -210,6 +216,7 @@ LARGE = {
     "sources": (
         "classifiers=[resnet20_clean, resnet20_student]",
         "defences=[none, {kind: lq_vae, weights: lq_vae_mini}]",
+        "published=[]",
         "data.limit=4",
     ),
     "scene": ("data=[{kind: embedded, limit: 1, size: 48, psf: measured.npy, space: scene, shift_px: 0.5}]",),

@@ -93,7 +93,3 @@ class Metric:
         """Its figures ``(draws,B)`` of answers ``(draws,B,...)``; a target may have draws of its own."""
         targets = target if target.ndim == outputs.ndim else [target] * len(outputs)
         return torch.stack([self.measure(output, one) for output, one in zip(outputs, targets, strict=True)])
-
-    def worst(self, values: Tensor, dim: int = 0) -> Tensor:
-        """What an attacker would choose of several figures."""
-        return values.amin(dim) if self.higher_is_better else values.amax(dim)
