@@ -111,6 +111,11 @@ def told(find: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+def twice_in(names: Sequence[str]) -> str | None:
+    """The first of the names that is there more than once."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 

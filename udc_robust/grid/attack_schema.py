@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from udc_robust.config_file import Number, is_path, may_load, told
+from udc_robust.config_file import Number, is_path, may_load, told, twice_in
 from udc_robust.errors import unknown_name
 from udc_robust.grid.method_options import option_of
 from udc_robust.limits import Count
@@ -135,7 +135,7 @@ class AttackConfig(BaseModel):
             able = ", ".join(name for name, method in METHODS.items() if method.sources)
             raise ValueError(f"{what} makes nothing of `sources`: leave them out; {able} do")
         names = [source.name for source in self.sources or []]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := twice_in(names):
             raise ValueError(f"{what} has the source {twice!r} twice")
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from udc_robust.config_file import twice_in
 from udc_robust.errors import UserError
 from udc_robust.grid.cells import Cell, batches
 from udc_robust.grid.corrupting import Corrupted, possible
@@ -79,7 +80,7 @@ def opened(task: Task, config: RunConfig) -> list[Images]:
     """
     sets = [task.open(block) for block in config.data]
     names = [images.label for images in sets]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := twice_in(names):
         raise UserError(f"two data blocks are called {twice!r}: give them different names")
     for images in sets:
         if images.stated_in == "linear" and config.round_8_bit:

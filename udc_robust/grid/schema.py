@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from udc_robust.config_file import FileName, Strict, as_lists, told
+from udc_robust.config_file import FileName, Strict, as_lists, told, twice_in
 from udc_robust.errors import unknown_name
 from udc_robust.grid.attack_schema import Eps
 from udc_robust.grid.bands import with_bands
@@ -111,7 +111,7 @@ class RunConfig(Strict):
         found["corruption"] = self._corruption_titles()
         found["metric"] = [block.name or block.metric for block in self.metrics]
         for what, labels in found.items():
-            if twice := next((label for label in labels if labels.count(label) > 1), None):
+            if twice := twice_in(labels):
                 raise ValueError(f"two {what} blocks are called {twice!r}: give them different names")
 
     def _corruption_titles(self) -> list[str]:

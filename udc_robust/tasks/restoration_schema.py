@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from udc_robust.config_file import FileName, Number
+from udc_robust.config_file import FileName, Number, twice_in
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.detectors.config import DetectorBlock
 from udc_robust.errors import UserError
@@ -199,7 +199,7 @@ class RestorationConfig(RunConfig):
     @model_validator(mode="after")
     def _detectors_know_what_is_clean(self) -> RestorationConfig:
         names = [block.name for block in self.detectors]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := twice_in(names):
             raise ValueError(f"two detector blocks are called {twice!r}: give them different names")
         if self.detectors and self.clean is None:
             raise ValueError(f"detector {names[0]!r} has no `clean` captures: name some that are not in `data`")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from udc_robust.config_file import Number
+from udc_robust.config_file import Number, twice_in
 from udc_robust.defences.config import DefenceConfig
 from udc_robust.limits import Count, CountOrNone, Side
 from udc_robust.training.config import Training
@@ -90,7 +90,7 @@ class ClassifierConfig(Training):
         if self.mode in ("transformed", "on_manifold") and len(self.transforms) > 1:
             raise ValueError(f"mode {self.mode!r} learns one of `transforms`: name one, or choose hybrid")
         labels = ["original", *(block.label for block in self.transforms)]
-        if twice := next((label for label in labels if labels.count(label) > 1), None):
+        if twice := twice_in(labels):
             raise ValueError(f"two transforms are called {twice!r}: give them different names")
         if self.patch_size <= self.pad:
             raise ValueError(f"pad {self.pad} must be below patch_size {self.patch_size}")
