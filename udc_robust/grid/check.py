@@ -24,7 +24,7 @@ from udc_robust.grid.task import Task
 from udc_robust.grid.victims import Victim, build_victims
 from udc_robust.limits import gigabytes, require_memory
 from udc_robust.networks.constant import refuse_constant
-from udc_robust.networks.user_code import guarded
+from udc_robust.networks.user_code import guarded, is_ours
 from udc_robust.processes import is_main
 from udc_robust.progress import doing, note, progress
 
@@ -135,8 +135,7 @@ def _check_a_gradient_fits(network: Network, part: Tensor, batch: Batch, batch_s
 
 def _check_defence(victim: Victim, batch: Batch) -> None:
     if victim.defence is not None:
-        ours = type(victim.defence).__module__.startswith("udc_robust.")
-        defended = fresh if ours else guarded(fresh, f"defence {victim.block.label!r}")
+        defended = fresh if is_ours(victim.defence) else guarded(fresh, f"defence {victim.block.label!r}")
         made = defended(victim.defence, batch.x, Streams([0]))
         if made.shape != batch.x.shape:
             shapes = [tuple(one.shape) for one in (made, batch.x)]

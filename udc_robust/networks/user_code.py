@@ -135,6 +135,11 @@ def _no_users(builder: Callable[..., nn.Module]) -> bool:
     return str(getattr(builder, "__module__", "")).partition(".")[0] in ("udc_robust", "basicsr", "torchvision")
 
 
+def is_ours(thing: object) -> bool:
+    """Whether an object is of a class of this package, whose faults are not the user's."""
+    return type(thing).__module__.startswith(f"{udc_robust.__name__}.")
+
+
 def answered(network: nn.Module, x: Tensor, what: str, *more: Any) -> Tensor:
     """The answer of a network, which must be one tensor of numbers; a fault in code that is not ours is told as theirs.
 
@@ -150,12 +155,11 @@ def answered(network: nn.Module, x: Tensor, what: str, *more: Any) -> Tensor:
     except UserError:
         raise
     except FAULTS as error:
-        ours = type(network).__module__.startswith(f"{udc_robust.__name__}.")
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise UserError(
                 f"{what} runs out of memory on images of {tuple(x.shape)}: give smaller images or batches, or tiles"
             ) from error
-        if ours:
+        if is_ours(network):
             raise
         raise UserError(f"{what} does not take images of {tuple(x.shape)}: {blame(error)}") from error
     if not isinstance(answer, Tensor):
