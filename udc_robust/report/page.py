@@ -188,13 +188,12 @@ def _judged(panels: Sequence[Panel], prefix: str) -> dict[str, Any]:
     compared = comparison.comparisons([*pooled(panels), *panels])
     grouped = [(data, [c for c in compared if c.data == data]) for data in dict.fromkeys(c.data for c in compared)]
     matrices = [made for _, found in grouped if found and (made := matrix.matrix(found)) is not None]
-    judged = {id(found): verdict(found) for found in compared}
     return {
         "metric": panels[0].task.quality,
         "matrices": matrices,
         "paired": paired.of_runs(panels),
         "comparisons": compared,
-        "tables": [_table(data, found, [judged[id(one)] for one in found]) for data, found in grouped if found],
+        "tables": [_table(data, found) for data, found in grouped if found],
         "held_plots": [
             plot
             for i, (title, found) in enumerate(_plotted(grouped, matrices))
@@ -221,7 +220,7 @@ def _by_other_figures(panels: Sequence[Panel], prefix: str) -> Iterator[dict[str
             yield _judged(seen, f"{prefix}{metric.name}-")
 
 
-def _table(data: str, found: Sequence[Comparison], verdicts: Sequence[Any]) -> dict[str, Any]:
+def _table(data: str, found: Sequence[Comparison]) -> dict[str, Any]:
     """The victims of a data block in one table: those of several families share its columns."""
     budgets = list(dict.fromkeys(b for c in found for b in c.budgets))
     budgets.sort(key=lambda b: (b.norm != "linf", b.norm, b.eps))
@@ -230,7 +229,7 @@ def _table(data: str, found: Sequence[Comparison], verdicts: Sequence[Any]) -> d
         for c in found
         for standing in c.standings
     ]
-    texts = [v.text for v in verdicts if v.text]
+    texts = [judged.text for judged in map(verdict, found) if judged.text]
     return {"data": data, "budgets": budgets, "rows": rows, "verdicts": texts, "metric": found[0].metric}
 
 
