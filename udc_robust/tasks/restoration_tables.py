@@ -38,7 +38,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     found["psnr_std"] = pstdev(psnrs) if all(map(math.isfinite, psnrs)) else None
     if "broken" in rows[0]:
         found["broken"] = mean_of([float(row["broken"]) for row in rows])
-        found["rms"] = mean_of([row["l2"] / math.sqrt(3 * row["height"] * row["width"]) for row in rows])
+        found["rms"] = mean_of([rms_of(row) for row in rows])
     if rows[0].get("reference") == "gt":
         found["drop"] = mean_of([row["psnr_clean"] - row["psnr"] for row in rows])
         found["worse_than_input"] = mean_of([float(row["psnr"] < row["psnr_input"]) for row in rows])
@@ -47,3 +47,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     else:
         found["psnr_clean"] = found["psnr_input"] = None
     return found
+
+
+def rms_of(row: Row) -> float:
+    """The L2 norm of an image's change per value."""
+    return float(row["l2"] / math.sqrt(3 * row["height"] * row["width"]))

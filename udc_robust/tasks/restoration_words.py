@@ -18,7 +18,7 @@ from udc_robust.report.words import count, number, percent, span
 from udc_robust.report.worst import hardest, held, worst_by_image
 from udc_robust.tasks import restoration_scene_words as scenes
 from udc_robust.tasks.restoration_scenes import FIGURES as SCENE_FIGURES
-from udc_robust.tasks.restoration_tables import SUMMARY_COLUMNS
+from udc_robust.tasks.restoration_tables import SUMMARY_COLUMNS, rms_of
 
 _UNITS = {
     "tonemapped": "tone-mapped values x/(x+0.25) in [0,1]",
@@ -107,7 +107,7 @@ def _free_sentences(panel: Panel) -> list[str]:
         row, name = outcome.summary, outcome.cell.label
         if not math.isinf(outcome.cell.eps) or panel.stated_in == "linear":
             continue
-        sizes = [one["l2"] / math.sqrt(3 * one["height"] * one["width"]) for one in outcome.rows if one["broken"]]
+        sizes = [rms_of(one) for one in outcome.rows if one["broken"]]
         if not sizes:
             found.append(f"With no budget set, {name} breaks none of the images.")
         else:
