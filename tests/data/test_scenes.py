@@ -73,6 +73,39 @@ def test_panoramas_are_looked_at_all_round_and_not_far_from_the_horizon() -> Non
         assert -furthest <= min(drawn) < -0.8 * furthest and 0.8 * furthest < max(drawn) <= furthest
 
 
+def test_a_wide_view_shows_more_of_the_panorama_and_skips_no_pixel_of_it() -> None:
+    stripes = torch.ones(3, 512, 1024)
+    stripes[..., ::2] = 0  # as fine as the panorama can show
+    place = {"yaw": 0.0, "pitch": 0.0}
+    native, wide = (scenes.view_at(stripes, "panorama", 256, place | {"field_of_view": angle}) for angle in (90, 140))
+    assert native.shape == wide.shape == (3, 256, 256)
+    assert native[:, 120:136, 120:136].std() > 0.1  # stripes
+    middle = wide[:, 120:136, 120:136]
+    assert middle.std() < 0.1 and float(middle.mean()) == pytest.approx(0.5, abs=0.05)
+    ramp = torch.linspace(0, 1, 1024).expand(3, 512, 1024)
+    narrow = scenes.view_at(ramp, "panorama", 256, place | {"field_of_view": 45})
+    assert float(narrow[0, 128, -1] - narrow[0, 128, 0]) == pytest.approx(45 / 360, abs=0.002)
+
+
+def test_views_draw_their_angle_where_there_is_a_choice() -> None:
+    panorama = torch.rand(3, 16, 32)
+
+    def views(*angles: float) -> list[dict[str, float]]:
+        stream = torch.Generator().manual_seed(0)
+        range_ = [(angles[0], angles[1])] if angles else []
+        return [scenes.draw_view(panorama, "panorama", 256, stream, *range_)[1] for _ in range(20)]
+
+    assert views() == views(90, 90) and not any("field_of_view" in view for view in views())
+    drawn = [view["field_of_view"] for view in views(60, 120)]
+    assert 60 <= min(drawn) < 70 and 110 < max(drawn) <= 120
+    assert {view["field_of_view"] for view in views(60, 60)} == {60}
+    for angles in ((120, 60), (10, 60), (90, 179)):
+        with pytest.raises(ValueError, match="field_of_view"):
+            PairSettings(field_of_view=angles)
+    with pytest.raises(ValueError, match="of panoramas"):
+        PairSettings(kind="photo", field_of_view=(60, 90))
+
+
 def test_a_panorama_of_native_size_is_left_and_a_larger_one_averaged(tmp_path: Path) -> None:
     small, fine = torch.rand(3, 512, 1024), torch.rand(3, 1024, 2048)
     assert scenes.at_native_size(small, tmp_path) is small

@@ -13,6 +13,7 @@ from udc_robust.config_file import check_config
 from udc_robust.data import scenes, synth
 from udc_robust.data.images import read_image, write_image
 from udc_robust.data.samples import PairedFolders
+from udc_robust.data.scene_sets import SceneSet
 from udc_robust.data.synth import SynthSettings, synthesise
 from udc_robust.errors import UserError
 
@@ -139,6 +140,21 @@ def test_panoramas_are_viewed_in_the_geometry_of_the_psf(tmp_path: Path) -> None
     whole = read_image(tmp_path / "whole" / "gt" / "a_000.png").pixels
     cut = read_image(tmp_path / "part" / "gt" / "a_000.png").pixels
     assert torch.equal(cut, whole[:, part["top"] : part["top"] + 96, part["left"] : part["left"] + 96])
+
+
+def test_a_view_of_another_angle_is_found_again_and_an_older_set_goes_on(tmp_path: Path) -> None:
+    write_image(tmp_path / "panos" / "a.npy", night(0, 512, 1024))
+    settings = replace(SETTINGS, kind="panorama", per_source=2, difficulty=(0.0, 99.0))
+    for angles, out in (((50.0, 130.0), tmp_path / "angles"), ((90.0, 90.0), tmp_path / "native")):
+        entries = synthesise(tmp_path / "panos", out, replace(settings, field_of_view=angles))
+        assert [("field_of_view" in entry) for entry in entries] == [angles[0] < 90] * 2
+        found = SceneSet(PairedFolders(out / "lq", out / "gt", "tonemapped"), tmp_path / "panos")
+        assert [found.placed(index)[0].shape for index in range(2)] == [(3, 96, 96)] * 2  # refused where another view
+    manifest = tmp_path / "native" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["settings"]["field_of_view"]
+    manifest.write_text(json.dumps(content))
+    assert synthesise(tmp_path / "panos", tmp_path / "native", settings) == entries
 
 
 def test_a_larger_panorama_is_averaged_down(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ def synth(
         str, typer.Option("--licence", help="Licence of the sources, noted for each image.")
     ] = "unknown",
     difficulty: Annotated[tuple[float, float], typer.Option(help="Range of the degraded PSNR in dB.")] = (19.0, 28.0),
+    field_of_view: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Range of the angles of view of panoramas, in degrees [default: 90 90, their own resolution]."
+        ),
+    ] = None,
     shot: Annotated[float, typer.Option(help="Shot noise: variance per unit of radiance.")] = 0.0,
     read: Annotated[float, typer.Option(help="Read noise: standard deviation in radiance.")] = 0.0,
     seed: int = 0,
@@ -47,6 +53,8 @@ def synth(
         "kind": kind, "psfs": psf or ["phone"], "per_source": per_source, "size": size, "seed": seed,
         "licence": licence, "difficulty": difficulty, "shot": shot, "read": read,
     }  # fmt: skip
+    if field_of_view:
+        values["field_of_view"] = field_of_view
     settings = check_config(values, SynthSettings, "options")
     output_folder(out, [sources, *(Path(name) for name in settings.psfs)], below=["lq", "gt"])
     pairs = synthesise(sources, out, settings, only=only or [], exclude=exclude or [])

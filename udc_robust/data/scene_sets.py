@@ -78,7 +78,7 @@ class SceneSet:
 
 
 def _place(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry[name] for name in ("yaw", "pitch", "top", "left") if name in entry}
+    return {name: entry[name] for name in ("yaw", "pitch", "field_of_view", "top", "left") if name in entry}
 
 
 @lru_cache(maxsize=1)  # pairs of one source follow each other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from udc_robust.progress import note
 
 FIELD = 256
 """Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
+
+NATIVE = 90.0
+"""Degrees of view at which `FIELD` pixels show a panorama at its own resolution."""
 
 MISSPELT = 0.8
 """How alike a name must be to one that is there to be taken for a mistake and not for a source that one lacks."""
@@ -64,7 +68,7 @@ def draw_pair(source: Tensor, psfs: Mapping[str, Tensor], settings: PairSettings
     low, high = settings.difficulty
     for _ in range(settings.tries):
         psf_name = settings.psfs[int(torch.randint(len(settings.psfs), (), generator=stream))]
-        scene, view = draw_view(source, settings.kind, settings.size, stream)
+        scene, view = draw_view(source, settings.kind, settings.size, stream, settings.field_of_view)
         lq, gt = make_pair(
             scene, psfs[psf_name], shot=settings.shot, read=settings.read, generator=stream, edge=settings.edge
         )
@@ -123,8 +127,14 @@ def at_native_size(panorama: Tensor, path: Path) -> Tensor:
     return F.interpolate(panorama[None], (2 * FIELD, 4 * FIELD), mode="area")[0] if width > 4 * FIELD else panorama
 
 
-def draw_view(source: Tensor, kind: str, size: int, stream: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
-    """A random view of a panorama, or a random crop of a picture: ``(3,size,size)``, and where it is."""
+def draw_view(
+    source: Tensor, kind: str, size: int, stream: torch.Generator, angles: tuple[float, float] = (NATIVE, NATIVE)
+) -> tuple[Tensor, dict[str, Any]]:
+    """A random view of a panorama, or a random crop of a picture: ``(3,size,size)``, and where it is.
+
+    Args:
+        angles: range of a panorama's angles of view, in degrees.
+    """
 
     def draw(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=stream))
@@ -133,6 +143,8 @@ def draw_view(source: Tensor, kind: str, size: int, stream: torch.Generator) -> 
     height, width = source.shape[-2:]
     if kind == "panorama":
         place, height, width = {"yaw": round(draw(-180, 180), 2), "pitch": round(draw(-30, 30), 2)}, FIELD, FIELD
+        if angles != (NATIVE, NATIVE):
+            place["field_of_view"] = round(draw(*angles), 2)
     if min(height, width) < size:
         raise UserError(f"a source is {height}x{width}, smaller than --size {size}")
     if kind != "panorama" or size < FIELD:
@@ -143,7 +155,10 @@ def draw_view(source: Tensor, kind: str, size: int, stream: torch.Generator) -> 
 def view_at(source: Tensor, kind: str, size: int, place: Mapping[str, Any]) -> Tensor:
     """The light of a view ``(3,size,size)``, at the place that a manifest has of it."""
     if kind == "panorama":
-        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD)
+        angle = place.get("field_of_view", NATIVE)
+        finer = math.ceil(math.tan(math.radians(angle) / 2) - 1e-9)  # a coarser view would skip pixels of the panorama
+        source = perspective_view(source, place["yaw"], place["pitch"], size=FIELD * finer, field=angle)
+        source = F.avg_pool2d(source, finer)
     if "top" not in place:
         return source
     return source[:, place["top"] : place["top"] + size, place["left"] : place["left"] + size]

@@ -137,6 +137,7 @@ def _former(manifest: Path, header: dict[str, Any]) -> dict[str, dict[str, Any]]
         content = json.loads(manifest.read_text(encoding="utf-8"))
         if not content["pairs"] and not pictures:
             return {}
+        content["settings"] = SynthSettings().model_dump(mode="json") | content["settings"]  # a set of an older version
         changed = [name for part in header if part != "domain" for name in _changed(content[part], header[part])]
         if changed or content["domain"] != header["domain"]:
             raise UserError(
