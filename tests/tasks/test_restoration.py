@@ -93,3 +93,5 @@ def test_drops_are_from_the_clean_figure_and_the_share_is_of_those_below_the_inp
     ])  # fmt: skip
     assert (found["drop"], found["noise_drop"], found["worse_than_input"]) == (7.5, 1.5, 0.5)
     assert (found["psnr_worst"], found["broken"], found["rms"]) == (20.0, 0.5, pytest.approx(0.75))
+    planes = [{**same, "channels": 4, "psnr": 20.0, "psnr_clean": 30.0, "psnr_input": 22.0, "broken": True, "l2": 3.0}]
+    assert summarise(planes)["rms"] == pytest.approx(3 / 48**0.5)  # per value of a RAW capture

@@ -155,7 +155,7 @@ def rows(found: Sequence[Table]) -> list[dict[str, Any]]:
 
 def _figures(rows: Sequence[Row]) -> list[str]:
     """The columns of figures, by name."""
-    no_figures = {"severity", "draws", "nfe", "label", "answer", "height", "width", "eot"}
+    no_figures = {"severity", "draws", "nfe", "label", "answer", "height", "width", "channels", "eot"}
     return [
         name for name in rows[0] if name not in no_figures and all(isinstance(row[name], float | None) for row in rows)
     ]

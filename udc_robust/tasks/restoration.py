@@ -194,8 +194,9 @@ def figures(judged: Judged, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
 
 def describe(batch: Batch, row: int) -> dict[str, Any]:
     """Size of an image, and what it is measured against."""
-    height, width = batch.x.shape[-2:]
-    return {"height": height, "width": width, "reference": "clean" if batch.target is None else "gt"}
+    channels, height, width = batch.x.shape[1:]
+    size = {"height": height, "width": width, "channels": channels}
+    return size | {"reference": "clean" if batch.target is None else "gt"}
 
 
 def pictures(judged: Judged) -> dict[str, Tensor]:

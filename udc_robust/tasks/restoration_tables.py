@@ -14,7 +14,7 @@ NAMES = cell_names("restorer", of_objective=["against"], of_data=["reference"])
 FIGURES = ("psnr", "ssim", "ms_ssim", "gmsd")
 DRAWS = ("psnr_worst_draw", "psnr_average", "psnr_draw_std")
 RESULT_COLUMNS = (
-    *NAMES, "image", "height", "width", *FIGURES, *DRAWS, "psnr_clean", "psnr_noise", "psnr_input",
+    *NAMES, "image", "height", "width", "channels", *FIGURES, *DRAWS, "psnr_clean", "psnr_noise", "psnr_input",
     "psnr_to_clean_output", "psnr_of_attacked_input", "objective_clean", "objective_attacked", "broken", *COSTS,
     BAD,
 )  # fmt: skip
@@ -50,5 +50,5 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def rms_of(row: Row) -> float:
-    """The L2 norm of an image's change per value."""
-    return float(row["l2"] / math.sqrt(3 * row["height"] * row["width"]))
+    """The L2 norm of an image's change per value; results of 0.2 do not say that they are of three channels."""
+    return float(row["l2"] / math.sqrt((row.get("channels") or 3) * row["height"] * row["width"]))

@@ -74,6 +74,14 @@ def load_inverse(weights: str) -> Restorer:
     return load_restorer(RestorerSpec(weights, weights=file, domain="srgb"), "srgb")
 
 
+def _ycbcr(x: Tensor) -> Tensor:
+    """Luminance and colour differences of RGB images (BT.601)."""
+    from kornia.color import rgb_to_ycbcr
+
+    require(x.shape[1] == 3, "channels of images halftoned by luminance", "1 or 3", x.shape[1])
+    return rgb_to_ycbcr(x)
+
+
 class Halftone(Defence):
     """Halftone, and make a picture of the dots again where asked to.
 
@@ -154,20 +162,17 @@ class Halftone(Defence):
         """What the dots are a picture of: the images, or their Y in all channels."""
         if self.channels != "grey" or x.shape[1] == 1:
             return x
-        from kornia.color import rgb_to_ycbcr
-
-        return rgb_to_ycbcr(x)[:, :1].expand_as(x)
+        return _ycbcr(x)[:, :1].expand_as(x)
 
     def _by_colour(self, x: Tensor, noise: Tensor, *, soft: bool) -> Tensor:
         if self.channels == "each" or x.shape[1] == 1:
             return self._dots(x, noise, soft=soft)
-        from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
-
-        require(x.shape[1] == 3, "channels of images halftoned by luminance", "1 or 3", x.shape[1])
-        luminance, colour = rgb_to_ycbcr(x).split([1, 2], 1)
+        luminance, colour = _ycbcr(x).split([1, 2], 1)
         dots = self._dots(luminance, noise[:, :1] if self.random else noise, soft=soft)
         if self.channels == "grey":
             return dots.expand_as(x)
+        from kornia.color import ycbcr_to_rgb
+
         # Full dots with the colour of half tones leave the cube.
         return ycbcr_to_rgb(torch.cat([dots, colour], 1)).clamp(0, 1)
 
