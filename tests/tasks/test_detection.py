@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from torchvision.utils import save_image
 from udc_robust.attacks import Linf, attack, objective
 from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
+from udc_robust.grid.identity import claim_folder
 from udc_robust.tasks import TASKS, evaluate, write_report
 from udc_robust.tasks import detection_words as words
 from udc_robust.tasks import guard as guards
@@ -93,6 +95,16 @@ def test_a_restorer_is_watched_too(tmp_path) -> None:
         rows = {row["attack"]: row for row in csv.DictReader(handle)}
     assert float(rows["pgd-mse+undetected"]["score"]) < float(rows["pgd"]["score"])
     assert 0 <= float(rows["pgd"]["auroc_noise"]) <= 1 and rows["pgd"]["safe"] != "n/a"
+
+
+def test_the_files_that_a_detectors_defence_reads_by_default_belong_to_the_run(workplace) -> None:
+    network = values(workplace)["detectors"][0]["classifier"]
+    blocks = [{"kind": "none", "classifier": network}]
+    blocks += [{"kind": "residual", "name": str(i), "defence": defence, "classifier": network}
+        for i, defence in enumerate(["median", {"kind": "halftone", "inverse": "learned"}])]  # fmt: skip
+    claim_folder(TASKS["detection"], config_of(workplace, detectors=blocks), workplace / "run", [], [])
+    inputs = json.loads((workplace / "run" / "inputs.json").read_text())
+    assert "inverse_halftone_mini" in inputs, sorted(inputs)
 
 
 class Brightness(torch.nn.Module):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 from udc_robust.config_file import may_load, told
+from udc_robust.errors import UserError
 from udc_robust.names import NONE
 
 
@@ -47,3 +48,20 @@ class DetectorBlock(BaseModel):
     def options(self) -> dict[str, Any]:
         """The kind's own options."""
         return dict(self.model_extra or {})
+
+    @property
+    def defences(self) -> list[tuple[str, dict[str, Any]]]:
+        """Kind and options of the defence that it is made of, if it is made of one."""
+        return [kind_and_options(self.options["defence"])] if "defence" in self.options else []
+
+
+def kind_and_options(defence: Any) -> tuple[str, dict[str, Any]]:
+    """A defence as a detector's option says it: a kind, or a block.
+
+    Raises:
+        UserError: neither.
+    """
+    block = {"kind": defence} if isinstance(defence, str) else defence
+    if not isinstance(block, Mapping) or not isinstance(block.get("kind"), str):
+        raise UserError(f"defence must be a block such as {{kind: blur, sigma: 1}}, not {defence}")
+    return block["kind"], {key: value for key, value in block.items() if key != "kind"}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from udc_robust.attacks.streams import Streams
 from udc_robust.defences.defence import Defence
 from udc_robust.defences.registry import build_defence, check_defence
+from udc_robust.detectors.config import kind_and_options
 from udc_robust.detectors.detector import Detector
-from udc_robust.errors import UserError
 
 
 class Residual(Detector):
@@ -29,10 +29,7 @@ class Residual(Detector):
 
     def __init__(self, defence: Any, of: Literal["input", "answer"] = "input") -> None:
         super().__init__()
-        block = {"kind": defence} if isinstance(defence, str) else defence
-        if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
-            raise UserError(f"defence must be a block such as {{kind: blur, sigma: 1}}, not {defence}")
-        self.kind, self.options = block["kind"], {key: value for key, value in block.items() if key != "kind"}
+        self.kind, self.options = kind_and_options(defence)
         check_defence(self.kind, self.options)
         self.of = of
         self.defence: Defence | None = None

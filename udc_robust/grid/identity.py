@@ -45,7 +45,7 @@ def claim_folder(
     """
     images = digest([(data.label, data.keys, data.sizes, data.digest()) for data in sets])
     weights = {network.name: file_digest(network.origin) for mine in networks for network in mine.values()}
-    models = [text for block in config.defences for text in stated_texts(block.kind, block.options)]
+    models = [text for kind, options in config.all_defences for text in stated_texts(kind, options)]
     claim(out, config, {"images": images, "weights": weights}, former_schema=task.schema, also=models)
 
 

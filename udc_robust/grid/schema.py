@@ -73,6 +73,11 @@ class RunConfig(Strict):
         networks = [str(block["name"]) for block in blocks if isinstance(block, Mapping) and "name" in block]
         return told(lambda: with_preset(with_bands(values), cls.model_fields["task"].default, networks))
 
+    @property
+    def all_defences(self) -> list[tuple[str, dict[str, Any]]]:
+        """Kind and options of every defence: the files that they read by default are part of what was run."""
+        return [(block.kind, block.options) for block in self.defences]
+
     @model_validator(mode="after")
     def _preset_as_it_is(self) -> RunConfig:
         """Whoever quotes a preset ran its attacks, and not others of their names."""

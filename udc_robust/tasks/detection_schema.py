@@ -143,6 +143,11 @@ class DetectionConfig(RunConfig):
         return {**values, "attacks": [filled(block) for block in values.get("attacks") or []]}
 
     @property
+    def all_defences(self) -> list[tuple[str, dict[str, Any]]]:
+        """Those that detectors are made of too."""
+        return super().all_defences + [found for detector in self.detectors for found in detector.defences]
+
+    @property
     def beside(self) -> Literal["classifier", "restorer"]:
         """What kind of network all detectors of the run watch."""
         return "classifier" if isinstance(self.data[0], ImagesConfig) else "restorer"
