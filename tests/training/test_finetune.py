@@ -261,6 +261,10 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
     other = _parent(sets, "NAFNet", {**TINY, "width": 8})
     cases = [
         ({"parent": "nafnet_mimi"}, "unknown parent 'nafnet_mimi': did you mean 'nafnet_mini'"),
+        (
+            {"recipe": "distilled", "teacher": "nafnet_mimi"},
+            "unknown teacher 'nafnet_mimi': did you mean 'nafnet_mini'",
+        ),
         ({"network": "DISCNet", "options": {}}, "does not fit DISCNet"),
         ({"batch_size": 9}, r"batch_size 9 is larger than the data \(8 pairs\)"),
         ({"validation_size": 64}, "lower `validation_size` 64"),
@@ -282,11 +286,25 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
         facts.write_text(before)
 
 
+def test_a_student_comes_near_its_teacher(sets) -> None:
+    (sets / "taught").mkdir()
+    teacher = _parent(sets / "taught", options=TINY | {"width": 8})
+    changes = {"recipe": "distilled", "teacher": str(teacher), "loss": "l1", "beta": 50, "steps": 40, "inner_steps": 1}
+    facts = finetune(_config(sets, **changes, eps="0.1/255"), sets / "out")
+    lq = PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt")[0].lq[None]
+    answers = [load_restorer(RestorerSpec("x", weights=str(path)), "srgb")(lq)
+        for path in (teacher, _parent(sets), sets / "out" / "hard.safetensors")]  # fmt: skip
+    before, after = ((answers[0] - answer).abs().mean().item() for answer in answers[1:])
+    assert after < 0.5 * before and facts["finetuning"] == "distilled"
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"recipe": "both"}, "recipe 'both' needs a `purifier`"),
         ({"purifier": "x"}, "takes no `purifier`"),
+        ({"recipe": "distilled"}, "recipe 'distilled' needs a `teacher`"),
+        ({"teacher": "x"}, "`teacher` belongs to recipe 'distilled': leave it out of recipe 'adversarial'"),
         (
             {"recipe": "purifier", "purifier": "x", "grow": {"width": 8}},
             "leaves the restorer as it is: leave out `grow`",

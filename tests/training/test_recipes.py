@@ -21,8 +21,8 @@ from udc_robust.training.finetune_config import FinetuneConfig
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
 
-def _restorer() -> Restorer:
-    torch.manual_seed(0)
+def _restorer(seed: int = 0) -> Restorer:
+    torch.manual_seed(seed)
     network = build_network("NAFNet", TINY)
     for name, parameter in network.named_parameters():
         if name.endswith(("beta", "gamma")):  # NAFNet's blocks begin switched off
@@ -53,8 +53,10 @@ def _setup(tiny_purifier, recipe: str, **changes) -> recipes.FinetuneSetup:
         pipeline = load_purifier(tiny_purifier)
         plans = [pipeline.plan(noise_level=level) for level in range(low, high + 1)]
         purifiers = [pipeline.purifier(plan).requires_grad_(False) for plan in plans]
+    values |= {"teacher": "x"} if recipe == "distilled" else {}
     config = check_config(values, FinetuneConfig, "test")
-    return recipes.FinetuneSetup(config, _restorer(), purifiers, None)
+    teacher = _restorer(1).eval().requires_grad_(False) if recipe == "distilled" else None
+    return recipes.FinetuneSetup(config, _restorer(), purifiers, None, teacher)
 
 
 def _learner(setup: recipes.FinetuneSetup) -> nn.Module:
@@ -105,6 +107,18 @@ def test_a_batch_may_hold_plain_rows_only(tiny_purifier, name) -> None:
         lq, gt = _batch(2)
         assert loss.item() == pytest.approx(setup.loss(setup.restorer(lq), gt).item())
     assert loss.isfinite()
+
+
+def test_a_student_learns_the_truth_and_what_its_teacher_answers_to_the_clean_images(tiny_purifier) -> None:
+    lq, gt = _batch(2)
+    for loss in ("l1", "psnr"):
+        setup = _setup(tiny_purifier, "distilled", beta=0.3, loss=loss)
+        x = recipes.attacked(setup, setup.restorer, lq, gt, Streams([0, 1]), 0)
+        found = recipes.distilled(setup, setup.restorer, lq, gt, Streams([0, 1]), 0)
+        restored, taught = setup.restorer(x), setup.teacher(lq)
+        expected = setup.loss(restored, gt) + 0.3 * setup.loss(restored, taught)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert not torch.allclose(taught, setup.restorer(lq))
 
 
 def test_plain_rows_stay_and_the_others_change(tiny_purifier) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from udc_robust.training.config import Training
 
 # What a licence and a description are true of.
-MADE_OF = {"train", "validation", "parent", "network", "options", "weights", "recipe", "purifier", "mode", "steps"}
+MADE_OF = {
+    "train", "validation", "parent", "teacher", "network", "options", "weights", "recipe", "purifier", "mode", "steps",
+}  # fmt: skip
 
 
 def about(config: Training, what: str) -> str:

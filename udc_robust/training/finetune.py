@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     perceptual = load_perceptual(config, accelerator.is_main_process)
     for module in (*purifiers, *filter(None, [perceptual])):
         module.to(accelerator.device).eval().requires_grad_(False)
+    teacher = load_teacher(config.teacher, domain).to(accelerator.device) if config.teacher else None
     learner = learner_of(config, restorer, purifiers).to(accelerator.device)
-    recipe, setup = RECIPES[config.recipe], FinetuneSetup(config, restorer, purifiers, perceptual)
+    recipe, setup = RECIPES[config.recipe], FinetuneSetup(config, restorer, purifiers, perceptual, teacher)
     crops = centre_crops(pairs.validation, config.validation_crops, config.validation_size)
 
     def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
@@ -155,15 +157,28 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
     Raises:
         UserError: no such checkpoint, weights of another network, or one that does not look at its images.
     """
-    if config.parent in shipped_checkpoints():
-        weights = str(shipped_checkpoints()[config.parent])
-    elif Path(config.parent).is_file():
-        weights = config.parent
+    spec = RestorerSpec(config.name, config.network, config.options, domain=config.domain)
+    return _trained("parent", config.parent, spec, domain)
+
+
+def load_teacher(name: str, domain: str) -> Restorer:
+    """The restorer whose answers are learnt, for images of ``domain``: its file says which network it is.
+
+    Raises:
+        UserError: see `load_parent`.
+    """
+    return _trained("teacher", name, RestorerSpec("teacher"), domain).eval().requires_grad_(False)
+
+
+def _trained(what: str, name: str, spec: RestorerSpec, domain: str) -> Restorer:
+    if name in shipped_checkpoints():
+        weights = str(shipped_checkpoints()[name])
+    elif Path(name).is_file():
+        weights = name
     else:
-        raise unknown_name("parent", config.parent, [*shipped_checkpoints(), "a weights file"])
-    spec = RestorerSpec(config.name, config.network, config.options, weights, config.domain)
-    restorer = load_restorer(spec, domain)
-    check_it_looks(restorer, f"parent {config.parent!r}", weights, side=restorer.min_size)
+        raise unknown_name(what, name, [*shipped_checkpoints(), "a weights file"])
+    restorer = load_restorer(replace(spec, weights=weights), domain)
+    check_it_looks(restorer, f"{what} {name!r}", weights, side=restorer.min_size)
     return restorer
 
 

@@ -59,17 +59,19 @@ class FinetuneConfig(PairTraining):
         grow: options of a larger network that begins as the parent, which is smaller: see `training.grown`.
         domain: colour domain the network works in; None: what the parent says.
         recipe: ``purified`` (Sensors 2025, 25(11), 3386: learn the purifier's images), ``adversarial`` (Madry et al.
-            2018), ``trades`` (Zhang et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier``
-            (it learns, the restorer stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control),
-            ``optics`` (renders through displays within ``train.tolerances``),
-            ``jammer`` (captures after a ``channel``: what is reached there bounds what any attack training can hold).
+            2018), ``distilled`` (the same, and the answers of a ``teacher``: Goldblum et al. 2020), ``trades`` (Zhang
+            et al. 2019), ``both`` (attacks made and learnt through the purifier), ``purifier`` (it learns, the restorer
+            stays), ``gradient_norm`` (first-order damage), ``noise`` (its norm: the control), ``optics`` (renders
+            through displays within ``train.tolerances``), ``jammer`` (captures after a ``channel``: what is reached
+            there bounds what any attack training can hold).
         channel: of ``jammer``, see `attacks.channels`: ``blur``, ``fields``, ``signs``, ``bins``, ``learnt`` beside the
             restorer, or the file of a learnt one.
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         objectives: what the inner PGD climbs; of several, each step draws one.
-        beta: weight of the distance between clean and attacked restoration (``trades``), or of the first-order damage
-            (``gradient_norm``).
+        teacher: of ``distilled``: a shipped checkpoint or a weights file, larger or hardened for longer.
+        beta: weight of the distance between clean and attacked restoration (``trades``), to the teacher's answers
+            (``distilled``), or of the first-order damage (``gradient_norm``).
         focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
         plain_share: share of the rows that stay as they are.
         perceptual: weight of a perceptual distance.
@@ -85,8 +87,10 @@ class FinetuneConfig(PairTraining):
     grow: dict[str, Any] | None = None
     domain: Domain | None = None
     recipe: Literal[
-        "purified", "adversarial", "trades", "both", "purifier", "gradient_norm", "noise", "jammer", "optics"
-    ]
+        "purified", "adversarial", "distilled", "trades", "both", "purifier", "gradient_norm", "noise", "jammer",
+        "optics",
+    ]  # fmt: skip
+    teacher: str | None = None
     channel: str | None = None
     purifier: PurifierConfig | None = None
     norm: Literal["linf", "l2"] = "linf"
@@ -135,7 +139,13 @@ class FinetuneConfig(PairTraining):
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
         self._check_channel(info)
-        attacks = self.recipe in ("adversarial", "trades", "both", "purifier")
+        if (self.teacher is None) == (self.recipe == "distilled"):
+            raise ValueError(
+                "recipe 'distilled' needs a `teacher`: a shipped checkpoint or a weights file"
+                if self.teacher is None
+                else f"`teacher` belongs to recipe 'distilled': leave it out of recipe {self.recipe!r}"
+            )
+        attacks = self.recipe in ("adversarial", "distilled", "trades", "both", "purifier")
         if self.objectives != ["mse"] and not attacks:
             raise ValueError(f"recipe {self.recipe!r} makes no attack: leave out `objectives`")
         if self.recipe == "gradient_norm" and self.mixed_precision != "no":

@@ -50,12 +50,14 @@ class FinetuneSetup:
         restorer: the very weights that train, without the wrapper of several processes: inner attacks go through it.
         purifiers: the purifier at each noise level that a step may draw.
         perceptual: a distance of features, or None.
+        teacher: a robust restorer whose answers are learnt, or None.
     """
 
     config: FinetuneConfig
     restorer: Restorer
     purifiers: list[Purifier]
     perceptual: nn.Module | None
+    teacher: nn.Module | None = None
 
     def between(self, low: float, high: float, step: int, what: str) -> float:
         """A uniform number for this step, the same on every process."""
@@ -150,6 +152,15 @@ def adversarial(
     return setup.loss(network(x), gt)
 
 
+def distilled(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
+    """The worst images within the budget, answered as a teacher answers the clean ones (ARD, Goldblum et al. 2020)."""
+    assert setup.teacher is not None
+    with torch.no_grad():
+        taught = setup.teacher(lq)
+    restored = network(attacked(setup, setup.restorer, lq, gt, streams, step))
+    return setup.loss(restored, gt) + setup.config.beta * setup.distance(restored, taught)
+
+
 def trades(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, streams: Streams, step: int) -> Tensor:
     """Clean loss, and how far an attack can move the restoration (Zhang et al. 2019, eq. 5)."""
     with torch.no_grad():
@@ -238,7 +249,7 @@ class Jammed(nn.Module):
 
 
 RECIPES: dict[str, Recipe] = {
-    "purified": purified, "adversarial": adversarial, "trades": trades, "both": both,
+    "purified": purified, "adversarial": adversarial, "distilled": distilled, "trades": trades, "both": both,
     "purifier": hardened_purifier, "noise": noise, "gradient_norm": gradient_norm,
     "jammer": jammer, "optics": optics,
 }  # fmt: skip
