@@ -96,6 +96,7 @@ def print_models() -> None:
     for name, classical in CLASSICAL.items():
         options = ", ".join(str(option) for option in inspect.signature(classical).parameters.values())
         console.print(f"  {name}({options})".replace("'", ""), soft_wrap=True)
+    console.print("The mean of several: {network: mean_of, options: {of: [nafnet_mini_hardened, mine.safetensors]}}")
     console.print("basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class or file.py:Class.")
 
 

@@ -19,8 +19,12 @@ from udc_robust.optics.domains import DOMAINS
 from udc_robust.progress import note
 from udc_robust.restorers.basicsr_bridge import NETWORKS, basicsr_network, own_network
 from udc_robust.restorers.deconvolution import CLASSICAL
+from udc_robust.restorers.mean_of import MeanOf
 from udc_robust.restorers.restorer import Restorer as Restorer
 from udc_robust.restorers.weight_norm_names import published_state_dict
+
+WITHOUT_WEIGHTS: dict[str, type[nn.Module]] = {**CLASSICAL, "mean_of": MeanOf}
+"""Restorers without a weights file of their own, by name."""
 
 _CHANNELS = ("channels", "img_channel", "in_nc")
 """Where networks say how many channels their images have."""
@@ -59,7 +63,7 @@ def published_networks() -> dict[str, Path]:
 
 def restorer_names() -> list[str]:
     """Every name that a restorer can be called by, beside files and code of one's own."""
-    return [*NETWORKS, *CLASSICAL, *published_networks(), *shipped_checkpoints()]
+    return [*NETWORKS, *WITHOUT_WEIGHTS, *published_networks(), *shipped_checkpoints()]
 
 
 def _published(spec: RestorerSpec) -> RestorerSpec:
@@ -79,8 +83,8 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     """
     if name in NETWORKS:
         return own_network(name)
-    if name in CLASSICAL:
-        return CLASSICAL[name]
+    if name in WITHOUT_WEIGHTS:
+        return WITHOUT_WEIGHTS[name]
     if ":" in name or "." in name:
         return network_builder(name)
     try:
@@ -111,10 +115,10 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     alike = shipped_checkpoints().get(spec.network or spec.name)
     if weights is None and alike is not None:
         weights = str(alike)
-    if weights and (spec.network or spec.name) in CLASSICAL:
+    if weights and (spec.network or spec.name) in WITHOUT_WEIGHTS:
         raise UserError(f"restorer {spec.name!r} has no weights: leave `weights` {weights} away, or set `network`")
     state, facts = _read(weights) if weights else (None, {})
-    if spec.network is None and (spec.name in NETWORKS or spec.name in CLASSICAL):
+    if spec.network is None and (spec.name in NETWORKS or spec.name in WITHOUT_WEIGHTS):
         spec = replace(spec, network=spec.name)
     if state is not None and spec.network is None and alike is None and "network" not in facts:
         spec = _recognised(spec, state)
@@ -136,6 +140,27 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
         except UserError as error:
             guess = looks_like(state)
             raise UserError(f"{error}; it looks like {guess!r}" if guess else str(error)) from error
+    reason, network_domain = _domain_of(network, spec, facts, domain)
+    weightless = bool(getattr(network, "weightless", False))
+    origin = str(weights) if weights else network.origin if weightless else f"random weights, seed {seed}"
+    made_from = vars(network) if isinstance(network, MeanOf) else facts
+    restorer = Restorer(
+        spec.name, network, domain=domain, network_domain=network_domain, trained=weightless or state is not None,
+        origin=str(origin), architecture={"network": network_name, "options": options},
+        parent=made_from.get("parent"), parent_sha256=made_from.get("parent_sha256"), domain_reason=reason,
+        flips=spec.flips,
+    )  # fmt: skip
+    return restorer.to(device).eval()
+
+
+def _domain_of(network: nn.Module, spec: RestorerSpec, facts: Mapping[str, Any], domain: str) -> tuple[str, str]:
+    """Who says which colour domain a network works in, and which, before images of ``domain``.
+
+    Raises:
+        UserError: an unknown one, or RAW planes where the network takes pictures or the other way round.
+    """
+    if isinstance(network, MeanOf) and spec.domain not in (None, network.domain):
+        raise UserError(f"restorer {spec.name!r}: leave `domain` away, the members of a mean know their own")
     sayings = {
         "as you say": spec.domain, "its weights say so": facts.get("domain"),
         "its class says so": getattr(network, "domain", None),
@@ -153,14 +178,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
             )
     elif network_domain == "raw":
         raise UserError(f"restorer {spec.name!r} is for RAW planes: give it data of `kind: raw` with `develop: false`")
-    weightless = bool(getattr(network, "weightless", False))
-    origin = str(weights) if weights else network.origin if weightless else f"random weights, seed {seed}"
-    restorer = Restorer(
-        spec.name, network, domain=domain, network_domain=network_domain, trained=weightless or state is not None,
-        origin=str(origin), architecture={"network": network_name, "options": options}, parent=facts.get("parent"),
-        parent_sha256=facts.get("parent_sha256"), domain_reason=reason, flips=spec.flips,
-    )  # fmt: skip
-    return restorer.to(device).eval()
+    return reason, network_domain
 
 
 def _recognised(spec: RestorerSpec, state: Mapping[str, Tensor]) -> RestorerSpec:
