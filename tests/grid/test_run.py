@@ -25,6 +25,7 @@ from udc_robust.errors import UserError
 from udc_robust.grid.attacking import _noise
 from udc_robust.grid.identity import claim_folder
 from udc_robust.grid.images import Batch, Images
+from udc_robust.grid.run import dealt
 from udc_robust.metrics import psnr, ssim
 from udc_robust.networks.weights import save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
@@ -116,6 +117,23 @@ def test_a_killed_run_resumes_to_the_same_bytes(workplace) -> None:
     assert (workplace / "killed" / "results.csv").read_bytes() == whole
     assert done < len(journal.read_bytes().splitlines())
     assert (workplace / "killed" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("names", ["ab", "abc", "abcd"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_process_gets_as_much_of_each_network(names, count) -> None:
+    shares = [SimpleNamespace(batch=batch, victims=[SimpleNamespace(network=SimpleNamespace(name=name))])
+        for batch in range(6) for name in names]  # fmt: skip
+    parts = [dealt(shares, rank, count) for rank in range(count)]
+    assert sorted(id(share) for part in parts for share in part) == sorted(map(id, shares))
+    for part in parts:
+        of = [share.victims[0].network.name for share in part]
+        assert {of.count(name) for name in names} == {6 // count}
+        assert [share.batch for share in part] == sorted(share.batch for share in part)
+    assert len(set(map(len, parts))) == 1
+    alone = [share for share in shares if share.victims[0].network.name == "a"][:1] + shares[1:2]
+    if count > 1:  # one batch of two networks: two processes have something to do
+        assert [len(dealt(alone, rank, count)) for rank in range(2)] == [1, 1]
 
 
 def test_batch_size_changes_nothing_but_rounding(workplace) -> None:

@@ -20,7 +20,7 @@ from udc_robust.grid.identity import claim_folder, facts_of
 from udc_robust.grid.images import Batch, Images
 from udc_robust.grid.journal import Journal
 from udc_robust.grid.matching import tune
-from udc_robust.grid.plan import Networks, Plan, loaded, opened, planned
+from udc_robust.grid.plan import Networks, Plan, Share, loaded, opened, planned
 from udc_robust.grid.schema import RunConfig
 from udc_robust.grid.sources import sources_of
 from udc_robust.grid.tables import write_tables
@@ -81,10 +81,23 @@ def _run(
     return facts
 
 
+def dealt(shares: Sequence[Share], rank: int, count: int) -> list[Share]:
+    """What of the work one process does: of each network every ``count``-th batch, so that a slow one is shared too."""
+    turns: dict[str, int] = {}
+    mine = []
+    for share in shares:
+        name = share.victims[0].network.name
+        turn = turns.setdefault(name, len(turns))  # networks begin with different processes
+        turns[name] += 1
+        if turn % count == rank:
+            mine.append(share)
+    return mine
+
+
 def _work(plan: Plan, processes: Processes) -> None:
     """Do this process's share of all units that the journal does not know yet."""
     journal = Journal(plan.out, processes.rank)
-    shares = plan.shares[processes.rank :: processes.count]
+    shares = dealt(plan.shares, processes.rank, processes.count)
     total = sum(1 for share in shares for _ in share.units())
     with progress(f"evaluating {plan.name}", total, quiet=not processes.is_main) as tick:
         batch: Batch | None = None
