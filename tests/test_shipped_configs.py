@@ -15,8 +15,8 @@ from udc_robust.defences.purifier.pipeline import load_purifier, shipped_purifie
 from udc_robust.files import shipped
 from udc_robust.grid.presets import full_name
 from udc_robust.metrics import psnr
-from udc_robust.restorers.deconvolution import CLASSICAL
 from udc_robust.restorers.zoo import (
+    WITHOUT_WEIGHTS,
     Restorer,
     RestorerSpec,
     build_network,
@@ -73,7 +73,7 @@ EVALUATIONS = [
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_ships(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
-    known = {*shipped_checkpoints(), *published_networks(), *CLASSICAL}
+    known = {*shipped_checkpoints(), *published_networks(), *WITHOUT_WEIGHTS}
     assert {block.network or block.name for block in [*config.restorers, *config.source_blocks]} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()
@@ -105,7 +105,11 @@ def test_trainings_begin_with_what_ships_or_with_what_another_leaves() -> None:
 def test_hardened_checkpoints_say_what_they_came_from() -> None:
     for name in ("nafnet_mini_adversarial", "nafnet_mini_both", "nafnet_mini_purified", "nafnet_mini_noise"):
         assert load_restorer(RestorerSpec(name), "tonemapped").parent == "nafnet_mini"
-    assert load_restorer(RestorerSpec("discnet_mini_adversarial"), "tonemapped").parent == "discnet_mini"
+    for name, parent in (
+        ("discnet_mini_adversarial", "discnet_mini"),
+        ("discnet_mini_hardened", "discnet_mini_adversarial"),
+    ):
+        assert load_restorer(RestorerSpec(name), "tonemapped").parent == parent
     facts = json.loads((shipped_purifiers()["purifier_mini_hardened"] / "facts.json").read_text())
     assert facts["parent"] == "nafnet_mini"
     # What it is to be deployed at is what it trained at.
