@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from udc_robust.config_file import Number, Strict
 from udc_robust.limits import Count, Side
 
+NATIVE = 90.0
+"""Degrees of view at which 256 pixels show a panorama of 1024 at its own resolution."""
+
 Angle = Annotated[Number, Field(ge=20, le=150)]
 
 
@@ -30,7 +33,7 @@ class PairSettings(Strict):
     psfs: Annotated[tuple[str, ...], Field(min_length=1)] = ("phone",)
     size: Side = 256
     difficulty: tuple[Number, Number] = (19.0, 28.0)
-    field_of_view: tuple[Angle, Angle] = (90.0, 90.0)
+    field_of_view: tuple[Angle, Angle] = (NATIVE, NATIVE)
     tries: Count = 12
     shot: Annotated[Number, Field(ge=0)] = 0.0
     read: Annotated[Number, Field(ge=0)] = 0.0
@@ -45,6 +48,6 @@ class PairSettings(Strict):
 
     @model_validator(mode="after")
     def _panoramas_have_angles(self) -> Self:
-        if self.kind != "panorama" and self.field_of_view != (90.0, 90.0):
+        if self.kind != "panorama" and self.field_of_view != (NATIVE, NATIVE):
             raise ValueError(f"field_of_view is of panoramas, not of kind: {self.kind}: leave it out")
         return self

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from udc_robust.data.images import read_image
-from udc_robust.data.pair_settings import PairSettings
+from udc_robust.data.pair_settings import NATIVE, PairSettings
 from udc_robust.data.panorama import perspective_view
 from udc_robust.errors import UserError, nearest, unknown_name
 from udc_robust.metrics import psnr
@@ -23,9 +23,6 @@ from udc_robust.progress import note
 
 FIELD = 256
 """Pixels of the camera's view for which the simulated PSFs are made; smaller crops are cut from such views."""
-
-NATIVE = 90.0
-"""Degrees of view at which `FIELD` pixels show a panorama at its own resolution."""
 
 MISSPELT = 0.8
 """How alike a name must be to one that is there to be taken for a mistake and not for a source that one lacks."""
