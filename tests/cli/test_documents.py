@@ -96,7 +96,11 @@ def check_dry(script: list[str], folder: Path) -> None:
             assert getattr(settings, "weights", None) is None or settings.weights in made or "/" not in settings.weights
             made.add(f"{out / settings.name}.safetensors")
         elif name == "udc-robust":
-            VERBS[verb_of(words)].make_context(words[0], words[1:])
+            make_files(" ".join(words))
+            options = VERBS[verb_of(words)].make_context(words[0], words[1:]).params
+            if verb == "interpolate":
+                assert options["hardened"] in made
+                made.add(f"{options['out']}/{options['name']}.safetensors")
 
 
 @pytest.mark.slow
