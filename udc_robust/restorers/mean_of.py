@@ -41,8 +41,9 @@ class MeanOf(nn.Module):
         if isinstance(of, str) or len(of) < 2 or not all(isinstance(name, str) for name in of):
             raise UserError(f"`of` must be a list of two or more restorers, shipped or weights files, not {of!r}")
         with torch.device("cpu"):  # also in a rehearsal without numbers
-            self.domain = _member(of[0], "tonemapped").network_domain
-            members = [_member(name, self.domain) for name in of]
+            first = _member(of[0], "tonemapped")
+            self.domain = first.domain = first.network_domain
+            members = [first, *(_member(name, self.domain) for name in of[1:])]
         self.members = nn.ModuleList(members)
         self.whole_image = any(member.whole_image for member in members)
         self.min_size = max(member.min_size for member in members)

@@ -57,9 +57,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     restorer.network.eval()
     pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
     perceptual = load_perceptual(config, accelerator.is_main_process)
-    for module in (*purifiers, *filter(None, [perceptual])):
+    teacher = load_teacher(config.teacher, domain) if config.teacher else None
+    for module in (*purifiers, *filter(None, [perceptual, teacher])):
         module.to(accelerator.device).eval().requires_grad_(False)
-    teacher = load_teacher(config.teacher, domain).to(accelerator.device) if config.teacher else None
     learner = learner_of(config, restorer, purifiers).to(accelerator.device)
     recipe, setup = RECIPES[config.recipe], FinetuneSetup(config, restorer, purifiers, perceptual, teacher)
     crops = centre_crops(pairs.validation, config.validation_crops, config.validation_size)
@@ -167,7 +167,7 @@ def load_teacher(name: str, domain: str) -> Restorer:
     Raises:
         UserError: see `load_parent`.
     """
-    return _trained("teacher", name, RestorerSpec("teacher"), domain).eval().requires_grad_(False)
+    return _trained("teacher", name, RestorerSpec("teacher"), domain)
 
 
 def _trained(what: str, name: str, spec: RestorerSpec, domain: str) -> Restorer:
