@@ -189,7 +189,7 @@ def test_a_learnt_channel_is_left_beside_its_restorer_and_can_be_the_channel_of_
     "changes, told",
     [
         ({"recipe": "jammer"}, "recipe 'jammer' needs a `channel`"),
-        ({"channel": "blur"}, "`channel` belongs to recipe 'jammer': leave it out of recipe 'adversarial'"),
+        ({"channel": "blur"}, "recipe 'adversarial' takes no `channel`: leave it out, or choose jammer"),
         ({"recipe": "jammer", "channel": "blurr"}, "channel 'blurr' is none of blur, fields, signs, bins"),
         ({"recipe": "jammer", "channel": "none.safetensors"}, "none.safetensors is no safetensors file of a jammer"),
         ({"recipe": "jammer", "channel": "blur", "eps": ["1/255", "4/255"]}, "has one budget"),
@@ -302,9 +302,9 @@ def test_a_student_comes_near_its_teacher(sets) -> None:
     "change, message",
     [
         ({"recipe": "both"}, "recipe 'both' needs a `purifier`"),
-        ({"purifier": "x"}, "takes no `purifier`"),
+        ({"purifier": "x"}, "takes no `purifier`: leave it out, or choose purified or both or purifier"),
         ({"recipe": "distilled"}, "recipe 'distilled' needs a `teacher`"),
-        ({"teacher": "x"}, "`teacher` belongs to recipe 'distilled': leave it out of recipe 'adversarial'"),
+        ({"teacher": "x"}, "recipe 'adversarial' takes no `teacher`: leave it out, or choose distilled"),
         (
             {"recipe": "purifier", "purifier": "x", "grow": {"width": 8}},
             "leaves the restorer as it is: leave out `grow`",

@@ -215,8 +215,9 @@ def test_what_a_recipe_cannot_do_is_told(tiny_purifier) -> None:
         _setup(tiny_purifier, "noise", objectives="ssim")
     with pytest.raises(UserError, match="takes `mixed_precision: no`"):
         _setup(tiny_purifier, "gradient_norm", mixed_precision="bf16")
-    with pytest.raises(UserError, match="has a loss of its own: leave out `perceptual`"):
-        _setup(tiny_purifier, "gradient_norm", perceptual=0.1)
+    for key in ("perceptual", "plain_share"):
+        with pytest.raises(UserError, match=f"has a loss of its own, of every row: leave out `{key}`"):
+            _setup(tiny_purifier, "gradient_norm", **{key: 0.1})
 
 
 def test_trades_attacks_the_clean_answer_and_both_answers_are_live(tiny_purifier, monkeypatch) -> None:

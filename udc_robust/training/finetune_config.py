@@ -51,6 +51,17 @@ Objectives = Annotated[
 ]
 
 
+ATTACKING = ("adversarial", "distilled", "trades", "both", "purifier")
+"""The recipes with an inner attack."""
+
+BELONGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "purifier": (("purified", "both", "purifier"), "purifier_mini or the folder of one"),
+    "channel": (("jammer",), "blur, fields, signs, bins, learnt or the file of a learnt one"),
+    "teacher": (("distilled",), "a shipped checkpoint or a weights file"),
+}
+"""Keys that some recipes need and the others do not know: which, and what to write there."""
+
+
 class FinetuneConfig(PairTraining):
     """Fine-tuning of a restorer against attacks.
 
@@ -129,31 +140,22 @@ class FinetuneConfig(PairTraining):
 
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> FinetuneConfig:
-        through = self.recipe in ("purified", "both", "purifier")
-        if through and self.purifier is None:
-            raise ValueError(f"recipe {self.recipe!r} needs a `purifier`: purifier_mini or the folder of one")
-        if not through and self.purifier is not None:
-            raise ValueError(f"recipe {self.recipe!r} takes no `purifier`: remove it, or choose purified or both")
+        self._has_what_belongs()
         if self.grow and self.recipe == "purifier":
             raise ValueError("recipe 'purifier' leaves the restorer as it is: leave out `grow`")
         if self.purifier and self.recipe == "purifier" and len(set(self.purifier.noise_level)) > 1:
             raise ValueError("recipe 'purifier' trains at one `purifier.noise_level`, the one to deploy: give a number")
         self._check_channel(info)
-        if (self.teacher is None) == (self.recipe == "distilled"):
-            raise ValueError(
-                "recipe 'distilled' needs a `teacher`: a shipped checkpoint or a weights file"
-                if self.teacher is None
-                else f"`teacher` belongs to recipe 'distilled': leave it out of recipe {self.recipe!r}"
-            )
-        attacks = self.recipe in ("adversarial", "distilled", "trades", "both", "purifier")
+        attacks = self.recipe in ATTACKING
         if self.objectives != ["mse"] and not attacks:
             raise ValueError(f"recipe {self.recipe!r} makes no attack: leave out `objectives`")
         if self.recipe == "gradient_norm" and self.mixed_precision != "no":
             raise ValueError(
                 "recipe 'gradient_norm' takes `mixed_precision: no`: torch may crash in its second derivative"
             )
-        if self.recipe == "gradient_norm" and self.perceptual:
-            raise ValueError("recipe 'gradient_norm' has a loss of its own: leave out `perceptual`")
+        for key in ("perceptual", "plain_share"):
+            if self.recipe == "gradient_norm" and getattr(self, key):
+                raise ValueError(f"recipe 'gradient_norm' has a loss of its own, of every row: leave out `{key}`")
         if self.focal and (not attacks or self.loss == "psnr"):
             raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
         if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):
@@ -169,14 +171,17 @@ class FinetuneConfig(PairTraining):
             raise ValueError(f"eps {highest:g} is over the range of an image [0,1]: did you mean {highest:g}/255?")
         return self
 
+    def _has_what_belongs(self) -> None:
+        for key, (recipes, what) in BELONGS.items():
+            if (getattr(self, key) is None) == (self.recipe in recipes):
+                raise ValueError(
+                    f"recipe {self.recipe!r} needs a `{key}`: {what}"
+                    if self.recipe in recipes
+                    else f"recipe {self.recipe!r} takes no `{key}`: leave it out, or choose {' or '.join(recipes)}"
+                )
+
     def _check_channel(self, info: ValidationInfo) -> None:
-        """A jammer has one, and nobody else."""
-        if (self.channel is None) == (self.recipe == "jammer"):
-            raise ValueError(
-                "recipe 'jammer' needs a `channel`: blur, fields, signs, bins, learnt or the file of a learnt one"
-                if self.channel is None
-                else f"`channel` belongs to recipe 'jammer': leave it out of recipe {self.recipe!r}"
-            )
+        """A jammer's is fixed, and exists."""
         if self.channel is None:
             return
         if self.norm != "linf" or self.eps[0] != self.eps[1]:
