@@ -153,9 +153,10 @@ class FinetuneConfig(PairTraining):
             raise ValueError(
                 "recipe 'gradient_norm' takes `mixed_precision: no`: torch may crash in its second derivative"
             )
-        for key in ("perceptual", "plain_share"):
-            if self.recipe == "gradient_norm" and getattr(self, key):
-                raise ValueError(f"recipe 'gradient_norm' has a loss of its own, of every row: leave out `{key}`")
+        if self.recipe == "gradient_norm" and self.perceptual:
+            raise ValueError("recipe 'gradient_norm' has a loss of its own: leave out `perceptual`")
+        if self.recipe in ("gradient_norm", "optics") and self.plain_share:
+            raise ValueError(f"recipe {self.recipe!r} treats every row alike: leave out `plain_share`")
         if self.focal and (not attacks or self.loss == "psnr"):
             raise ValueError("focal weights attacked images of loss l1, l2 or charbonnier: leave it out here")
         if self.recipe == "optics" and not (isinstance(self.train, Renders) and self.train.tolerances):
