@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from udc_robust.cli.options import known_restorer, restorer_block
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
 from udc_robust.networks.weights import save_weights
-from udc_robust.restorers.zoo import Restorer, RestorerSpec, build_network, load_restorer, shipped_checkpoints
+from udc_robust.restorers.zoo import (
+    Restorer,
+    RestorerSpec,
+    build_network,
+    load_restorer,
+    shipped_checkpoints,
+    shipped_means,
+)
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
 
@@ -85,3 +94,12 @@ def test_an_attack_goes_through_all_members(tmp_path) -> None:
 def test_mistakes_are_told(options, told) -> None:
     with pytest.raises(UserError, match=told):
         load_restorer(RestorerSpec("both", "mean_of", options), "srgb")
+
+
+@pytest.mark.parametrize("name", sorted(shipped_means()))
+def test_a_mean_that_ships_is_found_by_its_name(name) -> None:
+    restorer = load_restorer(RestorerSpec(name), "tonemapped")
+    facts = yaml.safe_load(shipped_means()[name].read_text())
+    assert facts["name"] == name and restorer.architecture == {"network": "mean_of", "options": facts["options"]}
+    assert restorer.trained and set(facts["options"]["of"]) <= set(shipped_checkpoints())
+    assert restorer_block(name, None, None, None, None) == {"name": name} and known_restorer(name) == name

@@ -21,7 +21,7 @@ from udc_robust.report.panel import Panel
 from udc_robust.report.words import number
 from udc_robust.restorers.basicsr_bridge import NETWORKS
 from udc_robust.restorers.deconvolution import CLASSICAL
-from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints
+from udc_robust.restorers.zoo import build_network, find_network, published_networks, shipped_checkpoints, shipped_means
 from udc_robust.terminal import shown
 
 
@@ -84,6 +84,9 @@ def print_models() -> None:
         state, metadata = read_weights(path)
         network, domain = (metadata.get(key, "?").strip('"') for key in ("network", "domain"))
         shipped_table.add_row(name, network, f"{sum(t.numel() for t in state.values()):,}", domain)
+    for name, path in shipped_means().items():
+        members = ", ".join(yaml.safe_load(path.read_text(encoding="utf-8"))["options"]["of"])
+        shipped_table.add_row(name, f"mean of {members}", "", "")
     console = _console()
     console.print(shipped_table)
     console.print()
@@ -96,7 +99,7 @@ def print_models() -> None:
     for name, classical in CLASSICAL.items():
         options = ", ".join(str(option) for option in inspect.signature(classical).parameters.values())
         console.print(f"  {name}({options})".replace("'", ""), soft_wrap=True)
-    console.print("The mean of several: {network: mean_of, options: {of: [nafnet_mini_hardened, mine.safetensors]}}")
+    console.print("The mean of any: {network: mean_of, options: {of: [nafnet_mini_hardened, mine.safetensors]}}")
     console.print("basicsr's ARCH_REGISTRY works by name, any torch class as package.module:Class or file.py:Class.")
 
 

@@ -61,17 +61,22 @@ def published_networks() -> dict[str, Path]:
     return {path.stem: path for path in sorted((shipped("configs") / "networks").glob("*.yaml"))}
 
 
+def shipped_means() -> dict[str, Path]:
+    """Names and configs of the means of shipped checkpoints, see `mean_of`."""
+    return {path.stem: path for path in sorted(shipped("checkpoints").glob("*.yaml"))}
+
+
 def restorer_names() -> list[str]:
     """Every name that a restorer can be called by, beside files and code of one's own."""
-    return [*NETWORKS, *WITHOUT_WEIGHTS, *published_networks(), *shipped_checkpoints()]
+    return [*NETWORKS, *WITHOUT_WEIGHTS, *published_networks(), *shipped_checkpoints(), *shipped_means()]
 
 
-def _published(spec: RestorerSpec) -> RestorerSpec:
-    """Fill in network and options where the user names a published network."""
-    name = spec.network or spec.name
-    if name not in published_networks():
+def _written_out(spec: RestorerSpec) -> RestorerSpec:
+    """Fill in network and options where the user names a published network or a mean that ships."""
+    name, configs = spec.network or spec.name, {**published_networks(), **shipped_means()}
+    if name not in configs:
         return spec
-    facts = yaml.safe_load(published_networks()[name].read_text(encoding="utf-8"))
+    facts = yaml.safe_load(configs[name].read_text(encoding="utf-8"))
     return replace(spec, network=facts["network"], options={**facts["options"], **(spec.options or {})})
 
 
@@ -110,7 +115,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
 
     A network without weights gets random ones (from ``seed``) and is marked untrained.
     """
-    spec = _published(spec)
+    spec = _written_out(spec)
     weights = spec.weights
     alike = shipped_checkpoints().get(spec.network or spec.name)
     if weights is None and alike is not None:
@@ -193,7 +198,7 @@ def _recognised(spec: RestorerSpec, state: Mapping[str, Tensor]) -> RestorerSpec
             f"restorer {spec.name!r}: {spec.weights} does not say which network it is: set `network` (and `options`)"
         )
     note(f"{spec.weights}: taken for {guess} by its names and shapes; say `network` if it is another")
-    return _published(replace(spec, network=guess))
+    return _written_out(replace(spec, network=guess))
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
