@@ -22,7 +22,7 @@ from udc_robust.networks.weights import read_weights, save_weights
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import finetune as finetuning
 from udc_robust.training import recipes
-from udc_robust.training.finetune import finetune
+from udc_robust.training.finetune import finetune, load_teacher
 from udc_robust.training.finetune_config import FinetuneConfig
 from udc_robust.training.restorer import validate
 from udc_robust.training.robust_figures import centre_crops, robust_figures
@@ -273,6 +273,7 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
             {"recipe": "distilled", "teacher": "nafnet_mimi"},
             "unknown teacher 'nafnet_mimi': did you mean 'nafnet_mini'",
         ),
+        ({"parent": "hardened_mean"}, "is a mean without weights of its own: harden one of its members"),
         ({"network": "DISCNet", "options": {}}, "does not fit DISCNet"),
         ({"batch_size": 9}, r"batch_size 9 is larger than the data \(8 pairs\)"),
         ({"validation_size": 64}, "lower `validation_size` 64"),
@@ -304,6 +305,12 @@ def test_a_student_comes_near_its_teacher(sets) -> None:
         for path in (teacher, _parent(sets), sets / "out" / "hard.safetensors")]  # fmt: skip
     before, after = ((answers[0] - answer).abs().mean().item() for answer in answers[1:])
     assert after < 0.5 * before and facts["finetuning"] == "distilled"
+
+
+def test_a_mean_that_ships_may_teach() -> None:
+    x = torch.rand(1, 3, 32, 32)
+    teacher, same = load_teacher("hardened_mean", "srgb"), load_restorer(RestorerSpec("hardened_mean"), "srgb")
+    assert teacher.network_domain == "tonemapped" and torch.equal(teacher(x), same(x))
 
 
 @pytest.mark.parametrize(

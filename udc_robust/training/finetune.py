@@ -21,7 +21,7 @@ from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.portable import portable
 from udc_robust.progress import console, note
-from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints
+from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints, shipped_means
 from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.diffusion import save_pipeline
 from udc_robust.training.features import LpipsDistance, load_vgg, weights_file
@@ -157,18 +157,22 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
     """The restorer to fine-tune, for images of ``domain``.
 
     Raises:
-        UserError: no such checkpoint, weights of another network, or one that does not look at its images.
+        UserError: no such checkpoint, weights of another network, a mean, or one that does not look at its images.
     """
+    if config.parent in shipped_means():
+        raise UserError(f"parent {config.parent!r} is a mean without weights of its own: harden one of its members")
     spec = RestorerSpec(config.name, config.network, config.options, domain=config.domain)
     return _trained("parent", config.parent, spec, domain)
 
 
 def load_teacher(name: str, domain: str) -> Restorer:
-    """The restorer whose answers are learnt, for images of ``domain``: its file says which network it is.
+    """The restorer whose answers are learnt, for images of ``domain``: a mean, or its file says which network it is.
 
     Raises:
         UserError: see `load_parent`.
     """
+    if name in shipped_means():
+        return load_restorer(RestorerSpec(name), domain)
     return _trained("teacher", name, RestorerSpec("teacher"), domain)
 
 

@@ -57,7 +57,7 @@ ATTACKING = ("adversarial", "distilled", "trades", "both", "purifier")
 BELONGS: dict[str, tuple[tuple[str, ...], str]] = {
     "purifier": (("purified", "both", "purifier"), "purifier_mini or the folder of one"),
     "channel": (("jammer",), "blur, fields, signs, bins, learnt or the file of a learnt one"),
-    "teacher": (("distilled",), "a shipped checkpoint or a weights file"),
+    "teacher": (("distilled",), "a shipped checkpoint or mean, or a weights file"),
 }
 """Keys that some recipes need and the others do not know: which, and what to write there."""
 
@@ -80,7 +80,7 @@ class FinetuneConfig(PairTraining):
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         objectives: what the inner PGD climbs; of several, each step draws one.
-        teacher: of ``distilled``: a shipped checkpoint or a weights file, larger or hardened for longer.
+        teacher: of ``distilled``: a shipped checkpoint or mean, or a weights file, larger or hardened for longer.
         beta: weight of the distance between clean and attacked restoration (``trades``), to the teacher's answers
             (``distilled``), or of the first-order damage (``gradient_norm``).
         focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
