@@ -78,14 +78,6 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     assert any((sets / "out").rglob("events.out.tfevents.*"))
 
 
-def test_half_weights_halve_the_file_of_the_same_network(sets) -> None:
-    for half in (False, True):
-        finetune(_config(sets, steps=2, half_weights=half), sets / f"half_{half}")
-    whole, half = (read_weights(sets / f"half_{half}" / "hard.safetensors") for half in (False, True))
-    assert whole[1] == half[1]
-    assert all(torch.equal(tensor.half(), half[0][name]) for name, tensor in whole[0].items())
-
-
 def test_crops_are_the_centres_of_pairs_spread_over_the_set() -> None:
     images = [torch.rand(3, 10 + i, 13) for i in range(7)]
     pairs = [Sample(str(i), image, image / 2, "srgb", str(i)) for i, image in enumerate(images)]

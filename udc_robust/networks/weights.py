@@ -174,29 +174,14 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], origin: Path | st
         raise UserError(f"{origin} has NaN or infinite weights in {', '.join(bad[:3])}: get it again")
 
 
-def save_weights(
-    path: Path | str, network: nn.Module, metadata: Mapping[str, Any], dtype: torch.dtype | None = None
-) -> None:
+def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a safetensors file, whole or not at all; metadata values are stored as JSON text.
 
     The same weights and metadata make the same bytes: what differs from run to run, such as seconds, belongs elsewhere.
-
-    Args:
-        dtype: of the file's floating-point numbers, such as ``torch.float16`` for half its size; None: as they are.
-            `load_into` reads them into the network's own.
-
-    Raises:
-        UserError: weights that ``dtype`` cannot hold, or a full disk.
     """
     from safetensors.torch import save
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    if dtype is not None:
-        finite = {name: tensor.isfinite().all() for name, tensor in state.items()}
-        state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-        over = [name for name, tensor in state.items() if finite[name] and not tensor.isfinite().all()]
-        if over:
-            raise UserError(f"{dtype} cannot hold the weights {', '.join(over[:3])}: leave `half_weights` out")
     write_bytes(path, _ordered(save(state, {key: json.dumps(value) for key, value in metadata.items()})))
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from udc_robust.attacks import Streams
@@ -135,7 +134,7 @@ def save_result(
     """Write the weights of a restorer, or the pipeline of a purifier, and the card.
 
     Raises:
-        UserError: a full disk, or weights that float16 cannot hold.
+        UserError: a full disk.
     """
     card = _card(config, facts)
     if pipeline is not None and isinstance(learnt, Purifier):
@@ -146,8 +145,7 @@ def save_result(
         save_pipeline(pipeline, out / config.name, card, facts)
     else:
         network = shipped_of(learnt).network
-        dtype = torch.float16 if config.half_weights else None
-        save_weights(out / f"{config.name}.safetensors", network, metadata(facts), dtype)  # type: ignore[arg-type]
+        save_weights(out / f"{config.name}.safetensors", network, metadata(facts))  # type: ignore[arg-type]
         if isinstance(learnt, Jammed):
             save_weights(out / f"{config.name}_jammer.safetensors", learnt.channel, {"licence": config.licence})
         write_text(out / f"{config.name}.md", card)

@@ -89,7 +89,6 @@ class FinetuneConfig(PairTraining):
         features: whose: of VGG-19 (the paper's; left out with a word where it is not on disk), or LPIPS' AlexNet or
             SqueezeNet. Judge by another one.
         colour_jitter: largest relative change of a colour channel, the same for capture and ground truth.
-        half_weights: write the result in float16, which halves its file; validations are of float32.
         validation_eps, validation_crops, validation_size: the PGD-10 of each validation.
     """
 
@@ -116,7 +115,6 @@ class FinetuneConfig(PairTraining):
     perceptual: Annotated[Number, Field(ge=0)] = 0.0
     features: Literal["vgg19", "alex", "squeeze"] = "vgg19"
     colour_jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    half_weights: bool = False
     patch_size: Side = 128
     batch_size: Count = 4
     steps: Count = 800
