@@ -19,8 +19,6 @@ from udc_robust.training import features, recipes
 from udc_robust.training.finetune_config import FinetuneConfig
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
-
-
 SOME_PLAIN = sorted(recipes.RECIPES.keys() - {"gradient_norm", "optics"})
 """The recipes that know `plain_share`."""
 
