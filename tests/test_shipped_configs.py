@@ -20,10 +20,10 @@ from udc_robust.restorers.zoo import (
     Restorer,
     RestorerSpec,
     build_network,
+    described,
     load_restorer,
     published_networks,
     shipped_checkpoints,
-    shipped_means,
 )
 from udc_robust.tasks.restoration_schema import RestorationConfig
 from udc_robust.training.config import TrainConfig
@@ -74,7 +74,7 @@ EVALUATIONS = [
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_ships(name) -> None:
     config = load_config(shipped("configs") / "evaluate" / f"{name}.yaml", RestorationConfig)
-    known = {*shipped_checkpoints(), *shipped_means(), *published_networks(), *WITHOUT_WEIGHTS}
+    known = {*shipped_checkpoints(), *described(), *WITHOUT_WEIGHTS}
     assert {block.network or block.name for block in [*config.restorers, *config.source_blocks]} <= known
     assert {block.options["purifier"] for block in config.defences if "purifier" in block.options} <= {
         *shipped_purifiers()

@@ -58,9 +58,9 @@ def known_restorer(value: str) -> str:
     """Refuse early what is no file, no code, and no name of ours; names of classes are looked up later."""
     if not value.islower() or set(":./") & set(value):
         return value
-    files = [*shipped("checkpoints").glob("*.safetensors"), *shipped("checkpoints").glob("*.yaml")]
-    names = [path.stem for path in (*files, *(shipped("configs") / "networks").glob("*.yaml"))]
-    return str(one_of("restorer", [*names, *CLASSICAL_NAMES])(value))
+    folders = (("checkpoints", "*.safetensors"), ("checkpoints", "*.yaml"), ("configs/networks", "*.yaml"))
+    files = [path.stem for folder, ending in folders for path in shipped(folder).glob(ending)]
+    return str(one_of("restorer", [*files, *CLASSICAL_NAMES])(value))
 
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; a name of `udc-robust configs` works too.")]
@@ -248,13 +248,12 @@ def restorer_block(
         UserError: YAML that is none.
     """
     from udc_robust.config_file import check_config
-    from udc_robust.restorers.zoo import published_networks, shipped_checkpoints, shipped_means
+    from udc_robust.restorers.zoo import described, shipped_checkpoints
     from udc_robust.tasks.restoration_schema import RestorerConfig
 
     said = {"network": network, "options": yaml_of("--options", options), "weights": weights, "domain": domain}
     block = check_config({"name": restorer, **said}, RestorerConfig, "options").model_dump(exclude_defaults=True)
-    ours = {*shipped_checkpoints(), *shipped_means(), *published_networks()}
-    if not {"network", "weights"} & set(block) and restorer not in ours:
+    if not {"network", "weights"} & set(block) and restorer not in {*shipped_checkpoints(), *described()}:
         block["network"] = restorer  # a class of basicsr
     return block
 

@@ -66,17 +66,22 @@ def shipped_means() -> dict[str, Path]:
     return {path.stem: path for path in sorted(shipped("checkpoints").glob("*.yaml"))}
 
 
+def described() -> dict[str, Path]:
+    """What a config that ships describes whole, by name: published networks and means."""
+    return {**published_networks(), **shipped_means()}
+
+
 def restorer_names() -> list[str]:
     """Every name that a restorer can be called by, beside files and code of one's own."""
-    return [*NETWORKS, *WITHOUT_WEIGHTS, *published_networks(), *shipped_checkpoints(), *shipped_means()]
+    return [*NETWORKS, *WITHOUT_WEIGHTS, *described(), *shipped_checkpoints()]
 
 
 def _written_out(spec: RestorerSpec) -> RestorerSpec:
     """Fill in network and options where the user names a published network or a mean that ships."""
-    name, configs = spec.network or spec.name, {**published_networks(), **shipped_means()}
-    if name not in configs:
+    name = spec.network or spec.name
+    if name not in described():
         return spec
-    facts = yaml.safe_load(configs[name].read_text(encoding="utf-8"))
+    facts = yaml.safe_load(described()[name].read_text(encoding="utf-8"))
     return replace(spec, network=facts["network"], options={**facts["options"], **(spec.options or {})})
 
 
