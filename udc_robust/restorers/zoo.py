@@ -78,10 +78,10 @@ def restorer_names() -> list[str]:
 
 def _written_out(spec: RestorerSpec) -> RestorerSpec:
     """Fill in network and options where the user names a published network or a mean that ships."""
-    name = spec.network or spec.name
-    if name not in described():
+    path = described().get(spec.network or spec.name)
+    if path is None:
         return spec
-    facts = yaml.safe_load(described()[name].read_text(encoding="utf-8"))
+    facts = yaml.safe_load(path.read_text(encoding="utf-8"))
     return replace(spec, network=facts["network"], options={**facts["options"], **(spec.options or {})})
 
 
