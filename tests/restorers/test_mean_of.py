@@ -17,6 +17,7 @@ from udc_robust.restorers.zoo import (
     RestorerSpec,
     build_network,
     load_restorer,
+    parent_of_shipped,
     shipped_checkpoints,
     shipped_means,
 )
@@ -63,6 +64,13 @@ def test_its_weights_and_its_line_belong_to_it(tmp_path) -> None:
     assert mean_of("nafnet_mini_hardened", one).origin != before
 
 
+def test_a_mean_without_the_weights_of_its_own_is_told_to_be_untrained(tmp_path) -> None:
+    built = load_restorer(
+        RestorerSpec("both", **mean_of(*(tiny(tmp_path, i, "srgb") for i in (0, 1))).network.architecture), "srgb"
+    )
+    assert not built.trained and built.origin == "random weights, seed 0"
+
+
 def test_an_attack_goes_through_all_members(tmp_path) -> None:
     files = [tiny(tmp_path, seed, "srgb") for seed in (0, 1)]
     x = torch.rand(1, 3, 16, 16, requires_grad=True)
@@ -88,6 +96,9 @@ def test_an_attack_goes_through_all_members(tmp_path) -> None:
         ({"of": ["nafnet_mini", "nafnet_mimi"]}, "unknown restorer 'nafnet_mimi'"),
         ({"of": ["nafnet_mini", "NAFNet"]}, "'NAFNet' of the mean has no weights"),
         ({"of": ["nafnet_mini", "none.safetensors"]}, "no weights at none.safetensors"),
+        ({"of": ["nafnet_mini", {"network": "NAFNet"}]}, "a list of two or more restorers"),
+        ({"of": [{"network": "NAFNet"}] * 2}, "a member of a mean is a name, or `network`, `options` and `domain`"),
+        ({"of": [{"network": "x.py:Net", "options": {}, "domain": "srgb"}] * 2}, "which is code of somebody's"),
         ({"of": ["nafnet_mini", "discnet_mini"], "weigths": 1}, "weigths"),
     ],
 )
@@ -100,6 +111,7 @@ def test_mistakes_are_told(options, told) -> None:
 def test_a_mean_that_ships_is_found_by_its_name(name) -> None:
     restorer = load_restorer(RestorerSpec(name), "tonemapped")
     facts = yaml.safe_load(shipped_means()[name].read_text())
+    assert parent_of_shipped(name) == facts["options"]["of"][0]
     assert facts["name"] == name and restorer.architecture == {"network": "mean_of", "options": facts["options"]}
     assert restorer.trained and set(facts["options"]["of"]) <= set(shipped_checkpoints())
     assert restorer_block(name, None, None, None, None) == {"name": name} and known_restorer(name) == name

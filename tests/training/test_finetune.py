@@ -19,6 +19,7 @@ from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
 from udc_robust.metrics import psnr
 from udc_robust.networks.weights import read_weights, save_weights
+from udc_robust.restorers import zoo
 from udc_robust.restorers.zoo import RestorerSpec, build_network, load_restorer
 from udc_robust.training import finetune as finetuning
 from udc_robust.training import recipes
@@ -265,7 +266,6 @@ def test_mistakes_in_parent_data_and_purifier(sets, tiny_purifier, tmp_path) -> 
             {"recipe": "distilled", "teacher": "nafnet_mimi"},
             "unknown teacher 'nafnet_mimi': did you mean 'nafnet_mini'",
         ),
-        ({"parent": "hardened_mean"}, "is a mean without weights of its own: harden one of its members"),
         ({"network": "DISCNet", "options": {}}, "does not fit DISCNet"),
         ({"batch_size": 9}, r"batch_size 9 is larger than the data \(8 pairs\)"),
         ({"validation_size": 64}, "lower `validation_size` 64"),
@@ -297,6 +297,38 @@ def test_a_student_comes_near_its_teacher(sets) -> None:
         for path in (teacher, _parent(sets), sets / "out" / "hard.safetensors")]  # fmt: skip
     before, after = ((answers[0] - answer).abs().mean().item() for answer in answers[1:])
     assert after < 0.5 * before and facts["finetuning"] == "distilled"
+
+
+def test_the_members_of_a_mean_train_as_one(sets, monkeypatch) -> None:
+    """Each gets its gradient through the mean, unclamped; what is left is one file that knows its line."""
+    (sets / "wide").mkdir()
+    files = [str(_parent(sets)), str(_parent(sets / "wide", options=TINY | {"width": 8}))]
+    described = sets / "two.yaml"
+    described.write_text(json.dumps({"name": "two", "network": "mean_of", "options": {"of": files}}))
+    for module in (zoo, finetuning):
+        monkeypatch.setattr(module, "shipped_means", lambda: {"two": described})
+    given, plain = [], recipes.adversarial
+
+    def spy(setup, network, *rest):
+        given.append([(part.training, part.network.training) for part in network.network.members])
+        return plain(setup, network, *rest)
+
+    monkeypatch.setitem(recipes.RECIPES, "adversarial", spy)
+    facts = finetune(_config(sets, parent="two", steps=40), sets / "out")
+    assert given == [[(True, False)] * 2] * 40
+    before, after = facts["parent_validation"], facts["validation"]
+    assert after["psnr"] > before["psnr"] + 3 and after["attacked_psnr"] > before["attacked_psnr"] + 3
+    made = load_restorer(RestorerSpec("made", weights=str(sets / "out" / "hard.safetensors")), "srgb")
+    whole = load_restorer(RestorerSpec("two"), "srgb")
+    assert (made.parent, made.parent_sha256) == ("two", whole.sha256)
+    for member, old in zip(made.network.members, whole.network.members, strict=True):
+        pairs = zip(member.parameters(), old.parameters(), strict=True)
+        assert all(not torch.equal(new, was) for new, was in pairs)
+    for file in files:  # it needs none of them
+        Path(file).unlink()
+    made = load_restorer(RestorerSpec("made", weights=str(sets / "out" / "hard.safetensors")), "srgb")
+    lq = PairedFolders(sets / "validation" / "lq", sets / "validation" / "gt")[0].lq[None]
+    assert made.trained and not torch.equal(made(lq), whole(lq))
 
 
 def test_a_mean_that_ships_may_teach() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError
-from udc_robust.files import sha256_of
 from udc_robust.networks.short_names import named_by_file
+from udc_robust.networks.weights import no_code
 from udc_robust.restorers.restorer import Restorer
 
 
@@ -21,24 +23,25 @@ class MeanOf(nn.Module):
     hardened alike and fail differently it holds more than the best of them.
 
     Attributes:
+        weightless: it has no file of its own, its members have.
         origin: which weights its members have: what makes it this restorer.
+        sha256: a digest of that.
         parent, parent_sha256: the first member, so that a report compares it with what that was hardened from.
     """
 
-    weightless = True
-    """It has no file of its own."""
-
-    def __init__(self, of: Sequence[str]) -> None:
-        """Load the members.
+    def __init__(self, of: Sequence[str] | Sequence[Mapping[str, Any]]) -> None:
+        """Load the members, or build them for the weights of a mean that was trained as one.
 
         Args:
-            of: two or more restorers: shipped checkpoints or weights files.
+            of: two or more restorers: shipped checkpoints or weights files. A weights file of a mean says ``network``,
+                ``options`` and ``domain`` of each in place of a name.
 
         Raises:
             UserError: fewer, a member that cannot be loaded, or one without weights.
         """
         super().__init__()
-        if isinstance(of, str) or len(of) < 2 or not all(isinstance(name, str) for name in of):
+        self.weightless = _each(of, str)
+        if isinstance(of, str) or len(of) < 2 or not (self.weightless or _each(of, Mapping)):
             raise UserError(f"`of` must be a list of two or more restorers, shipped or weights files, not {of!r}")
         with torch.device("cpu"):  # also in a rehearsal without numbers
             first = _member(of[0], "tonemapped")
@@ -47,11 +50,17 @@ class MeanOf(nn.Module):
         self.members = nn.ModuleList(members)
         self.whole_image = any(member.whole_image for member in members)
         self.min_size = max(member.min_size for member in members)
-        digests = [sha256_of(member.origin) for member in members]
-        self.origin = "mean of " + ", ".join(
-            f"{member.name} (sha256 {digest[:16]})" for member, digest in zip(members, digests, strict=True)
-        )
-        self.parent, self.parent_sha256 = members[0].name, digests[0]
+        named = ", ".join(f"{member.name} (sha256 {(member.sha256 or '')[:16]})" for member in members)
+        self.origin = f"mean of {named}"
+        self.sha256 = hashlib.sha256(self.origin.encode()).hexdigest()
+        self.parent, self.parent_sha256 = first.name, first.sha256
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What builds it for weights of its own, without the files of its members."""
+        members: list[Restorer] = list(self.members)  # type: ignore[arg-type]
+        of = [{**member.architecture, "domain": member.network_domain} for member in members]
+        return {"network": "mean_of", "options": {"of": of}}
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore ``(B,3,H,W)`` of ``domain``."""
@@ -61,10 +70,19 @@ class MeanOf(nn.Module):
         return answer / len(self.members)
 
 
-def _member(name: str, domain: str) -> Restorer:
+def _each(of: Sequence[object], kind: type) -> bool:
+    return all(isinstance(one, kind) for one in of)
+
+
+def _member(one: str | Mapping[str, Any], domain: str) -> Restorer:
     from udc_robust.restorers.zoo import RestorerSpec, load_restorer  # which builds this class
 
-    member = load_restorer(RestorerSpec(**named_by_file({"name": name})), domain)
+    if isinstance(one, Mapping):
+        if set(one) != {"network", "options", "domain"}:
+            raise UserError(f"a member of a mean is a name, or `network`, `options` and `domain`, not {dict(one)!r}")
+        network = no_code(one["network"], "a mean")
+        return load_restorer(RestorerSpec("member", network, one["options"], domain=one["domain"]), domain)
+    member = load_restorer(RestorerSpec(**named_by_file({"name": one})), domain)
     if not (member.trained and Path(member.origin).is_file()):
-        raise UserError(f"restorer {name!r} of the mean has no weights: name shipped checkpoints or weights files")
+        raise UserError(f"restorer {one!r} of the mean has no weights: name shipped checkpoints or weights files")
     return member

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError
+from udc_robust.files import sha256_of
 from udc_robust.networks.tiles import check_tiles, padded
 from udc_robust.networks.user_code import answered
 from udc_robust.networks.whole import Slope, Tiles, reach
@@ -30,7 +32,8 @@ class Restorer(nn.Module):
         domain_reason: who said that the network works in ``network_domain``.
         flips: whether it answers with the mean over the eight flips and quarter turns of an image, at eight times the
             cost: for a convex loss the mean is never worse than the eight are on average.
-        parent, parent_sha256: name, and digest of the weights, of what it was fine-tuned from; None: of nothing known.
+        sha256: digest of its weights; None where it has none.
+        parent, parent_sha256: name and ``sha256`` of what it was fine-tuned from; None: of nothing known.
         tiles: how it takes large images, see `in_tiles`; None: whole. ``tiles_told``: what they change, where that is
             known.
     """
@@ -42,6 +45,7 @@ class Restorer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
+        self.sha256 = sha256_of(origin) if os.path.isfile(origin) else getattr(network, "sha256", None)
         self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
         self.domain, self.architecture, self.flips = domain, dict(architecture or {}), flips
         self.network_domain = network_domain or domain

@@ -153,7 +153,7 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     reason, network_domain = _domain_of(network, spec, facts, domain)
     weightless = bool(getattr(network, "weightless", False))
     origin = str(weights) if weights else network.origin if weightless else f"random weights, seed {seed}"
-    made_from = vars(network) if isinstance(network, MeanOf) else facts
+    made_from = vars(network) if isinstance(network, MeanOf) and state is None else facts
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=weightless or state is not None,
         origin=str(origin), architecture={"network": network_name, "options": options},
@@ -230,7 +230,9 @@ def _network_facts(name: str) -> dict[str, Any]:
 
 
 def parent_of_shipped(name: str) -> str | None:
-    """What a shipped checkpoint was made from; None of others, and of those that were trained from scratch."""
+    """What a shipped checkpoint was made from, of a mean its first member; None of others and of what has no parent."""
+    if name in shipped_means():
+        return str(yaml.safe_load(shipped_means()[name].read_text(encoding="utf-8"))["options"]["of"][0])
     path = shipped_checkpoints().get(name)
     return None if path is None else _read(str(path))[1].get("parent")
 

@@ -190,9 +190,8 @@ def _save_mixture(
     mixed = {name: before[name].lerp(after[name], share) for name in before}
     network, parent = ends[1].network, ends[0]
     network.load_state_dict({**network.state_dict(), **mixed})
-    digest = sha256_of(parent.origin) if Path(parent.origin).is_file() else None
     facts = {
-        **ends[1].architecture, "domain": parent.network_domain, "parent": parent.name, "parent_sha256": digest,
+        **ends[1].architecture, "domain": parent.network_domain, "parent": parent.name, "parent_sha256": parent.sha256,
         "finetuning": f"interpolated, {_label(share)} to {ends[1].name}",
     }  # fmt: skip
     with atomic_path(file) as temporary:

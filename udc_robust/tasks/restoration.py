@@ -13,7 +13,6 @@ from torch import Tensor
 from udc_robust.attacks import Objective, Towards
 from udc_robust.attacks.objectives import DISTANCES, OwnTruth
 from udc_robust.errors import UserError
-from udc_robust.files import sha256_of
 from udc_robust.grid.attack_schema import AttackConfig
 from udc_robust.grid.attacking import Judged
 from udc_robust.grid.images import Batch
@@ -213,7 +212,7 @@ def facts(restorer: Restorer) -> dict[str, Any]:
     """What run.json says of a restorer: its weights, what it was fine-tuned from, and the domain it works in."""
     return {
         "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
-        "sha256": sha256_of(restorer.origin) if Path(restorer.origin).is_file() else None,
+        "sha256": restorer.sha256,
         **({"told": restorer.tiles_told} if restorer.tiles_told else {}),
     }  # fmt: skip
 

@@ -14,12 +14,13 @@ from udc_robust.attacks.channels import Channel, Jammer, find_channel
 from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.files import sha256_of, write_text
+from udc_robust.files import write_text
 from udc_robust.names import LEARNT
 from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.portable import portable
 from udc_robust.progress import console, note
+from udc_robust.restorers.mean_of import MeanOf
 from udc_robust.restorers.zoo import Restorer, RestorerSpec, load_restorer, shipped_checkpoints, shipped_means
 from udc_robust.training.card import common_facts, metadata, model_card, table
 from udc_robust.training.diffusion import save_pipeline
@@ -53,8 +54,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     if config.grow:
         restorer = grown(restorer, config.grow, config.parent)
     note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
-    restorer.train().to(accelerator.device)  # also where it does not learn: a purifier is judged through it
-    restorer.network.eval()
+    restorer.to(accelerator.device)  # also where it does not learn: a purifier is judged through it
+    for part in restorer.modules():  # no restorer clamps, members of a mean neither; networks are as deployed
+        part.training = isinstance(part, Restorer)
     pipeline, purifiers = load_purifiers(config.purifier, domain) if config.purifier else (None, [])
     perceptual = load_perceptual(config, accelerator.is_main_process)
     teacher = load_teacher(config.teacher, domain) if config.teacher else None
@@ -82,9 +84,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     also += [str(weights_file())] if config.perceptual and config.features == "vgg19" else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        **common_facts(config, trained, shipped_of(learner)), **restorer.architecture,
+        **common_facts(config, trained, shipped_of(learner)), **built_from(restorer),
         "domain": domain if isinstance(learner, Purifier) else parent.network_domain,
-        "parent": Path(config.parent).stem, "parent_sha256": sha256_of(parent.origin),
+        "parent": Path(config.parent).stem, "parent_sha256": parent.sha256,
         "parent_validation": figures_of(parent, channel_of(config, trained.network)), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "data": pairs.told, "validation_pairs": len(pairs.validation),
@@ -92,6 +94,11 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     if accelerator.is_main_process:
         save_result(out, config, trained.network, pipeline, facts)
     return facts
+
+
+def built_from(restorer: Restorer) -> dict[str, Any]:
+    """``network`` and ``options`` that build a restorer for its weights, without files of others."""
+    return restorer.network.architecture if isinstance(restorer.network, MeanOf) else restorer.architecture
 
 
 def learner_of(config: FinetuneConfig, restorer: Restorer, purifiers: Sequence[Purifier]) -> nn.Module:
@@ -155,34 +162,32 @@ def load_parent(config: FinetuneConfig, domain: str) -> Restorer:
     """The restorer to fine-tune, for images of ``domain``.
 
     Raises:
-        UserError: no such checkpoint, weights of another network, a mean, or one that does not look at its images.
+        UserError: no such checkpoint, weights of another network, or one that does not look at its images.
     """
-    if config.parent in shipped_means():
-        raise UserError(f"parent {config.parent!r} is a mean without weights of its own: harden one of its members")
     spec = RestorerSpec(config.name, config.network, config.options, domain=config.domain)
     return _trained("parent", config.parent, spec, domain)
 
 
 def load_teacher(name: str, domain: str) -> Restorer:
-    """The restorer whose answers are learnt, for images of ``domain``: a mean, or its file says which network it is.
+    """The restorer whose answers are learnt, for images of ``domain``: its file says which network it is.
 
     Raises:
         UserError: see `load_parent`.
     """
-    if name in shipped_means():
-        return load_restorer(RestorerSpec(name), domain)
     return _trained("teacher", name, RestorerSpec("teacher"), domain)
 
 
 def _trained(what: str, name: str, spec: RestorerSpec, domain: str) -> Restorer:
-    if name in shipped_checkpoints():
-        weights = str(shipped_checkpoints()[name])
+    if name in shipped_means() and spec.network is None:
+        spec = replace(spec, network=name)
+    elif name in shipped_checkpoints():
+        spec = replace(spec, weights=str(shipped_checkpoints()[name]))
     elif Path(name).is_file():
-        weights = name
+        spec = replace(spec, weights=name)
     else:
-        raise unknown_name(what, name, [*shipped_checkpoints(), "a weights file"])
-    restorer = load_restorer(replace(spec, weights=weights), domain)
-    check_it_looks(restorer, f"{what} {name!r}", weights, side=restorer.min_size)
+        raise unknown_name(what, name, [*shipped_checkpoints(), *shipped_means(), "a weights file"])
+    restorer = load_restorer(spec, domain)
+    check_it_looks(restorer, f"{what} {name!r}", restorer.origin, side=restorer.min_size)
     return restorer
 
 
