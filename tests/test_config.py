@@ -24,6 +24,9 @@ def test_short_forms_and_fractions() -> None:
     assert config.restorers[0].name == "nafnet_mini" and config.data[0].kind == "embedded"
     assert config.attacks[1].eps == [pytest.approx(4 / 255)]
     assert config.attacks[1].options_at(0.02) == {"step_size": pytest.approx(0.005)}
+    assert check_config({**GOOD, "published": None}, RestorationConfig, "x.yaml").published == []
+    with pytest.raises(UserError, match="data"):
+        check_config({**GOOD, "data": None}, RestorationConfig, "x.yaml")
 
 
 @given(st.integers(0, 255), st.integers(1, 255))

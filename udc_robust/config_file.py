@@ -63,7 +63,7 @@ class Strict(BaseModel):
 
 
 def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
-    """The short forms of an evaluation's config: a single block for a list of them, and a name for a block.
+    """The short forms of an evaluation's config: a single block or nothing for a list of them, a name for a block.
 
     Args:
         values: what was written; the fingerprint of a run is left out, so that its config.yaml is a config again.
@@ -74,7 +74,8 @@ def as_lists(values: Any, mains: Mapping[str, str | None]) -> Any:
     values = {key: value for key, value in values.items() if key != "fingerprint"}
     for key, main in mains.items():
         if key in values:
-            blocks = values[key] if isinstance(values[key], list) else [values[key]]
+            written = [] if values[key] is None else values[key]
+            blocks = written if isinstance(written, list) else [written]
             values[key] = [{main: block} if main and isinstance(block, str) else block for block in blocks]
     return values
 
