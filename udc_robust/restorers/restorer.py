@@ -32,7 +32,6 @@ class Restorer(nn.Module):
         domain_reason: who said that the network works in ``network_domain``.
         flips: whether it answers with the mean over the eight flips and quarter turns of an image, at eight times the
             cost: for a convex loss the mean is never worse than the eight are on average.
-        sha256: digest of its weights; None where it has none.
         parent, parent_sha256: name and ``sha256`` of what it was fine-tuned from; None: of nothing known.
         tiles: how it takes large images, see `in_tiles`; None: whole. ``tiles_told``: what they change, where that is
             known.
@@ -45,7 +44,6 @@ class Restorer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
-        self.sha256 = sha256_of(origin) if os.path.isfile(origin) else getattr(network, "sha256", None)
         self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
         self.domain, self.architecture, self.flips = domain, dict(architecture or {}), flips
         self.network_domain = network_domain or domain
@@ -56,6 +54,11 @@ class Restorer(nn.Module):
         self.tiles: Tiles | None = None
         self.reach: int | None = None
         self.tiles_told = ""
+
+    @property
+    def sha256(self) -> str | None:
+        """Digest of its weights file, of a mean of its members'; None where it has none."""
+        return sha256_of(self.origin) if os.path.isfile(self.origin) else getattr(self.network, "sha256", None)
 
     def in_tiles(self, side: int, overlap: int | None = None) -> Restorer:
         """Take large images tile by tile from now on.
