@@ -217,8 +217,10 @@ def test_what_a_recipe_cannot_do_is_told(tiny_purifier) -> None:
         _setup(tiny_purifier, "noise", objectives="ssim")
     with pytest.raises(UserError, match="takes `mixed_precision: no`"):
         _setup(tiny_purifier, "gradient_norm", mixed_precision="bf16")
-    with pytest.raises(UserError, match="has a loss of its own: leave out `perceptual`"):
-        _setup(tiny_purifier, "gradient_norm", perceptual=0.1)
+    for values in ({"perceptual": 0.1}, {"loss": "l1"}):
+        with pytest.raises(UserError, match="has a loss of its own, in dB: leave out `perceptual` and `loss`"):
+            _setup(tiny_purifier, "gradient_norm", **values)
+    _setup(tiny_purifier, "gradient_norm", loss="psnr")  # what it is, and what configs to override say
     for recipe in ("gradient_norm", "optics"):
         with pytest.raises(UserError, match=f"recipe '{recipe}' treats every row alike: leave out `plain_share`"):
             _setup(tiny_purifier, recipe, plain_share=0.1)

@@ -82,7 +82,7 @@ class FinetuneConfig(PairTraining):
         objectives: what the inner PGD climbs; of several, each step draws one.
         teacher: of ``distilled``: a shipped checkpoint or mean, or a weights file, larger or hardened for longer.
         beta: weight of the distance between clean and attacked restoration (``trades``), to the teacher's answers
-            (``distilled``), or of the first-order damage (``gradient_norm``).
+            (``distilled``), or of the first-order damage (``gradient_norm``, whose loss is PSNR).
         focal: exponent of the weight ``(1 - exp(-loss))^focal`` of an attacked image (after TAFL, ICPR 2020); 0: none.
         plain_share: share of the rows that stay as they are.
         perceptual: weight of a perceptual distance.
@@ -153,8 +153,9 @@ class FinetuneConfig(PairTraining):
             raise ValueError(
                 "recipe 'gradient_norm' takes `mixed_precision: no`: torch may crash in its second derivative"
             )
-        if self.recipe == "gradient_norm" and self.perceptual:
-            raise ValueError("recipe 'gradient_norm' has a loss of its own: leave out `perceptual`")
+        own_loss = self.loss == "psnr" or "loss" not in self.model_fields_set
+        if self.recipe == "gradient_norm" and (self.perceptual or not own_loss):
+            raise ValueError("recipe 'gradient_norm' has a loss of its own, in dB: leave out `perceptual` and `loss`")
         if self.recipe in ("gradient_norm", "optics") and self.plain_share:
             raise ValueError(f"recipe {self.recipe!r} treats every row alike: leave out `plain_share`")
         if self.focal and (not attacks or self.loss == "psnr"):
