@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from udc_robust.data.images import write_image
+from udc_robust.restorers.zoo import Restorer
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,23 @@ def sets(tmp_path):
             write_image(tmp_path / part / "gt" / f"{i}.png", scene)
             write_image(tmp_path / part / "lq" / f"{i}.png", scene * torch.tensor([0.7, 0.8, 0.6]).view(3, 1, 1))
     return tmp_path
+
+
+@pytest.fixture
+def large_pairs(tmp_path):
+    """A folder with one pair, which is larger than a tile of 48 px."""
+    for part in ("lq", "gt"):
+        scene = torch.rand(3, 96, 64, generator=torch.Generator().manual_seed(1))
+        write_image(tmp_path / "large" / part / "0.png", scene)
+    return tmp_path / "large"
+
+
+@pytest.fixture
+def shapes_seen(monkeypatch):
+    """Heights and widths of the images that restorers' networks get."""
+    seen, original = set(), Restorer._padded
+    monkeypatch.setattr(Restorer, "_padded", lambda self, x: seen.add(tuple(x.shape[-2:])) or original(self, x))
+    return seen
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,11 @@ def test_crops_are_the_centres_of_pairs_spread_over_the_set() -> None:
     assert torch.equal(gt, lq / 2) and len(centre_crops(pairs, 20, 6)[0]) == 7
 
 
+def test_large_validation_images_are_taken_in_tiles(sets, large_pairs, shapes_seen) -> None:
+    finetune(_config(sets, validation=str(large_pairs), steps=1, tile=48), sets / "out")
+    assert (48, 48) in shapes_seen and (96, 64) not in shapes_seen
+
+
 def test_figures_are_those_of_the_attacks_that_they_name() -> None:
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, 8, 9, generator=generator) for _ in range(5)]

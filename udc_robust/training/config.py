@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from udc_robust.config_file import FileName, Number, Strict, told
 from udc_robust.defences.config import DefenceConfig
-from udc_robust.limits import Count, CountOrNone, Seed, Side, require_memory
+from udc_robust.limits import Count, CountOrNone, Seed, Side, SideOrNone, require_memory
 from udc_robust.names import Domain
 from udc_robust.training.render_config import TrainingPairs
 
@@ -73,12 +73,19 @@ class PairTraining(Training):
     Attributes:
         train, validation: folders with ``lq`` and ``gt`` in them; ``train`` may be a block of `Renders`.
         loss: between restoration and ground truth; ``psnr`` is NAFNet's own.
+        tile: side of the tiles in px in which validation takes larger images through the restorer; 0: whole.
     """
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.9)
 
     train: TrainingPairs  # type: ignore[assignment]
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
+    tile: SideOrNone = 0
+
+    @property
+    def tile_overlap(self) -> int:
+        """Of `tile` px; fixed, as how far a network looks is not known before it has learnt."""
+        return self.tile // 4
 
 
 class TrainConfig(PairTraining):

@@ -54,6 +54,8 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     if config.grow:
         restorer = grown(restorer, config.grow, config.parent)
     note(f"parent {config.parent}: domain {parent.network_domain} ({parent.domain_reason})")
+    for victim in (restorer, parent):
+        victim.in_tiles(config.tile, config.tile_overlap)
     restorer.to(accelerator.device)  # also where it does not learn: a purifier is judged through it
     for part in restorer.modules():  # no restorer clamps, members of a mean neither; networks are as deployed
         part.training = isinstance(part, Restorer)

@@ -120,7 +120,7 @@ class _State:
             self.trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
         self.average = AveragedModel(network, multi_avg_fn=moving_average(config.ema))
-        self.settings = plain(config, {"out", "validate_every", "save_every", "about", "licence"})
+        self.settings = plain(config, {"out", "validate_every", "save_every", "about", "licence", "tile"})
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, Any]] = []
         self.inputs = {

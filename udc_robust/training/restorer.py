@@ -81,7 +81,7 @@ def train_restorer(config: TrainConfig, out: Path) -> dict[str, Any]:
     """
     pairs = start_on_pairs(config, out)
     accelerator = pairs.accelerator
-    restorer = _restorer(config, pairs.domain).train()
+    restorer = _restorer(config, pairs.domain).in_tiles(config.tile, config.tile_overlap).train()
     degradation = config.degradation and build_defence(config.degradation.kind, config.degradation.options)
     judged: Sequence[Sample] = pairs.validation
     if degradation:
