@@ -3,12 +3,13 @@
 # Example: scripts/train_minis.sh hdr     (a folder of panoramas, as `udc-robust fetch --out hdr` makes it)
 set -euo pipefail
 scripts/make_sets.sh "${1:?folder of HDR panoramas}"
-for name in nafnet_mini_{start,finish} discnet_mini_{start,middle,finish} inverse_halftone_mini; do
+for name in nafnet_mini_{start,finish} discnet_mini_{start,middle,finish} udcunet_mini inverse_halftone_mini; do
   udc-robust train restorer "$name"
 done
 ship() { cp "runs/train/${2:-$1}/$1.safetensors" "runs/train/${2:-$1}/$1.md" checkpoints/; } # name, its folder
 ship nafnet_mini nafnet_mini_finish
 ship discnet_mini discnet_mini_finish
+ship udcunet_mini
 ship inverse_halftone_mini
 ship_purifier() { rm -rf "checkpoints/$1" && cp -r "runs/train/$1/$1" checkpoints/; }
 udc-robust train diffusion purifier_mini
@@ -25,7 +26,7 @@ udc-robust interpolate nafnet_mini runs/train/nafnet_mini_hardened/nafnet_mini_h
   --images runs/sets/tuning/lq --gt runs/sets/tuning/gt --crop 128 --shares 0.8 --clean-budget 1 \
   --name nafnet_mini_hardened --out runs/mixed
 cp runs/mixed/nafnet_mini_hardened.{safetensors,md} checkpoints/
-for name in nafnet_deep_hardened discnet_mini_hardened; do
+for name in {nafnet_deep,discnet_mini,udcunet_mini}_hardened; do
   udc-robust finetune "$name" train.sources="$1"
   ship "$name"
 done

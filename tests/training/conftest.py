@@ -34,9 +34,9 @@ def sets(tmp_path):
 
 @pytest.fixture
 def large_pairs(tmp_path):
-    """A folder with one pair, which is larger than a tile of 48 px."""
+    """A folder with one pair, which is larger than a tile of 64 px."""
     for part in ("lq", "gt"):
-        scene = torch.rand(3, 96, 64, generator=torch.Generator().manual_seed(1))
+        scene = torch.rand(3, 96, 80, generator=torch.Generator().manual_seed(1))
         write_image(tmp_path / "large" / part / "0.png", scene)
     return tmp_path / "large"
 

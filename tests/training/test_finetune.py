@@ -90,8 +90,8 @@ def test_crops_are_the_centres_of_pairs_spread_over_the_set() -> None:
 
 
 def test_large_validation_images_are_taken_in_tiles(sets, large_pairs, shapes_seen) -> None:
-    finetune(_config(sets, validation=str(large_pairs), steps=1, tile=48), sets / "out")
-    assert (48, 48) in shapes_seen and (96, 64) not in shapes_seen
+    finetune(_config(sets, validation=str(large_pairs), steps=1, tile=64), sets / "out")
+    assert (64, 64) in shapes_seen and (96, 80) not in shapes_seen
 
 
 def test_figures_are_those_of_the_attacks_that_they_name() -> None:
@@ -354,6 +354,7 @@ def test_a_mean_that_ships_may_teach() -> None:
             "leaves the restorer as it is: leave out `grow`",
         ),
         ({"grow": 5}, "grow"),
+        ({"tile": 20}, "0 for whole images, or 64 and more"),
         ({"recipe": "trades", "loss": "psnr"}, "takes loss l1, l2 or charbonnier"),
         ({"eps": [0.1, 0.05]}, "eps must rise"),
         ({"eps": 4}, "did you mean 4/255"),

@@ -166,8 +166,8 @@ def test_validation_is_of_whole_images_as_deployed_and_leaves_the_mode(sets) -> 
 
 
 def test_large_validation_images_are_taken_in_tiles(sets, large_pairs, shapes_seen) -> None:
-    training.train_restorer(_config(sets, validation=large_pairs, steps=1, tile=48), sets / "out")
-    assert (48, 48) in shapes_seen and (96, 64) not in shapes_seen
+    training.train_restorer(_config(sets, validation=large_pairs, steps=1, tile=64), sets / "out")
+    assert (64, 64) in shapes_seen and (96, 80) not in shapes_seen
 
 
 def test_a_validation_pair_is_degraded_by_a_draw_of_its_own() -> None:

@@ -82,6 +82,14 @@ class PairTraining(Training):
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "charbonnier"
     tile: SideOrNone = 0
 
+    @model_validator(mode="after")
+    def _tiles_overlap(self) -> Self:
+        if 0 < self.tile < 64:
+            raise ValueError(
+                f"tile {self.tile} leaves no middle between its overlaps: 0 for whole images, or 64 and more"
+            )
+        return self
+
     @property
     def tile_overlap(self) -> int:
         """Of `tile` px; fixed, as how far a network looks is not known before it has learnt."""
