@@ -109,6 +109,7 @@ def test_hardened_checkpoints_say_what_they_came_from() -> None:
     for name, parent in (
         ("discnet_mini_adversarial", "discnet_mini"),
         ("discnet_mini_hardened", "discnet_mini_adversarial"),
+        ("udcunet_mini_hardened", "udcunet_mini"),
     ):
         assert load_restorer(RestorerSpec(name), "tonemapped").parent == parent
     facts = json.loads((shipped_purifiers()["purifier_mini_hardened"] / "facts.json").read_text())
