@@ -10,6 +10,9 @@ NONE = "none"
 Domain = Literal["linear", "srgb", "tonemapped", "raw"]
 """Colour domain of an image, see `optics.domains`."""
 
+Flips = bool | Literal[2]
+"""Over which flips and turns a restorer's answers are averaged: none, all eight, or the image and its half turn."""
+
 Norm = Literal["linf", "l2", "lpips_alex", "lpips_squeeze"]
 """In which an attack's budget is stated, see `attacks.threat` and `attacks.perceptual`."""
 

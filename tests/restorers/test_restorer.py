@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from udc_robust.config_file import check_config
 from udc_robust.errors import UserError
 from udc_robust.metrics import mse
 from udc_robust.restorers.restorer import Restorer, over_flips
 from udc_robust.restorers.zoo import RestorerSpec, load_restorer
-from udc_robust.tasks.restoration_schema import RestorerConfig
+from udc_robust.tasks.restoration_schema import RestorationConfig, RestorerConfig
 
 
 class Shift(nn.Module):
@@ -26,6 +27,10 @@ def test_the_mean_over_flips_puts_every_answer_back() -> None:
     # Each of the four ways to move is met twice.
     ways = [x.roll(1, -1), x.roll(-1, -1), x.roll(1, -2), x.roll(-1, -2)]
     assert torch.allclose(over_flips(lambda image: image.roll(1, -1), x), torch.stack(ways).mean(0))
+    seen: list[Tensor] = []
+    half = over_flips(lambda image: seen.append(image) or image.roll(1, -1), x, 2)
+    assert torch.allclose(half, (ways[0] + ways[1]) / 2)
+    assert len(seen) == 2 and torch.equal(seen[1], x.flip(-2, -1))  # at twice the cost, not eight times
 
 
 def test_the_mean_turns_with_the_image_and_is_no_worse_than_its_parts_are_on_average() -> None:
@@ -43,13 +48,20 @@ def test_the_mean_turns_with_the_image_and_is_no_worse_than_its_parts_are_on_ave
     assert (mse(restorer(x), truth) <= torch.stack([mse(part, truth) for part in parts]).mean(0)).all()
 
 
-def test_the_way_from_a_config_to_the_restorer() -> None:
-    block = RestorerConfig(name="nafnet_mini", flips=True).model_dump()
+@pytest.mark.parametrize("flips", [True, 2])
+def test_the_way_from_a_config_to_the_restorer(flips) -> None:
+    block = RestorerConfig(name="nafnet_mini", flips=flips).model_dump()
     restorer = load_restorer(RestorerSpec(**block), "tonemapped")
     x = torch.rand(1, 3, 16, 16)
-    assert torch.allclose(restorer(x), over_flips(lambda image: restorer._padded(image), x).clamp(0, 1))
+    assert torch.allclose(restorer(x), over_flips(lambda image: restorer._padded(image), x, flips).clamp(0, 1))
     plain = load_restorer(RestorerSpec("nafnet_mini"), "tonemapped")
     assert not torch.allclose(restorer(x), plain(x))
+
+
+def test_a_number_of_flips_that_there_is_not_is_told() -> None:
+    values = {"data": {"kind": "embedded"}, "restorers": [{"name": "nafnet_mini", "flips": 3}]}
+    with pytest.raises(UserError, match=r"flips: true \(all eight of them\), 2 .* or false, not 3"):
+        check_config(values, RestorationConfig, "test")
 
 
 def _local(flips: bool = False) -> Restorer:

@@ -13,10 +13,15 @@ from torch import Tensor, nn
 
 from udc_robust.errors import UserError
 from udc_robust.files import sha256_of
+from udc_robust.names import Flips
 from udc_robust.networks.tiles import check_tiles, padded
 from udc_robust.networks.user_code import answered
 from udc_robust.networks.whole import Slope, Tiles, reach
 from udc_robust.optics.domains import convert, value_range
+
+_EIGHT_WAYS = [(mirror, turns) for turns in range(4) for mirror in ((), (-1,))]
+_HALF_TURN = [((), 0), ((), 2)]
+"""Flips along which axes, and then quarter turns how often."""
 
 
 class Restorer(nn.Module):
@@ -31,7 +36,8 @@ class Restorer(nn.Module):
         architecture: ``network`` and ``options`` that build the network again, where they are known.
         domain_reason: who said that the network works in ``network_domain``.
         flips: whether it answers with the mean over the eight flips and quarter turns of an image, at eight times the
-            cost: for a convex loss the mean is never worse than the eight are on average.
+            cost: for a convex loss the mean is never worse than the eight are on average. 2: over the image and its
+            half turn.
         parent, parent_sha256: name and ``sha256`` of what it was fine-tuned from; None: of nothing known.
         tiles: how it takes large images, see `in_tiles`; None: whole. ``tiles_told``: what they change, where that is
             known.
@@ -40,7 +46,7 @@ class Restorer(nn.Module):
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
         architecture: Mapping[str, Any] | None = None, parent: str | None = None,
-        parent_sha256: str | None = None, domain_reason: str = "", flips: bool = False,
+        parent_sha256: str | None = None, domain_reason: str = "", flips: Flips = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
@@ -124,7 +130,7 @@ class Restorer(nn.Module):
 
     def _whole(self, x: Tensor) -> Tensor:
         x = convert(x, self.domain, self.network_domain)
-        y = over_flips(self._padded, x) if self.flips else self._padded(x)
+        y = over_flips(self._padded, x, self.flips) if self.flips else self._padded(x)
         y = convert(y, self.network_domain, self.domain)
         return y if self.training else y.clamp(*value_range(self.domain))
 
@@ -142,11 +148,11 @@ class Restorer(nn.Module):
         return y
 
 
-def over_flips(restore: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Mean of the answers to the eight flips and quarter turns of images ``(B,3,H,W)``, each put back."""
+def over_flips(restore: Callable[[Tensor], Tensor], x: Tensor, flips: Flips = True) -> Tensor:
+    """Mean of the answers to the flips and quarter turns of images ``(B,3,H,W)``, each put back: all eight, or two."""
     answer = torch.zeros_like(x)
-    for turns in range(4):
-        for mirror in ((), (-1,)):
-            turned = restore(torch.rot90(x.flip(mirror), turns, (-2, -1)))
-            answer = answer + torch.rot90(turned, -turns, (-2, -1)).flip(mirror) / 8
+    ways = _HALF_TURN if flips == 2 else _EIGHT_WAYS
+    for mirror, turns in ways:
+        turned = restore(torch.rot90(x.flip(mirror), turns, (-2, -1)))
+        answer = answer + torch.rot90(turned, -turns, (-2, -1)).flip(mirror) / len(ways)
     return answer

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import shipped
+from udc_robust.names import Flips
 from udc_robust.networks.user_code import build, network_builder
 from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
 from udc_robust.optics.domains import DOMAINS
@@ -40,7 +41,7 @@ class RestorerSpec:
         options: constructor arguments.
         weights: ``.pth`` or ``.safetensors``; files that we trained know their own network and options.
         domain: colour domain the network works in; None: what the network declares, or the data's own.
-        flips: answer with the mean over the eight flips and quarter turns, see `Restorer`.
+        flips: answer with the mean over the eight flips and quarter turns, or two of them, see `Restorer`.
     """
 
     name: str
@@ -48,7 +49,7 @@ class RestorerSpec:
     options: Mapping[str, Any] | None = None
     weights: str | None = None
     domain: str | None = None
-    flips: bool = False
+    flips: Flips = False
 
 
 def shipped_checkpoints() -> dict[str, Path]:

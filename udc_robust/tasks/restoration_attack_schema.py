@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from udc_robust.config_file import Number, Strict, may_load, told
 from udc_robust.grid.attack_schema import AttackConfig
-from udc_robust.names import Domain
+from udc_robust.names import Domain, Flips
 from udc_robust.networks.short_names import named_by_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ class RestorerConfig(Strict):
     """A restorer: a shipped checkpoint, a network of ours or of basicsr, or the user's own class.
 
     Attributes:
-        flips: answer with the mean over the eight flips and quarter turns of an image, at eight times the cost.
+        flips: answer with the mean over the eight flips and quarter turns of an image, at eight times the cost; 2: over
+            the image and its half turn, at twice.
     """
 
     name: str
@@ -30,7 +31,16 @@ class RestorerConfig(Strict):
     options: dict[str, Any] | None = None
     weights: str | None = None
     domain: Domain | None = None
-    flips: bool = False
+    flips: Flips = False
+
+    @field_validator("flips", mode="before")
+    @classmethod
+    def _some_flips(cls, value: Any) -> Any:
+        if value not in (False, True, 2):
+            raise ValueError(
+                f"true (all eight of them), 2 (the image and its half turn) or false, not {value!r}"
+            )
+        return value
 
     @model_validator(mode="before")
     @classmethod
