@@ -37,9 +37,7 @@ class RestorerConfig(Strict):
     @classmethod
     def _some_flips(cls, value: Any) -> Any:
         if value not in (False, True, 2):
-            raise ValueError(
-                f"true (all eight of them), 2 (the image and its half turn) or false, not {value!r}"
-            )
+            raise ValueError(f"true (all eight of them), 2 (the image and its half turn) or false, not {value!r}")
         return value
 
     @model_validator(mode="before")
