@@ -92,8 +92,8 @@ class PairTraining(Training):
 
     @property
     def tile_overlap(self) -> int:
-        """Of `tile` px; fixed, as how far a network looks is not known before it has learnt."""
-        return self.tile // 4
+        """A quarter, in steps of 16 px: how far a network looks is not known before it has learnt."""
+        return self.tile // 64 * 16
 
 
 class TrainConfig(PairTraining):
