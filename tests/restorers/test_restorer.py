@@ -74,6 +74,12 @@ def test_tiles_of_a_mean_over_flips_are_not_called_exact() -> None:
     assert _local().in_tiles(48).exact_in_tiles and not _local(flips=True).in_tiles(48).exact_in_tiles
 
 
+@pytest.mark.gpu
+def test_tiles_are_measured_where_the_network_is() -> None:
+    restorer = _local().to("cuda").in_tiles(48)
+    assert restorer.reach == 3 and restorer(torch.rand(1, 3, 64, 64, device="cuda")).shape == (1, 3, 64, 64)
+
+
 @pytest.mark.parametrize("overlap", [None, 0])
 def test_the_tile_that_a_refusal_asks_for_is_enough(overlap) -> None:
     with pytest.raises(UserError, match="`tile` 16 is too small, r looks 3 px") as told:

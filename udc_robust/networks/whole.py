@@ -146,14 +146,16 @@ class _Answer(torch.autograd.Function):
         return gradient, None, None
 
 
-def reach(network: Network, grid: int, channels: int = 3) -> int | None:
+def reach(network: Network, grid: int, channels: int = 3, device: torch.device | None = None) -> int | None:
     """How many px to each side of a pixel its answer depends on: by the gradient of a block in the middle of noise.
 
     None: as far as was looked (128 px) or further; so it is with statistics of the whole image.
+    ``device``: where the network is.
     """
     around = -(-128 // grid) * grid
     side = 2 * around + grid
-    x = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    x = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    x = x.to(device).requires_grad_(True)
     middle = (..., slice(around, around + grid), slice(around, around + grid))
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(network(x)[middle].square().sum(), x)

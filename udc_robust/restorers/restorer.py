@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -81,7 +82,9 @@ class Restorer(nn.Module):
             self.tiles = None
             return self
         grid = math.lcm(16, self.size_multiple)
-        self.reach = None if self.whole_image else reach(self._whole, grid, 4 if self.domain == "raw" else 3)
+        tensors = itertools.chain(self.parameters(), self.buffers())  # deconvolution has buffers only
+        channels, device = 4 if self.domain == "raw" else 3, next(tensors, torch.empty(0)).device
+        self.reach = None if self.whole_image else reach(self._whole, grid, channels, device)
         around = self.reach or 0
         if overlap is None:
             around = -(-around // grid) * grid  # what tiles will overlap by
