@@ -214,6 +214,18 @@ def test_a_set_of_ours_has_its_scenes_in_its_sources(tmp_path, faithful) -> None
         SceneSet(pairs, tmp_path / "stills")
 
 
+def test_large_images_go_in_tiles(tmp_path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(FAITHFUL.replace("x - 0.02 * self.scale", "x - 0.1 * self.scale * x.mean((2, 3), keepdim=True)"))
+    restorer = {"name": "faithful", "network": f"{file}:Faithful"}
+    changes = {"data": {**DATA, "limit": 1}, "search_steps": 20, "l2": 0.1}
+    (whole,) = _study(tmp_path / "whole", restorer, **changes)
+    (tiled,) = _study(tmp_path / "tiled", restorer, **changes, tile=16, overlap=0)
+    assert abs(tiled.clean - whole.clean) > 0.01  # each tile has a mean of its own, and so for what follows:
+    assert tiled.reference_first == pytest.approx(tiled.clean, abs=1e-4)
+    assert tiled.faithful_cap - 0.1 <= tiled.brightness
+
+
 @pytest.mark.parametrize("eps", ["0", "0.9/255"])
 def test_a_budget_of_less_than_a_level_is_refused(tmp_path, faithful, eps) -> None:
     with pytest.raises(UserError, match=f"--eps {eps} is less than one level"):

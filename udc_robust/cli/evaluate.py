@@ -23,8 +23,10 @@ from udc_robust.cli.options import (
     Norm,
     ObjectiveName,
     OutFolder,
+    Overlap,
     Overrides,
     Seed,
+    Tile,
     Truths,
     Weights,
     attack_block,
@@ -203,6 +205,8 @@ def limits(
     l2: Annotated[
         float, typer.Option("--l2", help="Euclidean budget of an image for a certified floor; 0: none.", min=0)
     ] = 0.1,
+    tile: Tile = 0,
+    overlap: Overlap = None,
     device: Device = "cpu",
     seed: Seed = 0,
     out: OutFolder = None,
@@ -225,8 +229,8 @@ def limits(
     reads = filter(None, [images, gt, scenes, Path(victim.get("weights", restorer))])
     folder = output_folder(out or Path("runs/limits"), reads, apart=True)
     found = study(
-        victim, data, eps, folder, steps=steps, search_steps=search_steps, scenes=scenes, l2=l2, seed=seed,
-        device=device, command=this_command(),
+        victim, data, eps, folder, steps=steps, search_steps=search_steps, scenes=scenes, l2=l2, tile=tile,
+        overlap=overlap, seed=seed, device=device, command=this_command(),
     )  # fmt: skip
     say(sentence(found, eps, victim["name"]))
     say(f"page, table, plot, words and pairs of scenes: {folder / 'limits.html'}, limits.csv, .png, .md, pairs")

@@ -45,8 +45,8 @@ from udc_robust.tasks.restoration_schema import RestorationConfig
 
 def study(
     restorer: Mapping[str, Any], data: Mapping[str, Any], eps: str, out: Path, *, steps: int = 20,
-    search_steps: int = 400, scenes: Path | None = None, l2: float = 0.1, seed: int = 0, device: str = "cpu",
-    command: str = "",
+    search_steps: int = 400, scenes: Path | None = None, l2: float = 0.1, tile: int = 0, overlap: int | None = None,
+    seed: int = 0, device: str = "cpu", command: str = "",
 ) -> list[Limits]:  # fmt: skip
     """Measure caps and ceilings, write ``limits.csv``, ``.png``, ``.md`` and ``.html``; the same call resumes.
 
@@ -58,6 +58,7 @@ def study(
         steps: of PGD; ``search_steps``: of the search for second scenes, 0 for none.
         scenes: the sources of a set that `synthesise` made, where ``data`` are its pairs; None: of built-in images.
         l2: Euclidean budget of a whole image for which a certified floor is computed; 0 for none.
+        tile, overlap: see `RestorationConfig`.
 
     Returns:
         One entry an image.
@@ -66,7 +67,8 @@ def study(
         UserError: images without ground truth or in linear light, a budget of less than one 8-bit level, or ``out``
             holds another run.
     """
-    config = _config(restorer, data, eps, steps, seed, device)
+    options = {"tile": tile, "overlap": overlap, "seed": seed, "device": device}
+    config = _config(restorer, data, eps, steps, options)
     usable_device(device)
     inputs = _checked_images(config)
     loaded = load_restorers(config, inputs.domain)[config.restorers[0].name]
@@ -89,12 +91,12 @@ def study(
 
 
 def _config(
-    restorer: Mapping[str, Any], data: Mapping[str, Any], eps: str, steps: int, seed: int, device: str
-) -> RestorationConfig:  # fmt: skip
+    restorer: Mapping[str, Any], data: Mapping[str, Any], eps: str, steps: int, options: Mapping[str, Any]
+) -> RestorationConfig:
     attacks = ["noise", {"method": "pgd", "steps": steps}, *CAPS]
     values = {
-        "name": "limits", "seed": seed, "device": device, "data": [data], "restorers": [restorer], "eps": [eps],
-        "attacks": attacks, "lpips": None,
+        "name": "limits", "data": [data], "restorers": [restorer], "eps": [eps], "attacks": attacks, "lpips": None,
+        **options,
     }  # fmt: skip
     config = check_config(values, RestorationConfig, "options")
     if not levels_of(config.eps[0]):
