@@ -31,15 +31,13 @@ from udc_robust.cli.options import (
     Weights,
     attack_block,
     known_restorer,
-    output_board,
-    output_page,
-    output_slide,
     pairs_block,
     read_run_config,
     restorer_block,
     there,
     this_command,
 )
+from udc_robust.cli.pages import output_board, output_page, output_slide
 from udc_robust.errors import UserError
 from udc_robust.outputs import output_folder
 from udc_robust.processes import is_main
