@@ -50,6 +50,17 @@ def test_smooth_fields_are_smooth_and_shifted() -> None:
     assert means.min() < -0.2 and means.max() > 0.2 and means.unique().numel() == 8
 
 
+def test_a_jammer_draws_from_noise_of_every_scale_each_image_its_own() -> None:
+    x, streams = _captures(2, 80), Streams([1, 2])
+    noise = Jammer.noise(x, streams)
+    assert noise.shape == (2, 15, 80, 80) and not torch.equal(noise, Jammer.noise(x, streams))  # drawn on
+    torch.testing.assert_close(Jammer.noise(x[1:], Streams([2])), noise[1:])
+    roughness = noise.diff(dim=-1).abs().mean((0, 2, 3)).view(5, 3).mean(1)
+    assert (roughness[1:] < 0.7 * roughness[:-1]).all() and roughness[-1] < 1e-6 and noise[:, -3:].std() > 0.1
+    jammer = Jammer(4)
+    assert not torch.equal(jammer(x, noise), jammer(x, noise.flip(0)))
+
+
 def test_as_an_attack_it_is_not_chosen_by_its_damage() -> None:
     x = _captures()
     for name in CHANNELS:
@@ -64,8 +75,8 @@ def test_a_jammer_is_read_back_and_what_is_none_is_refused(tmp_path) -> None:
     jammer = Jammer(5)
     save_file(jammer.state_dict(), tmp_path / "j.safetensors")
     x = _captures()
-    again = find_channel(str(tmp_path / "j.safetensors"))(x, THREAT, Streams([0, 0, 0]))
-    torch.testing.assert_close(again, jammer.through(x, THREAT).detach())
+    again = find_channel(str(tmp_path / "j.safetensors"))(x, THREAT, Streams([1, 2, 3]))
+    torch.testing.assert_close(again, jammer.through(x, THREAT, jammer.noise(x, Streams([1, 2, 3]))).detach())
     assert 0 < (again - x).abs().max() <= EPS + 1e-6 and not again.requires_grad
     for content in ({}, {"body.0.weight": torch.ones(4, 3, 3, 3)}, {"body.0.weight": torch.ones(())}):
         save_file(content, tmp_path / "other.safetensors")

@@ -78,6 +78,39 @@ def test_of_several_processes_one_speaks(tmp_path) -> None:
     assert len(told) == 1
 
 
+LOSES_A_WORKER = """
+import os, signal, sys, threading
+from torch.utils.data import DataLoader
+from udc_robust.cli import configs, main
+
+class Batches:
+    def __len__(self):
+        return 1
+    def __getitem__(self, i):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def work():
+    if TO_ALL:  # a signal to all processes, which reaches this one last
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    list(DataLoader(Batches(), num_workers=1))
+
+configs.list_configs, sys.argv = work, ["udc-robust", "configs"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "to_all, code, told",
+    [("0", 1, "a process that makes batches was killed (is memory short?)"), ("1", 143, "stopped")],
+)
+def test_a_killed_worker_is_told_in_one_line(to_all, code, told) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES_A_WORKER.replace("TO_ALL", to_all)], capture_output=True, text=True, timeout=60
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == code and line.startswith(f"udc-robust: {told}; the same command ")
+
+
 def test_every_verb_says_what_becomes_of_it() -> None:
     first_words = {verb.split()[0] for verb in VERBS}
     assert first_words >= STARTS_AGAIN

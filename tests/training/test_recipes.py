@@ -282,23 +282,23 @@ def test_the_jammer_recipe_learns_captures_behind_the_channel_in_8_bits(tiny_pur
 def test_a_learnt_channel_climbs_what_the_restorer_descends() -> None:
     torch.manual_seed(0)
     restorer, channel, (lq, gt) = _restorer(), Jammer(4), _batch()
-    jammed = recipes.Jammed(restorer, channel)
-    mse(jammed(lq, 8 / 255), gt).mean().backward()
+    jammed, noise = recipes.Jammed(restorer, channel), Jammer.noise(lq, Streams(range(len(lq))))
+    mse(jammed(lq, 8 / 255, noise), gt).mean().backward()
     ours = {name: part.grad.clone() for name, part in jammed.named_parameters()}
     jammed.zero_grad()
-    mse(restorer(channel.through(lq, Linf(8 / 255))), gt).mean().backward()
+    mse(restorer(channel.through(lq, Linf(8 / 255), noise)), gt).mean().backward()
     for name, part in jammed.named_parameters():
         sign = -1 if name.startswith("channel") else 1
         # In 8 bits the restorer sees something else, by half a level at most.
         likeness = torch.nn.functional.cosine_similarity(ours[name].flatten(), sign * part.grad.flatten(), dim=0)
         assert likeness > 0.9 or part.grad.norm() < 1e-4, name
-    before, optimizer = channel.through(lq, Linf(8 / 255)).detach(), torch.optim.Adam(channel.parameters(), 3e-3)
+    before, optimizer = channel.through(lq, Linf(8 / 255), noise).detach(), torch.optim.Adam(channel.parameters(), 3e-3)
     for _ in range(30):
         optimizer.zero_grad()
-        mse(jammed(lq, 8 / 255), gt).mean().backward()
+        mse(jammed(lq, 8 / 255, noise), gt).mean().backward()
         optimizer.step()
     with torch.no_grad():
-        after = channel.through(lq, Linf(8 / 255))
+        after = channel.through(lq, Linf(8 / 255), noise)
         assert mse(restorer(after), gt).mean() > mse(restorer(before), gt).mean() + 1e-4
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
@@ -26,6 +27,7 @@ Channel = Callable[[Tensor, Threat, Streams], Tensor]
 _BLUR = 3.0  # px, the deviation of the blur that captures are moved towards
 _GAIN = 10.0  # makes a jammer learn faster than the restorer that it plays against
 _FINEST, _COARSEST = 4.0, 32.0  # px, of smooth fields
+_SPACINGS = (1, 4, 16, 64)  # px, of the noise that a jammer draws from
 
 
 def _blurred(x: Tensor, deviation: float) -> Tensor:
@@ -71,6 +73,8 @@ CHANNELS: dict[str, Channel] = {
 class Jammer(nn.Module):
     """A channel that is learnt: a small network that says for every value how far up or down, in units of eps.
 
+    It draws noise, as a restorer would learn to undo what a jammer without any does to a capture.
+
     Args:
         width: of its three hidden layers, which see 31 px.
     """
@@ -79,17 +83,24 @@ class Jammer(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i, dilation in enumerate((1, 2, 4)):
-            layers += [nn.Conv2d(3 if i == 0 else width, width, 3, 1, dilation, dilation, padding_mode="replicate")]
+            channels = 3 * (2 + len(_SPACINGS)) if i == 0 else width
+            layers += [nn.Conv2d(channels, width, 3, 1, dilation, dilation, padding_mode="replicate")]
             layers += [nn.LeakyReLU(0.1)]
         self.body = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate"))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B,3,H,W)`` in -1 to 1."""
-        return torch.tanh(_GAIN * self.body(x))
+    @staticmethod
+    def noise(x: Tensor, streams: Streams) -> Tensor:
+        """Normal noise of every pixel, of ever coarser grids and of the whole image: three channels each."""
+        grids = [streams.normal(x[:, :, ::spacing, ::spacing]) for spacing in (*_SPACINGS, max(x.shape[-2:]))]
+        return torch.cat([interpolate(grid, x.shape[-2:], mode="bilinear") for grid in grids], 1)
 
-    def through(self, x: Tensor, threat: Threat) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """``(B,3,H,W)`` in -1 to 1."""
+        return torch.tanh(_GAIN * self.body(torch.cat([x, noise], 1)))
+
+    def through(self, x: Tensor, threat: Threat, noise: Tensor) -> Tensor:
         """What becomes of captures."""
-        return threat.project(x, x + threat.eps * self(x))
+        return threat.project(x, x + threat.eps * self(x, noise))
 
 
 def load_jammer(file: str | Path) -> Jammer:
@@ -127,7 +138,7 @@ def find_channel(channel: str) -> Channel:
     if not channel.endswith(".safetensors"):
         raise ValueError(f"channel {channel!r} is none of {', '.join(CHANNELS)}, nor a jammer's .safetensors file")
     jammer = load_jammer(channel)
-    return lambda x, threat, streams: jammer.to(x.device).through(x, threat)
+    return lambda x, threat, streams: jammer.to(x.device).through(x, threat, jammer.noise(x, streams))
 
 
 def _is_channel(size: tuple[int, int], *, channel: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
 import traceback
 from typing import Any
 
@@ -58,6 +59,9 @@ app.command()(info.doctor)
 
 
 _LINES = re.compile(r"\s*\n\s*")
+_WORKER_LOST = re.compile(r"DataLoader worker .*(killed|exited)")
+_MOMENT = 0.5
+"""Seconds by which a signal to all processes of a command may reach this one later than its workers."""
 
 
 def main() -> None:
@@ -85,6 +89,9 @@ def _answered() -> int:
             return 2
         if several() and re.search("gloo|Connection (reset|closed)|store", str(error)):
             _tell("another process of this run is gone; the same command goes on where it was")
+        elif _WORKER_LOST.search(str(error)):
+            time.sleep(_MOMENT)  # such a signal says it better
+            _tell("a process that makes batches was killed (is memory short?); the same command goes on where it was")
         elif first_to_speak():
             traceback.print_exc()
             typer.secho("udc-robust: this is a fault of ours; please report the lines above", fg="red", err=True)

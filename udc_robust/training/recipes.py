@@ -222,7 +222,7 @@ def jammer(setup: FinetuneSetup, network: nn.Module, lq: Tensor, gt: Tensor, str
     """
     threat = setup.threat(step)
     if setup.config.channel == LEARNT:
-        return setup.loss(network(lq, threat.eps), gt)
+        return setup.loss(network(lq, threat.eps, Jammer.noise(lq, streams)), gt)
     through = find_channel(setup.config.channel or "")
 
     def change(rows: Tensor) -> Tensor:
@@ -239,10 +239,10 @@ class Jammed(nn.Module):
         super().__init__()
         self.restorer, self.channel = restorer, channel
 
-    def forward(self, lq: Tensor, eps: float) -> Tensor:
+    def forward(self, lq: Tensor, eps: float, noise: Tensor) -> Tensor:
         """Restorations of what the channel makes of captures, in 8 bits, of which the gradient knows nothing."""
         threat = Linf(eps)
-        jammed = self.channel.through(lq, threat)
+        jammed = self.channel.through(lq, threat, noise)
         reversed_ = 2 * jammed.detach() - jammed
         rounded = round_to_8_bits(threat, lq, jammed.detach())
         return self.restorer(reversed_ + (rounded - jammed.detach()))
