@@ -51,7 +51,7 @@ def _train(out: Path, loss=_loss, **changes) -> tuple[Trained, list[dict[str, Te
 
     def validate(network: nn.Module) -> Validation:
         validated.append(copy.deepcopy(network.state_dict()))
-        return Validation({"norm": float(network.weight.norm().detach())}, {}, "")
+        return Validation({"norm": float(network.weight.norm().detach())}, {}, f"no. {len(validated)}")
 
     batches = Numbers(batch=4, steps=config.steps, seed=config.seed)
     return train(start(config, out), config, out, _network(), batches, loss, validate), validated
@@ -80,6 +80,13 @@ def _written_out(config: TrainConfig) -> list[dict[str, Tensor]]:
         found.append(dict(zip(names, average, strict=True)))
     assert 0 < clipped < config.steps
     return found
+
+
+
+def test_what_each_validation_found_stays_in_the_log(tmp_path, capsys) -> None:
+    _train(tmp_path)
+    told = [line for line in capsys.readouterr().err.splitlines() if "no. " in line]
+    assert told == ["line, step 5: no. 1", "line, step 10: no. 2", "line, step 12: no. 3"]
 
 
 def _close(ours: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:

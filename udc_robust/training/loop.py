@@ -29,7 +29,7 @@ from udc_robust.errors import UserError
 from udc_robust.files import disk_errors
 from udc_robust.grid.identity import input_digests
 from udc_robust.lock import sole_writer
-from udc_robust.progress import progress
+from udc_robust.progress import doing, note, progress
 from udc_robust.training.batches import Share, StepBatches, loader
 from udc_robust.training.checkpoint import STATE, check_result, load_state, save_state, whole
 from udc_robust.training.config import Training
@@ -50,7 +50,7 @@ class Validation:
     Attributes:
         figures: for the model card and the state, JSON values by name.
         curves: numbers for TensorBoard.
-        note: a few words for the progress bar.
+        note: a few words for a line that stays.
     """
 
     figures: dict[str, Any]
@@ -236,11 +236,12 @@ def train(
                     drawn.add({"loss": shown, "lr": learning_rate(state.step - 1, config)}, state.step)
                 if state.due(config.validate_every):
                     state.stop_unless_sound()
+                    doing("validation")
                     found = validate(state.average.module)
                     state.stop_unless_sound(found.curves)
                     state.history.append({"step": state.step, **found.figures})
                     drawn.add({f"validation/{name}": number for name, number in found.curves.items()}, state.step)
-                    tick(found.note, advance=0)
+                    note(f"{config.name}, step {state.step}: {found.note}")
                 if state.due(config.save_every):
                     state.stop_unless_sound()
                     now = time.perf_counter()
