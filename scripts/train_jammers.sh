@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# One restorer for each channel of the attacker's budget, and one beside a channel that learns: ceilings for its class.
-# Example: scripts/train_jammers.sh nafnet_mini steps=500     (a parent, then overrides of configs/finetune/nafnet_mini_jammer)
+# A channel that learns against a restorer, and that restorer told of it and of each fixed channel: an hour and a half on one core.
+# Example: scripts/train_jammers.sh hdr mine.safetensors     (a folder of panoramas, a parent, overrides of the config)
 set -euo pipefail
-parent=${1:-nafnet_mini}
-names=() attacks=()
-for channel in blur fields signs bins learnt; do
-  udc-robust finetune nafnet_mini_jammer name="jammer_$channel" parent="$parent" channel="$channel" "${@:2}"
-  names+=("runs/train/jammer_$channel/jammer_$channel.safetensors")
+hdr=${1:?folder of HDR panoramas} parent=${2:-nafnet_mini_hardened}
+names=()
+train() { # name, channel, parent, then what differs from the config
+  udc-robust finetune nafnet_mini_jammer train.sources="$hdr" name="$1" channel="$2" parent="$3" "${@:4}"
+  names+=("runs/train/$1/$1.safetensors")
+}
+train jammer learnt "$parent" "${@:3}"
+learnt=runs/train/jammer/jammer
+train jammed "${learnt}_jammer.safetensors" "$learnt.safetensors" steps=1000 validate_every=500 "${@:3}"
+for channel in blur fields signs bins; do
+  train "jammed_$channel" "$channel" "$parent" steps=1200 validate_every=600 "${@:3}"
 done
-echo "udc-robust evaluate jammer restorers='[$parent, nafnet_mini_adversarial, $(IFS=,; echo "${names[*]}")]'"
+echo "udc-robust evaluate jammer attacks.4.channel=${learnt}_jammer.safetensors restorers='[$parent, $(IFS=,; echo "${names[*]}")]'"

@@ -30,3 +30,9 @@ for name in {nafnet_deep,discnet_mini,udcunet_mini}_hardened; do
   udc-robust finetune "$name" train.sources="$1"
   ship "$name"
 done
+# A channel that learnt against one of them, and the restorer that knows it.
+udc-robust finetune nafnet_mini_jammer train.sources="$1"
+jammer=runs/train/nafnet_mini_jammer/nafnet_mini_jammer
+cp ${jammer}_jammer.safetensors checkpoints/channels/jammer_mini.safetensors
+udc-robust finetune nafnet_mini_jammer train.sources="$1" name=nafnet_mini_jammed channel=jammer_mini parent=$jammer.safetensors steps=1000
+ship nafnet_mini_jammed

@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 
+from udc_robust.attacks import Linf, Streams
+from udc_robust.attacks.channels import find_channel
 from udc_robust.classifiers.zoo import shipped_classifiers
 from udc_robust.config_file import load_config
 from udc_robust.data.embedded import EmbeddedPairs
@@ -110,12 +112,27 @@ def test_hardened_checkpoints_say_what_they_came_from() -> None:
         ("discnet_mini_adversarial", "discnet_mini"),
         ("discnet_mini_hardened", "discnet_mini_adversarial"),
         ("udcunet_mini_hardened", "udcunet_mini"),
+        ("nafnet_mini_jammed", "nafnet_mini_hardened"),
     ):
         assert load_restorer(RestorerSpec(name), "tonemapped").parent == parent
     facts = json.loads((shipped_purifiers()["purifier_mini_hardened"] / "facts.json").read_text())
     assert facts["parent"] == "nafnet_mini"
     # What it is to be deployed at is what it trained at.
     assert load_purifier("purifier_mini_hardened").config["noise_level"] == facts["purifier"]["noise_level"][0]
+
+
+@torch.no_grad()
+def test_the_shipped_jammer_costs_more_than_noise_and_the_shipped_answer_to_it_knows_it() -> None:
+    pairs = [EmbeddedPairs(count=8, size=64)[i] for i in range(8)]
+    lq, gt = (torch.stack([getattr(pair, name) for pair in pairs]) for name in ("lq", "gt"))
+    left = {}
+    for channel in ("signs", "jammer_mini"):
+        seen = find_channel(channel)(lq, Linf(4 / 255), Streams(range(8)))
+        for name in ("nafnet_mini_hardened", "nafnet_mini_jammed"):
+            restorer = load_restorer(RestorerSpec(name), "tonemapped")
+            left[channel, name] = float(psnr(restorer(seen).double(), gt.double()).mean())
+    assert left["jammer_mini", "nafnet_mini_hardened"] < left["signs", "nafnet_mini_hardened"] - 0.3
+    assert left["jammer_mini", "nafnet_mini_jammed"] > left["jammer_mini", "nafnet_mini_hardened"] + 0.3
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ BASE = {
 }  # fmt: skip
 MAY_IMPORT = {
     "metrics": set(),
-    "attacks": {"metrics", "names"},
+    "attacks": {"files", "metrics", "names"},
     "optics": BASE,
     "networks": BASE,
     "data": BASE | {"metrics", "optics"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Literal
 
 NONE = "none"
@@ -34,3 +35,8 @@ Access = Literal["blind", "bpda", "surrogate", "adaptive", "transfer"]
 nothing of the whole victim."""
 CLASSICAL_NAMES = ("richardson_lucy", "total_variation", "wiener")
 """Restorers without weights, see `restorers.deconvolution`."""
+
+
+def channel_name(channel: str) -> str:
+    """What a channel is called by those that learnt it: of a file its name, without folder and ending."""
+    return PurePath(channel).stem if channel.endswith(".safetensors") else channel

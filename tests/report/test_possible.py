@@ -33,7 +33,7 @@ def run(tmp_path_factory):
     STRENGTH.update(smooth_field=0.5, channel=0.3)
     write_fake_run(out, defences=["none", {"kind": "purifier", "name": "pure", "purifier": "p"}], attacks=ATTACKS)
     facts = json.loads((out / "run.json").read_text())
-    facts["networks"]["discnet_mini"]["parent"] = "nafnet_mini"
+    facts["networks"]["discnet_mini"] |= {"parent": "nafnet_mini", "channel": "blur"}
     (out / "run.json").write_text(json.dumps(facts))
     with open(out / "results.csv", newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
@@ -95,8 +95,13 @@ def test_the_bracket_lies_between_the_best_that_holds_and_the_best_behind_the_wo
     assert bracket.by == "discnet_mini" and [one.channel for one in bracket.channels] == ["jam bins", "jam blur"]
     for one in bracket.channels:
         assert one.best == pytest.approx(max(means[one.channel, r] for r in ("nafnet_mini", "discnet_mini")))
-    assert bracket.gap == pytest.approx(bracket.channels[0].best - bracket.held) and bracket.gap > 0
-    assert f"channel jam bins: a gap of {bracket.gap:.2f} dB" in possible.sentence
+    # Nobody was told of the bins: that they leave less bounds nothing.
+    assert [one.learnt for one in bracket.channels] == [False, True] and bracket.ceiling is bracket.channels[1]
+    gap = bracket.ceiling.best - bracket.held
+    assert gap > 0 and f"discnet_mini makes of channel jam blur: a gap of {gap:.2f} dB" in possible.sentence
+    (other,) = (one for one in bracket.channels if not one.learnt)
+    alone = replace(possible, bracket=replace(bracket, channels=[other]))
+    assert alone.bracket.ceiling is None and alone.sentence.endswith("so what they leave bounds nothing.")
 
 
 def test_without_channels_and_shifts_there_is_nothing_to_tell(tmp_path) -> None:
@@ -133,6 +138,7 @@ def test_the_page_and_its_tables_say_so(run) -> None:
     with open(run / "report.bracket.csv", newline="") as handle:
         brackets = list(csv.DictReader(handle))
     assert len(brackets) == 4 and all(float(row["gap"]) >= 0 for row in brackets)
+    assert [row["learnt"] for row in brackets] == ["0", "1"] * 2 and "no: no victim here was told of it" in page
     with open(run / "report.limits.csv", newline="") as handle:
         assert len(list(csv.DictReader(handle))) == 2 * 3
     with open(run / "report.attackers.csv", newline="") as handle:

@@ -80,6 +80,11 @@ def test_a_restorer_of_colours_gets_what_is_developed(sit, tmp_path) -> None:
         ({"develop": False}, {"restorers": ["nafnet_mini"]}, "declares no four channels"),
         ({}, {"restorers": [{"name": "four", "weights": "four.safetensors", "domain": "raw"}]}, "is for RAW planes"),
         ({"develop": False}, {"defences": ["none", "jpeg"]}, "takes pictures, not RAW planes"),
+        (
+            {"develop": False},
+            {"attacks": [{"method": "channel", "channel": "jammer_mini"}]},
+            "learnt channel, which takes pictures, not RAW planes",
+        ),
         ({"kind": "folder", "bits": 12}, {}, "`bits` is for RAW captures"),
         ({"domain": "srgb"}, {}, "take no `domain`"),
         ({"pattern": ["GR", "GR", "B", "R"]}, {}, "GR, R, B and GB once each"),

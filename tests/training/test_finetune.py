@@ -173,11 +173,12 @@ def test_a_recipe_through_a_purifier_is_validated_through_it(sets, tiny_purifier
     assert facts["validation"]["psnr"] < facts["parent_validation"]["psnr"] - 0.3
 
 
-def test_a_learnt_channel_is_left_beside_its_restorer_and_can_be_the_channel_of_another(sets) -> None:
+def test_a_learnt_channel_is_left_beside_its_restorer_and_can_be_the_channel_of_another(sets, capsys) -> None:
     changes = {"recipe": "jammer", "channel": "learnt", "eps": "8/255", "validation_eps": "8/255", "lr": 0.01}
     facts = finetune(_config(sets, **changes), sets / "out")
     figures, file = facts["validation"], sets / "out" / "hard_jammer.safetensors"
     before = facts["parent_validation"]  # the restorer knows the channel by now; its parent does not
+    assert f", behind the channel {figures['channel_psnr']:.2f} dB" in capsys.readouterr().err
     assert before["channel_psnr"] < before["crop_psnr"] - 0.2 and figures["channel_psnr"] > before["channel_psnr"] + 1
     assert (
         f"| after the channel, crops | {facts['parent_validation']['channel_psnr']:.2f} |"
@@ -189,6 +190,8 @@ def test_a_learnt_channel_is_left_beside_its_restorer_and_can_be_the_channel_of_
     again = _config(sets, **{**changes, "channel": str(file), "parent": str(sets / "out" / "hard.safetensors")})
     started = finetune(again, sets / "again")["parent_validation"]
     assert restorer.parent == "NAFNet" and started["channel_psnr"] == pytest.approx(figures["channel_psnr"], abs=1e-3)
+    relearnt = load_restorer(RestorerSpec("hard", weights=str(sets / "again" / "hard.safetensors")), "srgb")
+    assert restorer.channel == relearnt.channel == "hard_jammer"
 
 
 @pytest.mark.parametrize(

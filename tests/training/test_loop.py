@@ -82,7 +82,6 @@ def _written_out(config: TrainConfig) -> list[dict[str, Tensor]]:
     return found
 
 
-
 def test_what_each_validation_found_stays_in_the_log(tmp_path, capsys) -> None:
     _train(tmp_path)
     told = [line for line in capsys.readouterr().err.splitlines() if "no. " in line]

@@ -19,6 +19,7 @@ from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
 from udc_robust.attacks.streams import Streams
 from udc_robust.attacks.threat import Threat
+from udc_robust.files import shipped
 from udc_robust.names import LEARNT
 
 Channel = Callable[[Tensor, Threat, Streams], Tensor]
@@ -127,17 +128,24 @@ def load_jammer(file: str | Path) -> Jammer:
     return jammer.eval().requires_grad_(False)
 
 
+def shipped_jammers() -> dict[str, Path]:
+    """Names and files of the learnt channels that come with the package."""
+    return {path.stem: path for path in sorted((shipped("checkpoints") / "channels").glob("*.safetensors"))}
+
+
 def find_channel(channel: str) -> Channel:
-    """A channel by its name, or that of a jammer's file.
+    """A channel by its name, also of a jammer that ships, or that of a jammer's file.
 
     Raises:
         ValueError: neither.
     """
     if channel in CHANNELS:
         return CHANNELS[channel]
-    if not channel.endswith(".safetensors"):
-        raise ValueError(f"channel {channel!r} is none of {', '.join(CHANNELS)}, nor a jammer's .safetensors file")
-    jammer = load_jammer(channel)
+    file = shipped_jammers().get(channel, Path(channel))
+    if file.suffix != ".safetensors":
+        known = ", ".join([*CHANNELS, *shipped_jammers()])
+        raise ValueError(f"channel {channel!r} is none of {known}, nor a jammer's .safetensors file")
+    jammer = load_jammer(file)
     return lambda x, threat, streams: jammer.to(x.device).through(x, threat, jammer.noise(x, streams))
 
 
@@ -150,6 +158,6 @@ def channel(oracle: Oracle, x: Tensor, threat: Threat, *, channel: str = "blur")
     """A channel, which looks at captures only and asks nobody: what the best restorer leaves of it is a ceiling.
 
     Args:
-        channel: ``blur``, ``fields``, ``signs``, ``bins``, or the file of a learnt jammer.
+        channel: ``blur``, ``fields``, ``signs``, ``bins``, a jammer that ships, or the file of one.
     """
     return find_channel(channel)(x, threat, oracle.streams)

@@ -190,6 +190,7 @@ def _input(written: str) -> Path | None:
             f"{written}.safetensors",
             f"classifiers/{written}.safetensors",
             f"filters/{written}.safetensors",
+            f"channels/{written}.safetensors",
             written,
         ):
             if written.strip("./ ") and "/" not in written and (shipped("checkpoints") / name).exists():

@@ -105,6 +105,7 @@ class Panel:
         metrics: the figures that the run has beside the task's quality.
         others: names of the other networks of the run, which may serve as sources.
         folder: of the run.
+        channel: the one that the network was told of, see `attacks.channels`.
         corruptions: rows of threats that nobody aims, which are no outcomes of attacks.
     """
 
@@ -127,6 +128,7 @@ class Panel:
     folder: Path
     others: Sequence[str] = ()
     corruptions: Sequence[Row] = ()
+    channel: str | None = None
 
     @property
     def has_truth(self) -> bool:

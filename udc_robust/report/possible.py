@@ -14,6 +14,7 @@ from typing import Any
 
 from udc_robust.grid.budget import Budget
 from udc_robust.metrics import Metric
+from udc_robust.names import channel_name
 from udc_robust.report.comparison import CAPS, Comparison
 from udc_robust.report.panel import Outcome, Panel
 from udc_robust.report.words import figure
@@ -43,11 +44,16 @@ class ImageCap:
 
 @dataclass(frozen=True)
 class Jammed:
-    """What the best of the victims leaves of one channel."""
+    """What the best of the victims leaves of one channel.
+
+    Attributes:
+        learnt: whether one of them learnt it. Else it bounds nothing: who knew it would make more of it.
+    """
 
     channel: str
     best: float
     by: str
+    learnt: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Bracket:
 
     Attributes:
         held, by: the most that a victim holds under all attacks of the run: no attack found takes more from it.
-        channels: each channel; its best victim estimates the ceiling of all that know it, from below.
+        channels: each channel; where a victim learnt it, the best estimates, from below, the ceiling of all.
     """
 
     held: float
@@ -64,14 +70,9 @@ class Bracket:
     channels: Sequence[Jammed]
 
     @property
-    def ceiling(self) -> Jammed:
-        """The channel that leaves its best victim least."""
-        return min(self.channels, key=lambda one: one.best)
-
-    @property
-    def gap(self) -> float:
-        """How far apart the sides are."""
-        return self.ceiling.best - self.held
+    def ceiling(self) -> Jammed | None:
+        """The channel that leaves its best victim least, of those that a victim learnt."""
+        return min((one for one in self.channels if one.learnt), key=lambda one: one.best, default=None)
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,12 @@ class Possible:
         if self.bracket is None:
             return ""
         top, metric = self.bracket.ceiling, self.metric
+        if top is None:
+            return "No victim of this run was told of one of its channels, so what they leave bounds nothing."
         return (
             f"At {self.budget} the value of the game lies between {figure(metric, self.bracket.held)}, which "
             f"{self.bracket.by} holds under all attacks of this run, and {figure(metric, top.best)}, which "
-            f"{top.by} makes of channel {top.channel}: a gap of {figure(metric, self.bracket.gap)}."
+            f"{top.by} makes of channel {top.channel}: a gap of {figure(metric, top.best - self.bracket.held)}."
         )
 
 
@@ -155,16 +158,20 @@ def _bracket(panels: Sequence[Panel], budget: Budget) -> Bracket | None:
     """Of bare networks of one family; None where no channel was tried, or the figure is worse where it is higher."""
     if not panels or not panels[0].task.quality.higher_is_better:
         return None
-    channels: dict[str, list[tuple[float, str]]] = {}
+    channels: dict[tuple[str, bool], list[tuple[float, str]]] = {}
+    known = {panel.channel for panel in panels}
     for panel in panels:
         for outcome in panel.outcomes:
             if outcome.cell.attack.method == CHANNEL and outcome.budget == budget and outcome.counts:
+                attack = outcome.cell.attack
+                options = {**attack.chosen.options(), **attack.options_at(budget.eps)}
                 left = fmean(panel.figures(outcome.rows).values())
-                channels.setdefault(outcome.cell.attack.label, []).append((left, panel.label))
+                which = attack.label, channel_name(options["channel"]) in known
+                channels.setdefault(which, []).append((left, panel.label))
     if not channels:
         return None
     best, by = max((held(worst_by_image(panel, budget)), panel.label) for panel in panels)
-    jammed = [Jammed(name, *max(left)) for name, left in channels.items()]
+    jammed = [Jammed(name, *max(left), learnt) for (name, learnt), left in channels.items()]
     return Bracket(best, by, sorted(jammed, key=lambda one: one.best))
 
 
@@ -199,7 +206,10 @@ def rows(found: Sequence[Possible]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-BRACKET_COLUMNS = ("data", "family", "metric", "budget", "channel", "best", "best_victim", "held", "held_by", "gap")
+BRACKET_COLUMNS = (
+    "data", "family", "metric", "budget", "channel", "best", "best_victim", "held", "held_by", "gap",
+    "learnt",
+)  # fmt: skip
 
 
 def bracket_rows(found: Sequence[Possible]) -> list[dict[str, Any]]:
@@ -208,7 +218,7 @@ def bracket_rows(found: Sequence[Possible]) -> list[dict[str, Any]]:
         {
             "data": one.data, "family": one.family, "metric": one.metric.name, "budget": str(one.budget),
             "channel": jammed.channel, "best": jammed.best, "best_victim": jammed.by, "held": one.bracket.held,
-            "held_by": one.bracket.by, "gap": jammed.best - one.bracket.held,
+            "held_by": one.bracket.by, "gap": jammed.best - one.bracket.held, "learnt": jammed.learnt,
         }
         for one in found
         if one.bracket

@@ -114,6 +114,7 @@ class Run:
             folder=self.path,
             others=[name for name, other in self.facts["networks"].items() if other["trained"] and name != network],
             corruptions=self.corruptions.get(place, ()),
+            channel=self.facts["networks"][network].get("channel"),
         )
 
     def _metrics(self, rows: Sequence[Row]) -> list[Metric]:

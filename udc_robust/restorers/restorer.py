@@ -40,6 +40,7 @@ class Restorer(nn.Module):
             cost: for a convex loss the mean is never worse than the eight are on average. 2: over the image and its
             half turn.
         parent, parent_sha256: name and ``sha256`` of what it was fine-tuned from; None: of nothing known.
+        channel: name of the channel that it was told of, see `attacks.channels`; None: of none.
         tiles: how it takes large images, see `in_tiles`; None: whole. ``tiles_told``: what they change, where that is
             known.
     """
@@ -47,11 +48,12 @@ class Restorer(nn.Module):
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
         architecture: Mapping[str, Any] | None = None, parent: str | None = None,
-        parent_sha256: str | None = None, domain_reason: str = "", flips: Flips = False,
+        parent_sha256: str | None = None, domain_reason: str = "", flips: Flips = False, channel: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
         self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
+        self.channel = channel
         self.domain, self.architecture, self.flips = domain, dict(architecture or {}), flips
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))

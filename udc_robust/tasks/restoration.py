@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from udc_robust.attacks import Objective, Towards
+from udc_robust.attacks.channels import CHANNELS
 from udc_robust.attacks.objectives import DISTANCES, OwnTruth
 from udc_robust.errors import UserError
 from udc_robust.grid.attack_schema import AttackConfig
@@ -76,7 +77,7 @@ def metrics_of(config: RestorationConfig) -> tuple[list[Metric], str]:
 
 
 def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) -> None:
-    """Refuse attacks on a ground truth that is not there, and budgets that scenes do not know.
+    """Refuse attacks on a ground truth that is not there, and those that do not know scenes or RAW planes.
 
     What tiles change is measured too.
 
@@ -91,6 +92,11 @@ def check(config: RunConfig, batch: Batch, network: Restorer, answer: Tensor) ->
             raise UserError(
                 f"attack {attack.label!r} has a budget in {attack.norm}, which data {batch.images.label!r} does not "
                 "know, because budgets live in its scenes: use norm linf or l2, or `space: capture`"
+            )
+        if network.domain == "raw" and attack.options_at(1.0).get("channel", "blur") not in CHANNELS:
+            raise UserError(
+                f"attack {attack.label!r} is a learnt channel, which takes pictures, not RAW planes: "
+                f"set `develop: true` of the data, or take {', '.join(CHANNELS)}"
             )
         if attack.objective == "towards":
             check_wanted(attack, batch)
@@ -214,6 +220,7 @@ def facts(restorer: Restorer) -> dict[str, Any]:
         "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
         "sha256": restorer.sha256,
         **({"told": restorer.tiles_told} if restorer.tiles_told else {}),
+        **({"channel": restorer.channel} if restorer.channel else {}),
     }  # fmt: skip
 
 

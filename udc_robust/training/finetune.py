@@ -15,7 +15,7 @@ from udc_robust.defences.defence import Defended
 from udc_robust.defences.purifier.core import Purifier
 from udc_robust.errors import UserError, unknown_name
 from udc_robust.files import write_text
-from udc_robust.names import LEARNT
+from udc_robust.names import LEARNT, channel_name
 from udc_robust.networks.constant import check_it_looks
 from udc_robust.networks.weights import save_weights
 from udc_robust.portable import portable
@@ -78,15 +78,13 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         return robust_figures(victim, pairs.validation, crops, config.validation_eps, accelerator.device, channel)
 
     def check(network: nn.Module) -> Validation:
-        figures = figures_of(deployed(network, restorer, purifiers), channel_of(config, network))
-        note = f"clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
-        return Validation(figures, figures, f"validation {note}")
+        return _validation(figures_of(deployed(network, restorer, purifiers), channel_of(config, network)))
 
     also = [config.purifier.name] if config.purifier else []
     also += [str(weights_file())] if config.perceptual and config.features == "vgg19" else []
     trained = train(accelerator, config, out, learner, pairs.batches, loss, check, also)
     facts = {
-        **common_facts(config, trained, shipped_of(learner)), **built_from(restorer),
+        **common_facts(config, trained, shipped_of(learner)), **built_from(restorer), **_learnt_channel(config),
         "domain": domain if isinstance(learner, Purifier) else parent.network_domain,
         "parent": Path(config.parent).stem, "parent_sha256": parent.sha256,
         "parent_validation": figures_of(parent, channel_of(config, trained.network)), "finetuning": config.recipe,
@@ -96,6 +94,13 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     if accelerator.is_main_process:
         save_result(out, config, trained.network, pipeline, facts)
     return facts
+
+
+def _validation(figures: dict[str, float]) -> Validation:
+    told = f"validation clean {figures['psnr']:.2f} dB, attacked {figures['attacked_psnr']:.2f} dB"
+    if "channel_psnr" in figures:
+        told += f", behind the channel {figures['channel_psnr']:.2f} dB"
+    return Validation(figures, figures, told)
 
 
 def built_from(restorer: Restorer) -> dict[str, Any]:
@@ -135,6 +140,13 @@ def channel_of(config: FinetuneConfig, learnt: nn.Module) -> Channel | None:
     if isinstance(learnt, Jammed):
         return lambda x, threat, streams: learnt.channel.through(x, threat, learnt.channel.noise(x, streams))
     return find_channel(config.channel) if config.channel else None
+
+
+def _learnt_channel(config: FinetuneConfig) -> dict[str, str]:
+    """The name of the channel that the restorer knows afterwards, of recipe ``jammer``."""
+    if config.channel is None:
+        return {}
+    return {"channel": f"{config.name}_jammer" if config.channel == LEARNT else channel_name(config.channel)}
 
 
 def save_result(

@@ -56,7 +56,7 @@ ATTACKING = ("adversarial", "distilled", "trades", "both", "purifier")
 
 BELONGS: dict[str, tuple[tuple[str, ...], str]] = {
     "purifier": (("purified", "both", "purifier"), "purifier_mini or the folder of one"),
-    "channel": (("jammer",), "blur, fields, signs, bins, learnt or the file of a learnt one"),
+    "channel": (("jammer",), "blur, fields, signs, bins, jammer_mini, learnt or the file of a learnt one"),
     "teacher": (("distilled",), "a shipped checkpoint or mean, or a weights file"),
 }
 """Keys that some recipes need and the others do not know: which, and what to write there."""
@@ -76,7 +76,7 @@ class FinetuneConfig(PairTraining):
             through displays within ``train.tolerances``), ``jammer`` (captures after a ``channel``: what is reached
             there bounds what any attack training can hold).
         channel: of ``jammer``, see `attacks.channels`: ``blur``, ``fields``, ``signs``, ``bins``, ``learnt`` beside the
-            restorer, or the file of a learnt one.
+            restorer, a learnt one that ships or the file of one.
         norm, eps: the budget, or the range from which each step draws one.
         inner_steps, step_size: of the inner PGD; None: 2.5 eps / inner_steps, at least eps/4.
         objectives: what the inner PGD climbs; of several, each step draws one.
