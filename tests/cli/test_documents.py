@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -89,12 +90,17 @@ def check_dry(script: list[str], folder: Path) -> None:
     made: set[str] = set()
     for name, *words in dry_run(script, folder):
         if name == "cp":
-            assert {path for path in words if path.endswith(".safetensors")} <= made
+            assert {path for path in words[:-1] if path.endswith(".safetensors")} <= made  # the last is where it goes
         elif name == "udc-robust" and (verb := verb_of(words)) in TRAININGS:
             config, *overrides = words[len(verb.split()) :]
             settings, out = read_config(Path(config), verb, TRAININGS[verb], overrides, None)
             assert getattr(settings, "weights", None) is None or settings.weights in made or "/" not in settings.weights
             made.add(f"{out / settings.name}.safetensors")
+            if getattr(settings, "channel", None) == "learnt":
+                jammer = Path(f"{out / settings.name}_jammer.safetensors")
+                jammer.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / "checkpoints/channels/jammer_mini.safetensors", jammer)
+                made.add(str(jammer))
         elif name == "udc-robust":
             make_files(" ".join(words))
             options = VERBS[verb_of(words)].make_context(words[0], words[1:]).params
