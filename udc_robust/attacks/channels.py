@@ -103,6 +103,10 @@ class Jammer(nn.Module):
         """What becomes of captures."""
         return threat.project(x, x + threat.eps * self(x, noise))
 
+    def jam(self, x: Tensor, threat: Threat, streams: Streams) -> Tensor:
+        """The jammer as a `Channel`, which draws its noise from each image's stream."""
+        return self.through(x, threat, self.noise(x, streams))
+
 
 def load_jammer(file: str | Path) -> Jammer:
     """The jammer that a training left beside its restorer.
@@ -146,7 +150,7 @@ def find_channel(channel: str) -> Channel:
         known = ", ".join([*CHANNELS, *shipped_jammers()])
         raise ValueError(f"channel {channel!r} is none of {known}, nor a jammer's .safetensors file")
     jammer = load_jammer(file)
-    return lambda x, threat, streams: jammer.to(x.device).through(x, threat, jammer.noise(x, streams))
+    return lambda x, threat, streams: jammer.to(x.device).jam(x, threat, streams)
 
 
 def _is_channel(size: tuple[int, int], *, channel: str) -> None:

@@ -73,6 +73,12 @@ class Outcome:
         return self.cell.budget
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The attack's options at its budget, with every default written out."""
+        attack = self.cell.attack
+        return {**attack.chosen.options(), **attack.options_at(self.cell.eps)}
+
+    @property
     def title(self) -> str:
         """Attack and budget: ``pgd, L∞ 4/255``."""
         return f"{self.cell.label}, {self.budget}"

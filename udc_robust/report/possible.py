@@ -163,10 +163,8 @@ def _bracket(panels: Sequence[Panel], budget: Budget) -> Bracket | None:
     for panel in panels:
         for outcome in panel.outcomes:
             if outcome.cell.attack.method == CHANNEL and outcome.budget == budget and outcome.counts:
-                attack = outcome.cell.attack
-                options = {**attack.chosen.options(), **attack.options_at(budget.eps)}
                 left = fmean(panel.figures(outcome.rows).values())
-                which = attack.label, channel_name(options["channel"]) in known
+                which = outcome.cell.attack.label, channel_name(outcome.options["channel"]) in known
                 channels.setdefault(which, []).append((left, panel.label))
     if not channels:
         return None

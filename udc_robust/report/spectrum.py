@@ -48,9 +48,7 @@ def _lines(panel: Panel, place: int, budget: str) -> list[Line]:
 
 def edges(outcome: Outcome) -> tuple[float, float]:
     """Where its band begins and ends, as shares of the Nyquist frequency."""
-    attack = outcome.cell.attack
-    options = {**attack.chosen.options(), **attack.options_at(outcome.cell.eps)}
-    return options["low"], options["high"]
+    return outcome.options["low"], outcome.options["high"]
 
 
 def _plot(panel: Panel, budget: str, lines: Sequence[Line], prefix: str) -> Plot:

@@ -138,7 +138,7 @@ def shipped_of(learnt: nn.Module) -> nn.Module:
 def channel_of(config: FinetuneConfig, learnt: nn.Module) -> Channel | None:
     """The channel that captures of this training go through, as far as it has been learnt."""
     if isinstance(learnt, Jammed):
-        return lambda x, threat, streams: learnt.channel.through(x, threat, learnt.channel.noise(x, streams))
+        return learnt.channel.jam
     return find_channel(config.channel) if config.channel else None
 
 
