@@ -25,6 +25,11 @@ def shipped(folder: str) -> Path:
     return beside if beside.is_dir() else _PACKAGE / "_shipped" / folder
 
 
+def shipped_weights(kind: str = "") -> dict[str, Path]:
+    """Names and weights files that come with the package, of one folder of ``checkpoints``; without one: restorers."""
+    return {path.stem: path for path in sorted((shipped("checkpoints") / kind).glob("*.safetensors"))}
+
+
 DISK = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR,
     errno.EEXIST,    errno.ENAMETOOLONG, errno.EIO,

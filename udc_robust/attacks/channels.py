@@ -19,7 +19,7 @@ from udc_robust.attacks.methods import method
 from udc_robust.attacks.oracle import Oracle
 from udc_robust.attacks.streams import Streams
 from udc_robust.attacks.threat import Threat
-from udc_robust.files import shipped
+from udc_robust.files import shipped_weights
 from udc_robust.names import LEARNT
 
 Channel = Callable[[Tensor, Threat, Streams], Tensor]
@@ -134,7 +134,7 @@ def load_jammer(file: str | Path) -> Jammer:
 
 def shipped_jammers() -> dict[str, Path]:
     """Names and files of the learnt channels that come with the package."""
-    return {path.stem: path for path in sorted((shipped("checkpoints") / "channels").glob("*.safetensors"))}
+    return shipped_weights("channels")
 
 
 def find_channel(channel: str) -> Channel:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from udc_robust.classifiers.resnet_cifar import IMAGENET_MEAN, IMAGENET_STD, Draws, ResNetCifar, from_public
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.files import shipped
+from udc_robust.files import shipped_weights
 from udc_robust.networks.user_code import answered, build, network_builder
 from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
 
@@ -95,7 +95,7 @@ class ClassifierSpec:
 
 def shipped_classifiers() -> dict[str, Path]:
     """Names and files of the classifiers that come with the package."""
-    return {path.stem: path for path in sorted((shipped("checkpoints") / "classifiers").glob("*.safetensors"))}
+    return shipped_weights("classifiers")
 
 
 def build_classifier(name: str, options: Mapping[str, Any]) -> nn.Module:

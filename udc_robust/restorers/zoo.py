@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.files import shipped
+from udc_robust.files import shipped, shipped_weights
 from udc_robust.names import Flips
 from udc_robust.networks.user_code import build, network_builder
 from udc_robust.networks.weights import facts_of, load_into, no_code, read_weights, without_prefix
@@ -54,7 +54,7 @@ class RestorerSpec:
 
 def shipped_checkpoints() -> dict[str, Path]:
     """Names and files of the checkpoints that come with the package."""
-    return {path.stem: path for path in sorted(shipped("checkpoints").glob("*.safetensors"))}
+    return shipped_weights()
 
 
 def published_networks() -> dict[str, Path]:

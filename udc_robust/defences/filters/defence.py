@@ -14,7 +14,7 @@ from udc_robust.defences.defence import Defence, Exact, Gradient, StraightThroug
 from udc_robust.defences.filters.networks import NETWORKS, STRIDE, LqVae, MaskedAutoencoder
 from udc_robust.defences.transforms import require
 from udc_robust.errors import UserError, unknown_name
-from udc_robust.files import shipped
+from udc_robust.files import shipped_weights
 from udc_robust.networks.tiles import padded
 from udc_robust.networks.weights import facts_of, load_into, read_weights
 
@@ -85,7 +85,7 @@ class MaskedFilter(Defence):
 
 def shipped_filters() -> dict[str, Path]:
     """Names and files of the filters that come with the package."""
-    return {path.stem: path for path in sorted((shipped("checkpoints") / "filters").glob("*.safetensors"))}
+    return shipped_weights("filters")
 
 
 def load_lq_vae(weights: str) -> Defence:
