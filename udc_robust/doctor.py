@@ -14,6 +14,7 @@ import udc_robust
 from udc_robust.metrics.perceptual import BACKBONES, MEGABYTES, weights_file
 from udc_robust.progress import plain_console
 from udc_robust.restorers.zoo import shipped_checkpoints
+from udc_robust.training.precision import has_bfloat16
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "basicsr", "lpips", "kornia", "accelerate", "numpy", "scikit-image",
@@ -28,7 +29,8 @@ def print_findings() -> None:
     for name in PACKAGES:
         console.print(f"  {name} {_version(name)}")
     memory = psutil.virtual_memory()
-    console.print(f"processor: {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    half = "has bfloat16" if has_bfloat16() else "no bfloat16: trainings that ask for it run in float32"
+    console.print(f"processor: {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads; {half}")
     console.print(f"memory: {memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}")
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from udc_robust.config_file import check_config
@@ -215,3 +216,20 @@ def test_every_step_and_process_has_luck_of_its_own(tmp_path, monkeypatch) -> No
         monkeypatch.setattr(Accelerator, "process_index", property(lambda self, process=process: process))
         _train(tmp_path / str(process), loss)
     assert len(set(drawn)) == 24
+
+
+@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_half_precision_is_used_where_the_processor_has_it_and_told(has, dtype, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("udc_robust.training.precision.has_bfloat16", lambda: has)
+    seen = set()
+
+    def loss(network: nn.Module, batch: tuple[Tensor, ...], step: int) -> Tensor:
+        seen.add(torch.nn.functional.linear(batch[0], batch[0]).dtype)
+        return _loss(network, batch, step)
+
+    AcceleratorState._reset_state()
+    trained, _ = _train(tmp_path, loss, mixed_precision="bf16", steps=2)
+    AcceleratorState._reset_state()
+    assert seen == {dtype}
+    assert trained.arithmetic == str(dtype).removeprefix("torch.")

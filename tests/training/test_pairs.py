@@ -60,10 +60,10 @@ def test_a_validation_of_another_domain_is_refused(sets) -> None:
 
 def test_a_card_is_front_matter_facts_figures_and_settings(sets) -> None:
     config, network = _config(sets), nn.Linear(3, 2)
-    facts = common_facts(config, Trained(network, 7.6, [{"psnr": 1.0}, {"psnr": 2.0}]), network)
+    facts = common_facts(config, Trained(network, 7.6, "float32", [{"psnr": 1.0}, {"psnr": 2.0}]), network)
     assert facts == {
-        "name": "tiny", "parameters": 8, "steps": 3, "seconds": 8, "validation": {"psnr": 2.0}, "licence": "CC0-1.0",
-        "seed": 5,
+        "name": "tiny", "parameters": 8, "steps": 3, "seconds": 8, "arithmetic": "float32", "validation": {"psnr": 2.0},
+        "licence": "CC0-1.0", "seed": 5,
     }  # fmt: skip
     card = model_card(
         config,
@@ -77,7 +77,7 @@ def test_a_card_is_front_matter_facts_figures_and_settings(sets) -> None:
     _, front, body = card.split("---\n", 2)
     assert yaml.safe_load(front) == {"license": "cc0-1.0", "library_name": "udc_robust", "tags": ["a", "b"]}
     assert body.startswith(
-        "# tiny\n\nMine.\n\n- network: x\n- trained for 3 steps, 8 seconds; the averaged (EMA 0.999)"
+        "# tiny\n\nMine.\n\n- network: x\n- trained for 3 steps, 8 seconds, in float32; the averaged (EMA 0.999)"
     )
     assert "| a | b |\n| --- | --- |\n| c | d |" in body and "Made by `udc-robust train restorer`" in body
     settings = json.loads(body.split("```json")[1].split("```")[0])
@@ -86,7 +86,7 @@ def test_a_card_is_front_matter_facts_figures_and_settings(sets) -> None:
 
 def test_no_figure_of_a_card_names_a_place_of_a_machine(sets) -> None:
     config = _config(sets)
-    facts = common_facts(config, Trained(nn.Linear(3, 2), 7.6, [{}]), nn.Linear(3, 2))
+    facts = common_facts(config, Trained(nn.Linear(3, 2), 7.6, "float32", [{}]), nn.Linear(3, 2))
     figures = "behind purifier `/data/somebody/runs/mine`, Linf 4/255\n\n" + table(["a", "b"], [["1", "2"]])
     card = model_card(config, facts, command="x", tags="a", what="Mine", lines=[], figures=figures)
     assert "behind purifier `runs/mine`, Linf 4/255\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n" in card

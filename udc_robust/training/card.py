@@ -23,14 +23,14 @@ def common_facts(config: Training, trained: Trained, network: nn.Module) -> dict
     """
     return {
         "name": config.name, "parameters": sum(p.numel() for p in network.parameters()), "steps": config.steps,
-        "seconds": round(trained.seconds), "validation": trained.validation, "licence": config.licence,
-        "seed": config.seed,
+        "seconds": round(trained.seconds), "arithmetic": trained.arithmetic, "validation": trained.validation,
+        "licence": config.licence, "seed": config.seed,
     }  # fmt: skip
 
 
 def metadata(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a weights file says of itself: the same for the same training, however often it was stopped."""
-    return portable({key: value for key, value in facts.items() if key != "seconds"})
+    """What a weights file says of itself: the same for the same training, however often it was stopped and where."""
+    return portable({key: value for key, value in facts.items() if key not in ("seconds", "arithmetic")})
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -59,7 +59,7 @@ def model_card(
         figures: tables and words on how good it is.
     """
     settings = portable(plain(config, {"out", "about", "train", "validation"}))
-    spent = f"trained for {facts['steps']} steps, {facts['seconds']} seconds"
+    spent = f"trained for {facts['steps']} steps, {facts['seconds']} seconds, in {facts['arithmetic']}"
     lines = [*lines, f"{spent}; the averaged (EMA {config.ema}) weights are shipped"]
     listed = "\n".join(f"- {line}" for line in portable(lines))
     return f"""---

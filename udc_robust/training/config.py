@@ -31,7 +31,7 @@ class Training(Strict):
         ema: decay of the averaged weights, which are validated and shipped.
         clip_grad: largest norm of the gradient.
         save_every: a training that was killed goes on from the last multiple of this.
-        mixed_precision: of the arithmetic; the weights stay in float32.
+        mixed_precision: of the arithmetic where the processor has it, see `precision`; the weights stay in float32.
         channels_last: layout of the weights; with ``bf16`` a step of NAFNet takes less than half the time on a CPU that
             has bfloat16, others gain little, and a network that calls ``view`` may refuse it.
         licence: of the weights, which follows from that of the data and the parent.

@@ -35,6 +35,7 @@ from udc_robust.training.checkpoint import STATE, check_result, load_state, save
 from udc_robust.training.config import Training
 from udc_robust.training.curves import CURVES, Curves
 from udc_robust.training.learning_rate import learning_rate, moving_average
+from udc_robust.training.precision import NAMES, precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -65,11 +66,13 @@ class Trained:
     Attributes:
         network: the averaged weights.
         seconds: of the whole training, over all calls.
+        arithmetic: of the last call: ``float32`` where the processor lacks what the config asks for.
         history: figures of every validation, each with its ``step``.
     """
 
     network: nn.Module
     seconds: float
+    arithmetic: str
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -89,7 +92,7 @@ def start(config: Training, out: Path) -> Accelerator:
     for ending in ("", ".safetensors", ".md"):
         check_result(out / f"{config.name}{ending}")
     accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
+        mixed_precision=precision(config.mixed_precision),
         cpu=not torch.cuda.is_available(),
     )
     set_seed(config.seed % 2**32)  # NumPy takes no larger ones
@@ -248,7 +251,7 @@ def train(
                     state.seconds, started = state.seconds + now - started, now
                     state.save()
         accelerator.end_training()
-    return Trained(state.average.module, state.seconds, state.history)
+    return Trained(state.average.module, state.seconds, NAMES[accelerator.mixed_precision], state.history)
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
