@@ -147,6 +147,8 @@ def test_the_same_weights_and_metadata_make_the_same_bytes(tmp_path) -> None:
         ({"options": [1]}, "metadata 'options' must be options by name"),
         ({"domain": {}}, "metadata 'domain'"),
         ({"parent": ["a"]}, "metadata 'parent'"),
+        ({"ancestors": ["a"]}, "metadata 'ancestors'"),
+        ({"ancestors": {"ab12": 3}}, "metadata 'ancestors'"),
         ({"mean": ["a"]}, "metadata 'mean' must be a list of numbers"),
         ({"classes": [1]}, "metadata 'classes' must be a list of names"),
     ],

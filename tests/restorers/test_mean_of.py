@@ -58,6 +58,7 @@ def test_its_weights_and_its_line_belong_to_it(tmp_path) -> None:
     assert (restorer.parent, restorer.parent_sha256) == (
         "nafnet_mini_hardened", sha256_of(shipped_checkpoints()["nafnet_mini_hardened"]),
     )  # fmt: skip
+    assert restorer.ancestors == {sha256_of(shipped_checkpoints()["nafnet_mini"]): "nafnet_mini"}
     assert restorer.whole_image and restorer.min_size == load_restorer(RestorerSpec("discnet_mini"), "srgb").min_size
     before = restorer.origin
     Path(one).write_bytes(Path(other).read_bytes())

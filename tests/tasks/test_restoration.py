@@ -35,6 +35,18 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
         "its own parent": {"sha256": "gg", "parent": "its own parent", "parent_sha256": "gg"},
         "nafnet_mini": {"sha256": "jj", "parent": None},
         "of a shipped one": {"sha256": "kk", "parent": "nafnet_mini_hardened", "parent_sha256": "ll"},
+        "from one that is not here": {
+            "sha256": "mm",
+            "parent": "first",
+            "parent_sha256": "nn",
+            "ancestors": {"oo": "net_g", "aa": "net_g"},
+        },
+        "from one that ships in the end": {
+            "sha256": "pp",
+            "parent": "first",
+            "parent_sha256": "nn",
+            "ancestors": {"qq": "nafnet_mini_hardened"},
+        },
         "a": {"sha256": "hh", "parent": "b"},
         "b": {"sha256": "ii", "parent": "a"},
     }
@@ -43,6 +55,7 @@ def test_a_parent_is_known_by_its_name_or_by_its_weights() -> None:
         first: first, "hardened": first, "by name": first, "orphan": "orphan", "untrained": "untrained",
         "hardened again": first, "its own parent": "its own parent", "a": "b", "b": "a",
         "nafnet_mini": "nafnet_mini", "of a shipped one": "nafnet_mini",
+        "from one that is not here": first, "from one that ships in the end": "nafnet_mini",
     }  # fmt: skip
 
 

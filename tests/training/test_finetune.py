@@ -68,6 +68,7 @@ def test_it_leaves_a_checkpoint_that_serves_and_a_card_with_its_parent(sets) -> 
     restorer = load_restorer(RestorerSpec("hard", weights=str(sets / "out" / "hard.safetensors")), "srgb")
     assert restorer.architecture == {"network": "NAFNet", "options": TINY}
     assert restorer.parent == "NAFNet" and restorer.parent_sha256 == sha256_of(sets / "NAFNet.safetensors")
+    assert restorer.ancestors == {} and list(restorer.line.values()) == ["NAFNet"]
     assert not _same(sets / "NAFNet.safetensors", sets / "out" / "hard.safetensors")
     card = (sets / "out" / "hard.md").read_text()
     assert f"weights {restorer.parent_sha256}; recipe: `adversarial`" in card
@@ -329,6 +330,7 @@ def test_the_members_of_a_mean_train_as_one(sets, monkeypatch) -> None:
     made = load_restorer(RestorerSpec("made", weights=str(sets / "out" / "hard.safetensors")), "srgb")
     whole = load_restorer(RestorerSpec("two"), "srgb")
     assert (made.parent, made.parent_sha256) == ("two", whole.sha256)
+    assert made.ancestors == whole.line and whole.line
     for member, old in zip(made.network.members, whole.network.members, strict=True):
         pairs = zip(member.parameters(), old.parameters(), strict=True)
         assert all(not torch.equal(new, was) for new, was in pairs)

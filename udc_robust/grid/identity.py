@@ -186,15 +186,11 @@ def _input(written: str) -> Path | None:
         path = Path(written)
         if written.strip(". ") and path.exists():
             return path
-        for name in (
-            f"{written}.safetensors",
-            f"classifiers/{written}.safetensors",
-            f"filters/{written}.safetensors",
-            f"channels/{written}.safetensors",
-            written,
-        ):
-            if written.strip("./ ") and "/" not in written and (shipped("checkpoints") / name).exists():
-                return shipped("checkpoints") / name
+        checkpoints = shipped("checkpoints")
+        kinds = [checkpoints, *(folder for folder in checkpoints.iterdir() if folder.is_dir())]
+        for path in (*(kind / f"{written}.safetensors" for kind in kinds), checkpoints / written):
+            if written.strip("./ ") and "/" not in written and path.exists():
+                return path
     except OSError:  # a text too long for a path
         return None
     return None

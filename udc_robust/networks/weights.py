@@ -27,6 +27,7 @@ _FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "domain": (lambda value: isinstance(value, str), "a name"),
     "parent": (lambda value: isinstance(value, str), "a name"),
     "parent_sha256": (lambda value: isinstance(value, str), "hexadecimal digits"),
+    "ancestors": (lambda value: isinstance(value, dict) and _is_list(str)([*value.values()]), "names by digest"),
     "channel": (lambda value: isinstance(value, str), "a name"),
     "mean": (_is_list((int, float)), "a list of numbers"),
     "std": (_is_list((int, float)), "a list of numbers"),

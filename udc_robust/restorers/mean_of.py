@@ -26,7 +26,8 @@ class MeanOf(nn.Module):
         weightless: it has no file of its own, its members have.
         origin: which weights its members have: what makes it this restorer.
         sha256: a digest of that.
-        parent, parent_sha256: the first member, so that a report compares it with what that was hardened from.
+        parent, parent_sha256, ancestors: the first member and its line, so that a report compares it with what that
+            was hardened from.
     """
 
     def __init__(self, of: Sequence[str] | Sequence[Mapping[str, Any]]) -> None:
@@ -53,7 +54,7 @@ class MeanOf(nn.Module):
         named = ", ".join(f"{member.name} (sha256 {(member.sha256 or '')[:16]})" for member in members)
         self.origin = f"mean of {named}"
         self.sha256 = hashlib.sha256(self.origin.encode()).hexdigest()
-        self.parent, self.parent_sha256 = first.name, first.sha256
+        self.parent, self.parent_sha256, self.ancestors = first.name, first.sha256, first.line
 
     @property
     def architecture(self) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Restorer(nn.Module):
             cost: for a convex loss the mean is never worse than the eight are on average. 2: over the image and its
             half turn.
         parent, parent_sha256: name and ``sha256`` of what it was fine-tuned from; None: of nothing known.
+        ancestors: of what the parent was, and so on back, the nearest first: names by ``sha256``.
         channel: name of the channel that it was told of, see `attacks.channels`; None: of none.
         tiles: how it takes large images, see `in_tiles`; None: whole. ``tiles_told``: what they change, where that is
             known.
@@ -48,12 +49,13 @@ class Restorer(nn.Module):
     def __init__(
         self, name: str, network: nn.Module, *, domain: str, network_domain: str | None, trained: bool, origin: str,
         architecture: Mapping[str, Any] | None = None, parent: str | None = None,
-        parent_sha256: str | None = None, domain_reason: str = "", flips: Flips = False, channel: str | None = None,
+        parent_sha256: str | None = None, ancestors: Mapping[str, str] | None = None, domain_reason: str = "",
+        flips: Flips = False, channel: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.name, self.network, self.trained, self.origin = name, network, trained, origin
         self.parent, self.parent_sha256, self.domain_reason = parent, parent_sha256, domain_reason
-        self.channel = channel
+        self.ancestors, self.channel = dict(ancestors or {}), channel
         self.domain, self.architecture, self.flips = domain, dict(architecture or {}), flips
         self.network_domain = network_domain or domain
         self.size_multiple = int(getattr(network, "size_multiple", 1))
@@ -68,6 +70,11 @@ class Restorer(nn.Module):
     def sha256(self) -> str | None:
         """Digest of its weights file, of a mean of its members'; None where it has none."""
         return sha256_of(self.origin) if os.path.isfile(self.origin) else getattr(self.network, "sha256", None)
+
+    @property
+    def line(self) -> dict[str, str]:
+        """The parent and its ancestors, as those of a child."""
+        return {self.parent_sha256 or self.parent: self.parent, **self.ancestors} if self.parent else {}
 
     def in_tiles(self, side: int, overlap: int | None = None) -> Restorer:
         """Take large images tile by tile from now on.

@@ -158,8 +158,8 @@ def load_restorer(spec: RestorerSpec, domain: str, device: str | torch.device = 
     restorer = Restorer(
         spec.name, network, domain=domain, network_domain=network_domain, trained=weightless or state is not None,
         origin=str(origin), architecture={"network": network_name, "options": options},
-        parent=made_from.get("parent"), parent_sha256=made_from.get("parent_sha256"), domain_reason=reason,
-        flips=spec.flips, channel=made_from.get("channel"),
+        parent=made_from.get("parent"), parent_sha256=made_from.get("parent_sha256"),
+        ancestors=made_from.get("ancestors"), domain_reason=reason, flips=spec.flips, channel=made_from.get("channel"),
     )  # fmt: skip
     return restorer.to(device).eval()
 

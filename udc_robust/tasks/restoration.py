@@ -219,6 +219,7 @@ def facts(restorer: Restorer) -> dict[str, Any]:
     return {
         "parent": restorer.parent, "parent_sha256": restorer.parent_sha256, "domain": restorer.network_domain,
         "sha256": restorer.sha256,
+        **({"ancestors": restorer.ancestors} if restorer.ancestors else {}),
         **({"told": restorer.tiles_told} if restorer.tiles_told else {}),
         **({"channel": restorer.channel} if restorer.channel else {}),
     }  # fmt: skip
@@ -227,19 +228,22 @@ def facts(restorer: Restorer) -> dict[str, Any]:
 def family(networks: Mapping[str, Any]) -> dict[str, str]:
     """Fine-tuned restorers are compared with the first of their line that the run has.
 
-    They know their parents by name or by a digest of the weights; a parent that ships is asked for its own.
+    They know their parents by name or by a digest of the weights, and so the parents' own; one that ships is asked.
     """
     by_digest = {facts["sha256"]: name for name, facts in networks.items() if facts.get("sha256")}
-    parents = {name: by_digest.get(facts.get("parent_sha256"), facts.get("parent")) for name, facts in networks.items()}
+
+    def line(name: str) -> list[str]:
+        if name not in networks:
+            return [parent_of_shipped(name) or name]
+        facts = networks[name]
+        known = {facts.get("parent_sha256"): facts.get("parent") or name, **facts.get("ancestors", {})}
+        return [by_digest.get(digest, older) for digest, older in known.items()]
 
     def first(name: str) -> str:
-        found, seen = name, set[str]()
-        at: str | None = name
-        while at is not None and at not in seen:
-            seen.add(at)
-            found = at if at in networks else found
-            at = parents[at] if at in parents else parent_of_shipped(at)
-        return found
+        whole = [name]
+        for one in whole:  # grows as it goes
+            whole += [older for older in line(one) if older not in whole]
+        return next(one for one in reversed(whole) if one in networks)
 
     return {name: first(name) for name in networks}
 

@@ -86,7 +86,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     facts = {
         **common_facts(config, trained, shipped_of(learner)), **built_from(restorer), **_learnt_channel(config),
         "domain": domain if isinstance(learner, Purifier) else parent.network_domain,
-        "parent": Path(config.parent).stem, "parent_sha256": parent.sha256,
+        "parent": Path(config.parent).stem, "parent_sha256": parent.sha256, "ancestors": parent.line,
         "parent_validation": figures_of(parent, channel_of(config, trained.network)), "finetuning": config.recipe,
         "purifier": None if config.purifier is None else config.purifier.model_dump(mode="json"),
         "perceptual": perceptual is not None, "data": pairs.told, "validation_pairs": len(pairs.validation),
