@@ -126,6 +126,25 @@ def test_an_override_without_a_number_is_of_every_block_of_a_list(tmp_path) -> N
     (tmp_path / "a.yaml").write_text("data: [{kind: a}, {kind: b, size: 3}]\neps: [1, 2]\n")
     values = read_values(tmp_path / "a.yaml", ["data.size=7", "data.0.kind=c"])
     assert values["data"] == [{"kind": "c", "size": 7}, {"kind": "b", "size": 7}]
-    for override in ("eps.first=3", "data.size.more=3", "data.x.y=1"):
-        with pytest.raises(UserError, match="does not fit the config"):
-            read_values(tmp_path / "a.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("eps.first=3", "`eps` is a list of 2, counted from 0: there is no `first` in it"),
+        ("eps.2=3", "`eps` is a list of 2, counted from 0: there is no `2` in it"),
+        ("data.x.y=1", "`data` is a list of 2, counted from 0: there is no `x` in it"),
+        ("data.1.size.more=3", "`data.1.size` is 3 there, which holds no `more`: set `data.1.size` as a whole"),
+        ("train.sources=hdr", "`train` is 'sets' there, which holds no `sources`: set `train` as a whole"),
+    ],
+)
+def test_an_override_that_does_not_fit_says_what_is_there(override, why, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("data: [{kind: a}, {kind: b, size: 3}]\neps: [1, 2]\ntrain: sets\n")
+    with pytest.raises(UserError) as refused:
+        read_values(tmp_path / "a.yaml", [override])
+    assert str(refused.value) == f"override {override!r} does not fit the config: {why}"
+
+
+def test_an_override_fills_a_block_that_is_empty(tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("purifier:\n")
+    assert read_values(tmp_path / "a.yaml", ["purifier.name=mine"]) == {"purifier": {"name": "mine"}}

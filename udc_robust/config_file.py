@@ -160,6 +160,24 @@ def check_config(
         raise UserError(f"{origin}: " + "; ".join(_tell(e, schema) for e in error.errors())) from None
 
 
+def _key(block: Any, part: str, where: str) -> str | int:
+    """What a part of an override's key means within ``block``: a key, or a place in a list.
+
+    Args:
+        where: ``block`` is in the config.
+
+    Raises:
+        ValueError: nothing that it could mean.
+    """
+    if isinstance(block, dict):
+        return part
+    if isinstance(block, list):
+        if not part.isdecimal() or int(part) >= len(block):
+            raise ValueError(f"`{where}` is a list of {len(block)}, counted from 0: there is no `{part}` in it")
+        return int(part)
+    raise ValueError(f"`{where}` is {block!r} there, which holds no `{part}`: set `{where}` as a whole")
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
@@ -169,16 +187,17 @@ def _apply(values: dict[str, Any], override: str) -> None:
     value = read_yaml(text, f"override {override!r}")
     try:
         for i, part in enumerate(path):
-            if isinstance(block, list) and not part.isdecimal():
-                raise ValueError(f"{'.'.join(path[:i])} is a list")
-            block = block[int(part)] if isinstance(block, list) else block.setdefault(part, {})
+            at = _key(block, part, ".".join(path[:i]))
+            if isinstance(block, dict) and block.get(part) is None:
+                block[part] = {}
+            block = block[at]
         if isinstance(block, list) and not last.isdecimal() and all(isinstance(one, dict) for one in block):
             for one in block:  # `data.psf=...` is of every block
                 one[last] = value
         else:
-            block[int(last) if isinstance(block, list) else last] = value
-    except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise UserError(f"override {override!r} does not fit the config: {error}") from error
+            block[_key(block, last, ".".join(path))] = value
+    except ValueError as error:
+        raise UserError(f"override {override!r} does not fit the config: {error}") from None
 
 
 def _tell(error: Any, schema: type[BaseModel]) -> str:
