@@ -1,8 +1,8 @@
 """Cost of fine-tuning, as ratios measured in one run.
 
 A step of adversarial training with k inner steps against a plain step, beside k + 1 (an inner step computes no weight
-gradients); both in bfloat16 against float32; a step of the gradient norm; and the share of the time in which trainings
-wait for their batches, also where every step brings a fresh render.
+gradients); both in bfloat16, where the processor has it, against float32; a step of the gradient norm; and the share of
+the time in which trainings wait for their batches, also where every step brings a fresh render.
 
 Example: OMP_NUM_THREADS=1 python scripts/bench_training.py --restorer discnet_mini --size 128 --batch 2 --renders hdr
 """
@@ -24,6 +24,7 @@ from udc_robust.data.embedded import EmbeddedPairs
 from udc_robust.training.batches import SeededPairs, loader
 from udc_robust.training.finetune import load_parent, load_purifiers
 from udc_robust.training.finetune_config import FinetuneConfig
+from udc_robust.training.precision import has_bfloat16
 from udc_robust.training.recipes import RECIPES, FinetuneSetup
 from udc_robust.training.render_config import Renders
 from udc_robust.training.renders import FreshPairs
@@ -71,9 +72,11 @@ def main() -> None:
     inner = (1, 2, 3, 5, 10)
     candidates = {"plain": stepper(options.restorer, "noise", plain_share=0.999999)}
     candidates |= {f"{k} inner steps": stepper(options.restorer, "adversarial", inner_steps=k) for k in inner}
-    half = {"mixed_precision": "bf16"}
-    candidates["plain in bf16"] = stepper(options.restorer, "noise", plain_share=0.999999, **half)
-    candidates["3 inner steps in bf16"] = stepper(options.restorer, "adversarial", inner_steps=3, **half)
+    best = "3 inner steps"
+    if has_bfloat16():
+        best, half = "3 inner steps in bf16", {"mixed_precision": "bf16"}
+        candidates["plain in bf16"] = stepper(options.restorer, "noise", plain_share=0.999999, **half)
+        candidates[best] = stepper(options.restorer, "adversarial", inner_steps=3, **half)
     candidates["gradient norm"] = stepper(options.restorer, "gradient_norm")
     candidates["purified"] = stepper(options.restorer, "purified", purifier=options.purifier)
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -94,7 +97,7 @@ def main() -> None:
     for k in inner:
         ratio = medians[f"{k} inner steps"] / medians["plain"]
         print(f"  {k:2d} inner steps: {ratio:5.2f} plain steps, {ratio / (k + 1):.2f} x (k + 1)")
-    for name in ("plain", "3 inner steps"):
+    for name in ("plain", "3 inner steps") if has_bfloat16() else ():
         print(f"  {name} in bfloat16: {medians[f'{name} in bf16'] / medians[name]:.2f} of float32")
     print(f"  gradient norm: {medians['gradient norm'] / medians['plain']:.2f} plain steps")
     wait = statistics.median(waits[1:])
@@ -103,10 +106,8 @@ def main() -> None:
         f"  purified step: {medians['purified'] / medians['plain']:.2f} plain steps; waits {100 * share:.2f} % for data"
     )
     if options.renders is not None:
-        share = 100 * wait_for_renders(
-            options.renders, options.size, options.batch, candidates["3 inner steps in bf16"]
-        )
-        print(f"  3 inner steps in bfloat16 on fresh renders: waits {share:.2f} % for data")
+        share = 100 * wait_for_renders(options.renders, options.size, options.batch, candidates[best])
+        print(f"  {best} on fresh renders: waits {share:.2f} % for data")
 
 
 def wait_for_renders(
