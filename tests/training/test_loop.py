@@ -104,13 +104,16 @@ def test_it_is_adamw_with_clipping_and_the_average_is_validated_and_handed_back(
     assert trained.seconds > 0
 
 
-def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path) -> None:
+@pytest.mark.parametrize("asked", ["no", "fp16"])  # fp16 is float32 on a CPU, without a scaler that skips such steps
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(asked, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
     def loss(network, batch, step):
         value = _loss(network, batch, step)
         return value + (0 * network.weight).abs().sqrt().sum() if step == 6 else value
 
     with pytest.raises(UserError, match=r"gradient is nan at step 6: lower `lr`; the last state is .*state\.pt"):
-        _train(tmp_path, loss)
+        _train(tmp_path, loss, mixed_precision=asked)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["step"] == 4 and state["network"]["weight"].isfinite().all()
 

@@ -159,7 +159,7 @@ class _State:
         self.optimizer.zero_grad()
         accelerator.backward(value)
         norm = accelerator.clip_grad_norm_(self.trained, config.clip_grad)
-        if config.mixed_precision != "fp16" and norm is not None:  # fp16's scaler skips such steps by itself
+        if accelerator.mixed_precision != "fp16" and norm is not None:  # fp16's scaler skips such steps by itself
             self._stop_unless_finite("gradient", float(norm))
         self.optimizer.step()
         self.average.update_parameters(accelerator.unwrap_model(self.model))
