@@ -85,7 +85,8 @@ def test_public_layouts_are_known(tmp_path, shortcut, last, mean, std) -> None:
     assert loaded.trained
     assert loaded.mean.flatten().tolist() == pytest.approx(mean) and loaded.std.flatten().tolist() == pytest.approx(std)
     x = torch.rand(2, 3, 8, 8)
-    assert torch.equal(loaded(x), network.eval()((x - loaded.mean) / loaded.std))
+    # Not to the bit: it is laid out channels last, which some processors add up in another order.
+    assert torch.allclose(loaded(x), network.eval()((x - loaded.mean) / loaded.std), atol=1e-6)
 
 
 def test_an_imagenet_resnet_is_none_of_ours() -> None:

@@ -35,7 +35,7 @@ def _config(kind: str, **changes) -> FilterConfig:
 
 @pytest.mark.parametrize("kind, load", [("lq_vae", load_lq_vae), ("atop", load_atop)])
 def test_it_learns_and_its_weights_serve(kind, load, tmp_path) -> None:
-    facts = training.train_filter(_config(kind, steps=120, sigma=0.05, warm_steps=40), tmp_path)
+    facts = training.train_filter(_config(kind, steps=240, sigma=0.05, warm_steps=80), tmp_path)
     images = load_images("digits:test", 8).spread(100)
     setup = training.FilterSetup(_config(kind), training.build_network(kind, OPTIONS[kind]), None)
     untrained = training.figures(setup.defence(), None, images)["psnr"]
@@ -108,7 +108,7 @@ def test_atop_learns_attacks_through_itself_once_it_is_warm(monkeypatch) -> None
 
 def test_a_card_has_a_column_for_a_classifier_that_there_is() -> None:
     facts = {"validation": {"psnr": 20.0}, "parameters": 9, "images": 5, "data": "x", "validation_images": 2}
-    facts |= {"steps": 1, "seconds": 1}
+    facts |= {"steps": 1, "seconds": 1, "arithmetic": "float32"}
     alone = training._card(_config("lq_vae", classifier=None), facts)
     assert "| validation images | PSNR in dB |\n| --- | --- |\n| filtered | 20.00 |\n" in alone
     facts["validation"] = {"psnr": 20.0, "top1": 0.5}
