@@ -192,8 +192,7 @@ def _save_mixture(
     network.load_state_dict({**network.state_dict(), **mixed})
     facts = {
         **ends[1].architecture, "domain": parent.network_domain, "parent": parent.name, "parent_sha256": parent.sha256,
-        "ancestors": parent.line,
-        "finetuning": f"interpolated, {_label(share)} to {ends[1].name}",
+        "ancestors": parent.line, "finetuning": f"interpolated, {_label(share)} to {ends[1].name}",
     }  # fmt: skip
     with atomic_path(file) as temporary:
         save_weights(temporary, network, {key: value for key, value in facts.items() if value is not None})
