@@ -21,11 +21,12 @@ from udc_robust.training.finetune import finetune
 from udc_robust.training.finetune_config import FinetuneConfig
 
 TINY = {"width": 4, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
+TINY_WITH_A_CONSTANT = {"nf": 4, "depths": [1] * 7}  # UDC-UNet's PSF code, its one buffer
 
 
-def _config(sets, **changes) -> dict:
+def _config(sets, network="NAFNet", options=TINY, **changes) -> dict:
     parent = sets / "parent.safetensors"
-    save_weights(parent, build_network("NAFNet", TINY), {"network": "NAFNet", "options": TINY, "domain": "srgb"})
+    save_weights(parent, build_network(network, options), {"network": network, "options": options, "domain": "srgb"})
     return {
         "name": "hard", "parent": str(parent), "train": str(sets / "train"), "validation": str(sets / "validation"),
         "recipe": "adversarial", "patch_size": 16, "batch_size": 4, "steps": 6, "lr": 0.003, "warmup": 2, "ema": 0.5,
@@ -43,9 +44,14 @@ def _launched(config: dict, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_finetune_as_one(sets) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"network": "UDCUNet", "options": TINY_WITH_A_CONSTANT, "channels_last": True}],
+    ids=["NAFNet", "UDCUNet"],
+)
+def test_two_processes_finetune_as_one(sets, changes) -> None:
     """Gradients are averaged and a row's luck is its own, so the split over processes only rounds differently."""
-    config = _config(sets)
+    config = _config(sets, **changes)
     finetune(check_config(config, FinetuneConfig, "test"), sets / "one")
     with _launched(config, sets / "two") as processes:
         try:

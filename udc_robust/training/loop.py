@@ -114,7 +114,10 @@ class _State:
         self, accelerator: Accelerator, config: Training, out: Path, network: nn.Module, also: Sequence[str]
     ) -> None:  # fmt: skip
         if config.channels_last:
-            network.to(memory_format=torch.channels_last)
+            # Weights only: torch's exchange between processes fails where a network's only buffer is laid out so.
+            for weight in network.parameters():
+                if weight.dim() == 4:
+                    weight.data = weight.data.to(memory_format=torch.channels_last)
         self.accelerator, self.config, self.file = accelerator, config, out / STATE
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not self.trained:
